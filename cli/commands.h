@@ -1,0 +1,12 @@
+#pragma once
+
+#include <CLI/CLI.hpp>
+
+/// One function a command, each in the file of its name: it adds the command's flags to `app`
+/// and the callback that does the work by calling the library and prints what came back.
+/// A callback throws on failure; main turns that into one sentence and the exit status.
+namespace lowrank::cli {
+
+// void add_svd(CLI::App& app);  (one line a command)
+
+}  // namespace lowrank::cli

@@ -1,0 +1,62 @@
+#include <c10/util/Exception.h>
+#include <fmt/format.h>
+#include <lowrank/error.h>
+#include <lowrank/version.h>
+
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <new>
+#include <string>
+
+#include "commands.h"
+
+namespace {
+
+constexpr int kFailed = 1;
+constexpr int kWrongArguments = 2;
+
+int report(const std::string& sentence, int status) {
+  fmt::print(stderr, "lowrank: {}\n", sentence);
+  return status;
+}
+
+/// LibTorch's messages carry a stack trace below their first line; users get that line.
+std::string first_line(const char* message) {
+  const std::string text = message;
+  return text.substr(0, text.find('\n'));
+}
+
+int run(int argc, char** argv) {
+  CLI::App app("Low-rank adaptation (LoRA) and low-rank factorization (SVD).", "lowrank");
+  app.set_version_flag("--version", fmt::format("lowrank {} (LibTorch {})", lowrank::version(),
+                                                lowrank::libtorch_version()));
+  app.require_subcommand(1);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::Success& done) {
+    return app.exit(done);
+  } catch (const CLI::ParseError& error) {
+    return report(fmt::format("{} Run \"lowrank --help\" for the commands.", error.what()),
+                  kWrongArguments);
+  }
+  return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  try {
+    return run(argc, argv);
+  } catch (const lowrank::ArgumentError& error) {
+    return report(error.what(), kWrongArguments);
+  } catch (const lowrank::Error& error) {
+    return report(error.what(), kFailed);
+  } catch (const c10::Error& error) {
+    return report(first_line(error.what_without_backtrace()), kFailed);
+  } catch (const std::bad_alloc&) {
+    return report("[memory] the work must fit into memory. Got an allocation that failed.",
+                  kFailed);
+  } catch (const std::exception& error) {
+    return report(first_line(error.what()), kFailed);
+  }
+}
