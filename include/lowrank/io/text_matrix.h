@@ -12,7 +12,7 @@ namespace lowrank {
 /// Reads a matrix from text, one row a line, as a float64 tensor (rows, columns).
 ///
 /// - Numbers are separated by `;`, else by `,`, else by tabs, else by white space: the first of
-///   these that stands in the first line decides for all (tabs among blanks are white space).
+///   these that stands in the first line decides for all (tabs beside blanks are white space).
 ///   Blanks around a number do not matter.
 /// - `#` starts a comment, empty lines are skipped, CRLF and a UTF-8 byte order mark are taken.
 /// - A first line without a single number is a header, and skipped.
