@@ -1,7 +1,93 @@
-# The front door. `make help` lists what is behind it.
-BUILD := build/release
+# The front door: `make help` lists what is behind it. git and make are all a machine needs before.
+#
+#   LIBTORCH=2     build and test with LibTorch 2.10.0 (fetched) in place of Debian's 1.13.1
+#   INSTALL=no     install no packages: the machine has what is needed
+#   CMAKE_FLAGS=   more flags for cmake, for example -DCMAKE_PREFIX_PATH=/opt/libtorch
 
-.PHONY: build
-build:
-	cmake --preset release
-	cmake --build --preset release
+LIBTORCH ?= 1
+INSTALL ?= yes
+PREFIX ?= /usr/local
+DIGIT ?= 2
+SEED ?= 0
+CMAKE_FLAGS ?=
+LIBTORCH2_DIR ?= $(CURDIR)/build/libtorch-2.10.0
+export LIBTORCH2_DIR
+export CMAKE_BUILD_PARALLEL_LEVEL ?= $(shell nproc)
+
+PRESET := $(if $(filter 2,$(LIBTORCH)),libtorch2,release)
+BUILD := build/$(PRESET)
+LOWRANK := $(BUILD)/cli/lowrank
+
+# $(call prepare,PRESET,PURPOSES): installs the packages of these purposes that are missing, then
+# configures. Both do nothing when that is done already; ninja itself goes back to cmake when a
+# CMake file changes.
+define prepare
+@$(if $(filter yes,$(INSTALL)),scripts/install-dependencies.sh build $(2) \
+  $(if $(filter libtorch2 lint,$(1)),libtorch2))
+@$(MAKE) --no-print-directory build/$(1)/build.ninja
+endef
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help build mnist test asan lint format bench test-interop install clean
+
+help: ## List what make can do
+	@echo 'lowrank: low-rank adaptation (LoRA) and factorization (SVD) for C++ on LibTorch'
+	@echo
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | \
+	  while IFS='|' read -r goal text; do printf '  make %-14s %s\n' "$$goal" "$$text"; done
+	@echo
+	@sed -n 's/^#   \([A-Z_]*=\)/  make ... \1/p' Makefile
+
+build: ## Build the command and the library
+	$(call prepare,$(PRESET))
+	@cmake --build $(BUILD) --target lowrank_command
+
+mnist: ## From nothing to the notebook's results: install, build, get MNIST, run (DIGIT=2 SEED=0)
+	$(call prepare,$(PRESET),data)
+	@cmake --build $(BUILD) --target lowrank_command
+	@scripts/fetch-mnist.sh $(LOWRANK)
+	@mkdir -p run
+	$(LOWRANK) mnist --digit $(DIGIT) --seed $(SEED) --out run/mnist --force
+
+test: ## Build and run the whole test suite (LIBTORCH=2: on LibTorch 2.10.0)
+	$(call prepare,$(PRESET),data test)
+	@cmake --build $(BUILD)
+	@scripts/fetch-mnist.sh $(LOWRANK)
+	@ctest --preset $(PRESET)
+
+asan: ## Build and run the tests with the address and undefined-behaviour sanitizers
+	$(call prepare,asan,test)
+	@cmake --build build/asan
+	@ctest --preset asan
+
+lint: ## Check the format (clang-format), the code (clang, clang-tidy) and the scripts (shellcheck)
+	$(call prepare,lint,lint)
+	@scripts/lint.sh build/lint
+
+format: ## Format the code in place
+	@$(if $(filter yes,$(INSTALL)),scripts/install-dependencies.sh lint)
+	@scripts/lint.sh --format
+
+bench: ## Measure beside PyTorch, with median and spread
+	$(call prepare,bench,data bench)
+	@cmake --build build/bench
+	@scripts/fetch-mnist.sh build/bench/cli/lowrank
+	@bench/run.sh build/bench
+
+test-interop: ## Let Python (safetensors, PEFT) read what lowrank wrote
+	$(call prepare,$(PRESET),data interop)
+	@cmake --build $(BUILD) --target lowrank_command
+	@tests/reference/run.sh $(LOWRANK)
+
+install: build ## Install the command, the library and the headers below PREFIX (/usr/local)
+	@DESTDIR=$(DESTDIR) cmake --install $(BUILD) --prefix $(PREFIX)
+
+clean: ## Delete what was built; what was downloaded stays
+	rm -rf run $(filter-out build/libtorch-%,$(wildcard build/*))
+
+build/%/build.ninja: CMakePresets.json
+	@$(if $(filter libtorch2 lint,$*),scripts/libtorch2.sh)
+	@cmake --preset $* $(CMAKE_FLAGS) \
+	  $(if $(filter libtorch2 lint,$*),-DCMAKE_PREFIX_PATH=$(LIBTORCH2_DIR)/torch)
+	@touch $@

@@ -1,0 +1,82 @@
+#include "common_options.h"
+
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+#include <lowrank/error.h>
+#include <sched.h>
+
+#include <algorithm>
+#include <thread>
+
+namespace lowrank::cli {
+namespace {
+
+constexpr int kMostThreads = 1024;
+
+at::Device device_of(const std::string& name) {
+  if (name == "cpu") return at::kCPU;
+  if (name == "auto") return at::hasCUDA() ? at::kCUDA : at::kCPU;
+  if (name != "cuda") {
+    fail<ArgumentError>("device", "--device must be auto, cpu or cuda", fmt::format("\"{}\"", name),
+                        did_you_mean(name, {"auto", "cpu", "cuda"}));
+  }
+  if (!at::hasCUDA()) {
+    fail<ArgumentError>("device", "--device cuda needs a LibTorch with CUDA and a GPU",
+                        "a machine where LibTorch finds none", "Use --device cpu.");
+  }
+  return at::kCUDA;
+}
+
+at::ScalarType dtype_of(const std::string& name) {
+  if (name == "float32") return at::kFloat;
+  if (name == "float64") return at::kDouble;
+  fail<ArgumentError>("dtype", "--dtype must be float32 or float64", fmt::format("\"{}\"", name),
+                      did_you_mean(name, {"float32", "float64"}));
+}
+
+}  // namespace
+
+int usable_cores() {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  if (sched_getaffinity(0, sizeof(set), &set) == 0) return std::max(1, CPU_COUNT(&set));
+  return std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+}
+
+void add_common_options(CLI::App& app, CommonOptions& options) {
+  const auto group = "Common options";
+  app.add_option("--seed", options.seed, "Seed of the random numbers (PyTorch's own)")
+      ->capture_default_str()
+      ->group(group);
+  app.add_option("--threads", options.threads, "Threads; 0 takes all cores")
+      ->capture_default_str()
+      ->group(group);
+  app.add_option("--device", options.device, "auto, cpu or cuda")
+      ->type_name("NAME")
+      ->capture_default_str()
+      ->group(group);
+  app.add_option("--dtype", options.dtype, "float32 or float64")
+      ->type_name("NAME")
+      ->capture_default_str()
+      ->group(group);
+  app.add_flag("--json", options.json, "Print one JSON object instead of text")->group(group);
+  app.add_flag("--quiet", options.quiet, "No progress, no notes")->group(group);
+  app.add_flag("--force", options.force, "Replace outputs that exist")->group(group);
+}
+
+Resources apply_common_options(const CommonOptions& options) {
+  if (options.threads < 0 || options.threads > kMostThreads) {
+    fail<ArgumentError>("threads",
+                        fmt::format("--threads must be 0 (all cores) to {}", kMostThreads),
+                        fmt::format("{}", options.threads));
+  }
+  Resources resources;
+  resources.dtype = dtype_of(options.dtype);
+  resources.device = device_of(options.device);
+  resources.threads = options.threads == 0 ? usable_cores() : options.threads;
+  at::set_num_threads(resources.threads);
+  at::manual_seed(options.seed);
+  return resources;
+}
+
+}  // namespace lowrank::cli

@@ -1,0 +1,37 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+/// The products of a linear layer with factors, on plain tensors, without autograd. With N rows,
+/// `x` is (N, in), `weight` (out, in), `bias` (out) or undefined, `a` (rank, in), `b` (out, rank). W + s·B·A and
+/// dW are never formed. The low-rank part is computed in the factors' dtype, as PEFT does
+/// (tuners/lora/layer.py, Linear.forward), the rest in the weight's.
+namespace lowrank::kernels {
+
+struct LoraLinearOutput {
+  at::Tensor y;     ///< (N, out): x·Wᵀ + bias + s·(x·Aᵀ)·Bᵀ, in the weight's dtype
+  at::Tensor down;  ///< (N, rank): x·Aᵀ, in the factors' dtype; the backward pass reads it
+};
+
+LoraLinearOutput lora_linear_forward(const at::Tensor& x, const at::Tensor& weight,
+                                     const at::Tensor& bias, const at::Tensor& a,
+                                     const at::Tensor& b, double scaling);
+
+/// Which gradients are wanted; the others come back undefined.
+struct LoraLinearWanted {
+  bool x, a, b, bias;
+};
+
+struct LoraLinearGradients {
+  at::Tensor x;     ///< (N, in): dy·W + s·(dy·B)·A
+  at::Tensor a;     ///< (rank, in): s·(dy·B)ᵀ·x
+  at::Tensor b;     ///< (out, rank): s·dyᵀ·(x·Aᵀ)
+  at::Tensor bias;  ///< (out): the sum of dy over its rows
+};
+
+LoraLinearGradients lora_linear_backward(const at::Tensor& dy, const at::Tensor& x,
+                                         const at::Tensor& down, const at::Tensor& weight,
+                                         const at::Tensor& a, const at::Tensor& b, double scaling,
+                                         LoraLinearWanted wanted);
+
+}  // namespace lowrank::kernels
