@@ -104,7 +104,7 @@ class Trainer:
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--way", choices=("plain", "notebook", "peft"), required=True)
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=0, help="0: PyTorch's own default")
     parser.add_argument("--rank", type=int, default=1)
     parser.add_argument("--batch", type=int, default=10)
     parser.add_argument("--dtype", choices=("float32", "float64"), default="float32")
@@ -112,7 +112,8 @@ def main():
     parser.add_argument("--serve", action="store_true", help="read seconds from stdin, line by line")
     args = parser.parse_args()
 
-    torch.set_num_threads(args.threads)
+    if args.threads:
+        torch.set_num_threads(args.threads)
     trainer = Trainer(args.way, args.rank, args.batch, getattr(torch, args.dtype))
     checked = {"way": args.way, "threads": args.threads, "torch": torch.__version__, "losses": trainer.check()}
     print(json.dumps(checked), flush=True)
