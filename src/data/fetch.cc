@@ -149,10 +149,10 @@ class Fetch {
     std::error_code error;
     fs::create_directories(result_.folder, error);
     if (error) {
-      fail<FileError>(kOperation,
-                      fmt::format("{} must be a folder that can be written to",
-                                  result_.folder.string()),
-                      error.message(), "LOWRANK_DATA chooses another cache folder.");
+      fail<FileError>(
+          kOperation,
+          fmt::format("{} must be a folder that can be written to", result_.folder.string()),
+          error.message(), "LOWRANK_DATA chooses another cache folder.");
     }
     write_file_atomically(to, content);
     result_.files[i] = {to, sum, source};
@@ -175,7 +175,8 @@ class Fetch {
       if (!has(i)) names.push_back(files_[i].name);
     }
     fail<FileError>(
-        kOperation, fmt::format("the {} files of {} must be had from somewhere", files_.size(), set_),
+        kOperation,
+        fmt::format("the {} files of {} must be had from somewhere", files_.size(), set_),
         fmt::format("no good {} after all that was tried:\n  - {}\n", list_names(names),
                     fmt::join(result_.failures, "\n  - ")),
         fmt::format("Put these files (plain, or with .gz behind the name) into {} by hand, or try "

@@ -12,9 +12,9 @@ namespace lowrank {
 
 /// One of the files of a known set: the name it has in the cache, and what is in it.
 struct KnownFile {
-  std::string name;     // "train-images-idx3-ubyte"
-  uint64_t bytes = 0;   // its length when it is not compressed
-  std::string sha256;   // of that content, 64 hexadecimal digits
+  std::string name;    // "train-images-idx3-ubyte"
+  uint64_t bytes = 0;  // its length when it is not compressed
+  std::string sha256;  // of that content, 64 hexadecimal digits
 };
 
 /// The four files of MNIST as first published, in the order training images and labels, test
