@@ -1,0 +1,27 @@
+#pragma once
+
+#include <lowrank/export.h>
+
+#include <cstddef>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <string_view>
+
+namespace lowrank {
+
+/// The deepest nesting and the longest text `parse_json` takes.
+inline constexpr int kDeepestJson = 64;
+inline constexpr size_t kLongestJson = 100'000'000;
+
+/// Parses untrusted JSON (RFC 8259, UTF-8). `what` names the text in messages, for example
+/// `the header of "model.safetensors"`; `operation` is the word in brackets.
+/// Throws FileError, with the byte where it happened (counted from 1) for wrong syntax, and for
+/// nesting deeper than `kDeepestJson`, text longer than `kLongestJson`, and duplicate keys.
+LOWRANK_API nlohmann::json parse_json(std::string_view text, const std::string& what,
+                                      std::string_view operation = "json");
+
+/// Reads and parses a JSON file. Throws FileError as `read_file` and `parse_json` do.
+LOWRANK_API nlohmann::json read_json_file(const std::filesystem::path& path);
+
+}  // namespace lowrank

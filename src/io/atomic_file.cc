@@ -1,0 +1,62 @@
+#include <fcntl.h>
+#include <lowrank/error.h>
+#include <lowrank/io/atomic_file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <system_error>
+#include <utility>
+
+#include "io/system_file.h"
+#include "io/temporary_file.h"
+
+namespace lowrank {
+namespace fs = std::filesystem;
+
+struct AtomicFile::State {
+  explicit State(const fs::path& asked)
+      : path(asked), target(io::replaceable_target(asked)), folders(target), temporary(target) {}
+
+  fs::path path;    // as the caller named it, for messages
+  fs::path target;  // with links followed
+  // Before the file: destroyed after it, when the folders it made are empty again.
+  io::CreatedFolders folders;
+  io::TemporaryFile temporary;
+};
+
+AtomicFile::AtomicFile(const fs::path& path) : state_(std::make_unique<State>(path)) {}
+AtomicFile::~AtomicFile() = default;
+AtomicFile::AtomicFile(AtomicFile&&) noexcept = default;
+AtomicFile& AtomicFile::operator=(AtomicFile&&) noexcept = default;
+
+const fs::path& AtomicFile::path() const { return state_->path; }
+void AtomicFile::write(std::string_view bytes) { state_->temporary.write(bytes); }
+void AtomicFile::finish() { state_->temporary.finish(); }
+
+void AtomicFile::commit() {
+  state_->temporary.publish();
+  state_->folders.keep();
+}
+
+void write_file_atomically(const fs::path& path, std::string_view bytes) {
+  AtomicFile file(path);
+  file.write(bytes);
+  file.commit();
+}
+
+void FileGroup::add(const fs::path& path, std::string_view bytes) {
+  AtomicFile& file = open(path);
+  file.write(bytes);
+  file.finish();
+}
+
+AtomicFile& FileGroup::open(const fs::path& path) { return files_.emplace_back(path); }
+
+void FileGroup::commit() {
+  for (auto& file : files_) file.finish();
+  for (auto& file : files_) file.commit();
+  files_.clear();
+}
+
+}  // namespace lowrank

@@ -1,0 +1,136 @@
+#include <ATen/ATen.h>
+#include <lowrank/error.h>
+#include <lowrank/io/safetensors.h>
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+#include <string_view>
+#include <tuple>
+#include <utility>
+
+#include "io/dense_bytes.h"
+#include "io/safetensors_header.h"
+#include "io/system_file.h"
+
+namespace lowrank {
+namespace {
+
+constexpr const char* kOperation = "safetensors";
+
+/// An entry and its dtype's place in the reference implementation's order.
+struct Ordered {
+  const SafetensorsEntry* entry;
+  size_t dtype;
+};
+
+std::string tensor_text(const SafetensorsEntry& entry) {
+  return "tensor " + io::quoted(entry.name);
+}
+
+size_t dtype_index(const SafetensorsEntry& entry) {
+  const auto& dtypes = io::safetensors_dtypes();
+  for (size_t i = 0; i < dtypes.size(); ++i) {
+    if (dtypes[i].type == entry.tensor.scalar_type()) return i;
+  }
+  fail<TensorError>(kOperation, tensor_text(entry) + " must have a dtype that safetensors knows",
+                    c10::toString(entry.tensor.scalar_type()));
+}
+
+std::vector<Ordered> in_file_order(const std::vector<SafetensorsEntry>& entries) {
+  std::vector<Ordered> ordered;
+  for (const auto& entry : entries) {
+    if (!entry.tensor.defined()) {
+      fail<TensorError>(kOperation, tensor_text(entry) + " must be a dense tensor with data",
+                        "an undefined tensor");
+    }
+    if (entry.name == io::kSafetensorsMetadata) {
+      fail<ArgumentError>(kOperation, "a tensor's name must not be the format's own",
+                          io::quoted(entry.name));
+    }
+    ordered.push_back({&entry, dtype_index(entry)});
+  }
+  std::sort(ordered.begin(), ordered.end(), [](const Ordered& a, const Ordered& b) {
+    return std::tie(a.dtype, a.entry->name) < std::tie(b.dtype, b.entry->name);
+  });
+  return ordered;
+}
+
+void require_different_names(const std::vector<SafetensorsEntry>& entries) {
+  std::vector<std::string_view> names;
+  for (const auto& entry : entries) names.push_back(entry.name);
+  std::sort(names.begin(), names.end());
+  const auto twice = std::adjacent_find(names.begin(), names.end());
+  if (twice != names.end()) {
+    fail<ArgumentError>(kOperation, "the names of the tensors in one file must differ",
+                        io::quoted(*twice) + " twice");
+  }
+}
+
+/// The length, the JSON, and spaces up to a multiple of eight, so that the data is aligned.
+std::string header_bytes(const std::vector<Ordered>& ordered,
+                         const std::map<std::string, std::string>& metadata) {
+  nlohmann::ordered_json header = nlohmann::ordered_json::object();
+  if (!metadata.empty()) header[io::kSafetensorsMetadata] = metadata;
+  uint64_t offset = 0;
+  for (const auto& [entry, dtype] : ordered) {
+    const uint64_t end = offset + entry->tensor.nbytes();
+    header[entry->name] = {{"dtype", io::safetensors_dtypes()[dtype].name},
+                           {"shape", entry->tensor.sizes().vec()},
+                           {"data_offsets", {offset, end}}};
+    offset = end;
+  }
+  std::string text;
+  try {
+    text = header.dump();
+  } catch (const nlohmann::json::type_error&) {
+    fail<TensorError>(kOperation, "names of tensors and metadata must be valid UTF-8",
+                      "other bytes");
+  }
+  text.append((8 - text.size() % 8) % 8, ' ');
+  if (text.size() > io::kLongestSafetensorsHeader) {
+    fail<TensorError>(
+        kOperation,
+        fmt::format("the header must be at most {} bytes long", io::kLongestSafetensorsHeader),
+        io::count_bytes(text.size()), "Write several files.");
+  }
+  std::string length(io::kSafetensorsPrefix, '\0');
+  for (size_t i = 0; i < length.size(); ++i) length[i] = static_cast<char>(text.size() >> (8 * i));
+  return length + text;
+}
+
+/// Gives the file's bytes to `write`, one tensor at a time.
+template <class Write>
+void serialize(const std::vector<SafetensorsEntry>& entries,
+               const std::map<std::string, std::string>& metadata, const Write& write) {
+  require_different_names(entries);
+  const std::vector<Ordered> ordered = in_file_order(entries);
+  write(header_bytes(ordered, metadata));
+  for (const auto& [entry, dtype] : ordered) {
+    const at::Tensor dense = io::to_contiguous_cpu(entry->tensor, kOperation, tensor_text(*entry));
+    write(io::bytes_of(dense));
+  }
+}
+
+}  // namespace
+
+std::string serialize_safetensors(const std::vector<SafetensorsEntry>& entries,
+                                  const std::map<std::string, std::string>& metadata) {
+  std::string bytes;
+  serialize(entries, metadata, [&](std::string_view part) { bytes += part; });
+  return bytes;
+}
+
+void write_safetensors(AtomicFile& file, const std::vector<SafetensorsEntry>& entries,
+                       const std::map<std::string, std::string>& metadata) {
+  serialize(entries, metadata, [&](std::string_view part) { file.write(part); });
+}
+
+void write_safetensors(const std::filesystem::path& path,
+                       const std::vector<SafetensorsEntry>& entries,
+                       const std::map<std::string, std::string>& metadata) {
+  AtomicFile file(path);
+  write_safetensors(file, entries, metadata);
+  file.commit();
+}
+
+}  // namespace lowrank

@@ -1,0 +1,129 @@
+#include "io/temporary_file.h"
+
+#include <fcntl.h>
+#include <lowrank/error.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdio>
+#include <random>
+#include <system_error>
+
+namespace lowrank::io {
+namespace fs = std::filesystem;
+namespace {
+
+std::string random_suffix() {
+  std::random_device device;
+  return fmt::format("{:08x}{:08x}", device(), device());
+}
+
+/// Some file systems cannot flush a folder (EINVAL); the rename itself was done by then.
+void flush_folder(const fs::path& folder) {
+  const Descriptor opened(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (opened.is_open() && ::fsync(opened.number()) != 0 && errno == EIO) {
+    fail_write(folder, EIO);
+  }
+}
+
+}  // namespace
+
+fs::path without_trailing_slash(const fs::path& path) {
+  return path.has_filename() || !path.has_relative_path() ? path : path.parent_path();
+}
+
+fs::path folder_of(const fs::path& path) {
+  const fs::path folder = without_trailing_slash(path).parent_path();
+  return folder.empty() ? fs::path(".") : folder;
+}
+
+fs::path replaceable_target(const fs::path& path) {
+  std::error_code error;
+  const fs::file_status status = fs::status(path, error);
+  const std::string required = quoted(path) + " must name a regular file to write";
+  if (path.empty()) fail<FileError>("output", required, "an empty name");
+  if (fs::is_directory(status) || !path.has_filename()) {
+    fail<FileError>("output", required, "a folder");
+  }
+  if (fs::exists(status) && !fs::is_regular_file(status)) {
+    fail<FileError>("output", required, "a device, pipe or socket");
+  }
+  if (!fs::is_symlink(fs::symlink_status(path, error))) return path;
+  const fs::path target = fs::weakly_canonical(path, error);
+  if (error) fail_write(path, error.value());
+  return target;
+}
+
+CreatedFolders::CreatedFolders(const fs::path& file) {
+  std::vector<fs::path> missing;
+  std::error_code error;
+  for (fs::path folder = folder_of(file);
+       !fs::exists(folder, error) && folder != folder.root_path(); folder = folder_of(folder)) {
+    if (error) fail_write(file, error.value());
+    missing.push_back(folder);
+  }
+  for (; !missing.empty(); missing.pop_back()) {
+    const fs::path& folder = missing.back();
+    if (::mkdir(folder.c_str(), 0777) == 0) {
+      made_.push_back(folder);
+    } else if (errno != EEXIST) {
+      fail_write(folder, errno);
+    }
+  }
+}
+
+CreatedFolders::~CreatedFolders() {
+  for (; !made_.empty(); made_.pop_back()) ::rmdir(made_.back().c_str());
+}
+
+void CreatedFolders::keep() {
+  const std::vector<fs::path> made = std::exchange(made_, {});
+  for (const auto& folder : made) flush_folder(folder_of(folder));
+}
+
+TemporaryFile::TemporaryFile(const fs::path& target) : target_(target) {
+  // At most 200 bytes of the name: with the rest it must stay within the usual 255.
+  const std::string name = target.filename().native().substr(0, 200);
+  do {
+    path_ = folder_of(target) / fmt::format(".{}.{}.tmp", name, random_suffix());
+    file_ = Descriptor(::open(path_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666));
+  } while (!file_.is_open() && (errno == EEXIST || errno == EINTR));
+  if (!file_.is_open()) {
+    const int error_number = errno;
+    path_.clear();
+    fail_write(target_, error_number);
+  }
+  struct stat replaced = {};
+  if (::stat(target_.c_str(), &replaced) == 0) {
+    // Best effort: file systems without permissions refuse it.
+    [[maybe_unused]] const int ignored = ::fchmod(file_.number(), replaced.st_mode & 0777);
+  }
+}
+
+TemporaryFile::~TemporaryFile() {
+  if (!path_.empty()) ::unlink(path_.c_str());
+}
+
+void TemporaryFile::write(std::string_view bytes) { write_all(file_, bytes, target_); }
+
+void TemporaryFile::finish() {
+  if (!file_.is_open()) return;
+  int result = 0;
+  do {
+    result = ::fsync(file_.number());
+  } while (result != 0 && errno == EINTR);
+  // EINVAL: the file system has nothing to flush to.
+  if (result != 0 && errno != EINVAL) fail_write(target_, errno);
+  if (const int error_number = file_.close(); error_number != 0) fail_write(target_, error_number);
+}
+
+void TemporaryFile::publish() {
+  if (path_.empty()) return;
+  finish();
+  if (std::rename(path_.c_str(), target_.c_str()) != 0) fail_write(target_, errno);
+  path_.clear();
+  flush_folder(folder_of(target_));
+}
+
+}  // namespace lowrank::io

@@ -1,0 +1,56 @@
+#pragma once
+
+#include <filesystem>
+#include <string_view>
+#include <vector>
+
+#include "io/system_file.h"
+
+/// The steps behind AtomicFile.
+namespace lowrank::io {
+
+/// The file that stands, or will stand, at `path`: links are followed. Throws FileError for an
+/// empty name, a folder, and anything else that a rename must not replace (a device, a pipe).
+std::filesystem::path replaceable_target(const std::filesystem::path& path);
+
+/// `path` less a trailing slash; its folder, "." where it names none.
+std::filesystem::path without_trailing_slash(const std::filesystem::path& path);
+std::filesystem::path folder_of(const std::filesystem::path& path);
+
+/// Makes the missing folders above a file, and removes them again (where they are empty) unless
+/// they are to be kept.
+class CreatedFolders {
+ public:
+  explicit CreatedFolders(const std::filesystem::path& file);
+  ~CreatedFolders();
+  CreatedFolders(const CreatedFolders&) = delete;
+  CreatedFolders& operator=(const CreatedFolders&) = delete;
+
+  /// Keeps them, and flushes their names to the disk.
+  void keep();
+
+ private:
+  std::vector<std::filesystem::path> made_;  // outermost first
+};
+
+/// A file of a new, hidden name beside `target`, removed unless it was published.
+class TemporaryFile {
+ public:
+  explicit TemporaryFile(const std::filesystem::path& target);
+  ~TemporaryFile();
+  TemporaryFile(const TemporaryFile&) = delete;
+  TemporaryFile& operator=(const TemporaryFile&) = delete;
+
+  void write(std::string_view bytes);
+  /// Flushes to the disk and closes.
+  void finish();
+  /// Renames it to the target and flushes the folder.
+  void publish();
+
+ private:
+  std::filesystem::path target_;
+  std::filesystem::path path_;  // empty once published
+  Descriptor file_;
+};
+
+}  // namespace lowrank::io
