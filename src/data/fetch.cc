@@ -146,14 +146,6 @@ class Fetch {
     }
     const std::string sum = sha256_hex(content);
     if (sum != files_[i].sha256) return remember(wrong_sum(source, files_[i], sum));
-    std::error_code error;
-    fs::create_directories(result_.folder, error);
-    if (error) {
-      fail<FileError>(
-          kOperation,
-          fmt::format("{} must be a folder that can be written to", result_.folder.string()),
-          error.message(), "LOWRANK_DATA chooses another cache folder.");
-    }
     write_file_atomically(to, content);
     result_.files[i] = {to, sum, source};
   }
