@@ -169,11 +169,12 @@ class Fetch {
     fail<FileError>(
         kOperation,
         fmt::format("the {} files of {} must be had from somewhere", files_.size(), set_),
-        fmt::format("no good {} after all that was tried:\n  - {}\n", list_names(names),
+        fmt::format("no good {} after all that was tried:\n  - {}", list_names(names),
                     fmt::join(result_.failures, "\n  - ")),
-        fmt::format("Put these files (plain, or with .gz behind the name) into {} by hand, or try "
-                    "again with a network.",
-                    result_.folder.string()));
+        fmt::format(
+            "\nPut these files (plain, or with .gz behind the name) into {} by hand, or try "
+            "again with a network.",
+            result_.folder.string()));
   }
 
   std::string set_;

