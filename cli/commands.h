@@ -7,6 +7,6 @@
 /// A callback throws on failure; main turns that into one sentence and the exit status.
 namespace lowrank::cli {
 
-// void add_svd(CLI::App& app);  (one line a command)
+void add_svd(CLI::App& app);
 
 }  // namespace lowrank::cli

@@ -31,6 +31,7 @@ int run(int argc, char** argv) {
   app.set_version_flag("--version", fmt::format("lowrank {} (LibTorch {})", lowrank::version(),
                                                 lowrank::libtorch_version()));
   app.require_subcommand(1);
+  lowrank::cli::add_svd(app);
   try {
     app.parse(argc, argv);
   } catch (const CLI::Success& done) {

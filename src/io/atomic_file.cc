@@ -1,14 +1,7 @@
-#include <fcntl.h>
-#include <lowrank/error.h>
 #include <lowrank/io/atomic_file.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
-#include <cerrno>
-#include <system_error>
 #include <utility>
 
-#include "io/system_file.h"
 #include "io/temporary_file.h"
 
 namespace lowrank {
@@ -43,6 +36,22 @@ void write_file_atomically(const fs::path& path, std::string_view bytes) {
   AtomicFile file(path);
   file.write(bytes);
   file.commit();
+}
+
+FileGroup::FileGroup() = default;
+FileGroup::~FileGroup() { drop(); }
+FileGroup::FileGroup(FileGroup&&) noexcept = default;
+FileGroup& FileGroup::operator=(FileGroup&& other) noexcept {
+  if (this != &other) {
+    drop();
+    files_ = std::move(other.files_);
+  }
+  return *this;
+}
+
+/// Last first: the folders that a file made are empty again only when later files have left them.
+void FileGroup::drop() {
+  while (!files_.empty()) files_.pop_back();
 }
 
 void FileGroup::add(const fs::path& path, std::string_view bytes) {

@@ -5,14 +5,18 @@
 
 namespace lowrank::io {
 
-at::Tensor to_contiguous_cpu(const at::Tensor& tensor, std::string_view operation,
-                             std::string_view what) {
+void require_dense(const at::Tensor& tensor, std::string_view operation, std::string_view what) {
   const std::string required = fmt::format("{} must be a dense tensor with data", what);
   if (!tensor.defined()) fail<TensorError>(operation, required, "an undefined tensor");
   if (tensor.layout() != at::kStrided || tensor.is_quantized()) {
     fail<TensorError>(operation, required, "a sparse or quantized one");
   }
   if (tensor.is_meta()) fail<TensorError>(operation, required, "one on the meta device");
+}
+
+at::Tensor to_contiguous_cpu(const at::Tensor& tensor, std::string_view operation,
+                             std::string_view what) {
+  require_dense(tensor, operation, what);
   // A view that is negated or conjugated lazily has its sign in a flag, not in its bytes.
   return tensor.detach().resolve_conj().resolve_neg().cpu().contiguous();
 }

@@ -6,9 +6,12 @@
 
 namespace lowrank::io {
 
+/// Throws TensorError ("[operation] what must ...") for an undefined, sparse, quantized or meta
+/// tensor.
+void require_dense(const at::Tensor& tensor, std::string_view operation, std::string_view what);
+
 /// The tensor itself where it is dense, contiguous and on the CPU, else a copy that is.
-/// Throws TensorError ("[operation] what must ...") where it is undefined, sparse, quantized or
-/// meta.
+/// Throws as `require_dense` does.
 at::Tensor to_contiguous_cpu(const at::Tensor& tensor, std::string_view operation,
                              std::string_view what);
 

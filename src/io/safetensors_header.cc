@@ -205,10 +205,10 @@ class Parser {
       }
       position = info.end;
     }
-    if (position != data_size_) {
+    if (const uint64_t rest = data_size_ - position; rest > 0) {
       refuse(fmt::format("the tensors of {} must cover its {} of data", path_,
                          count_bytes(data_size_)),
-             fmt::format("{} that belong to none at the end", data_size_ - position));
+             count_bytes(rest) + (rest == 1 ? " that belongs to none" : " that belong to none"));
     }
   }
 

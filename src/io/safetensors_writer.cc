@@ -39,10 +39,7 @@ size_t dtype_index(const SafetensorsEntry& entry) {
 std::vector<Ordered> in_file_order(const std::vector<SafetensorsEntry>& entries) {
   std::vector<Ordered> ordered;
   for (const auto& entry : entries) {
-    if (!entry.tensor.defined()) {
-      fail<TensorError>(kOperation, tensor_text(entry) + " must be a dense tensor with data",
-                        "an undefined tensor");
-    }
+    io::require_dense(entry.tensor, kOperation, tensor_text(entry));
     if (entry.name == io::kSafetensorsMetadata) {
       fail<ArgumentError>(kOperation, "a tensor's name must not be the format's own",
                           io::quoted(entry.name));
@@ -66,26 +63,32 @@ void require_different_names(const std::vector<SafetensorsEntry>& entries) {
   }
 }
 
-/// The length, the JSON, and spaces up to a multiple of eight, so that the data is aligned.
-std::string header_bytes(const std::vector<Ordered>& ordered,
-                         const std::map<std::string, std::string>& metadata) {
-  nlohmann::ordered_json header = nlohmann::ordered_json::object();
-  if (!metadata.empty()) header[io::kSafetensorsMetadata] = metadata;
-  uint64_t offset = 0;
-  for (const auto& [entry, dtype] : ordered) {
-    const uint64_t end = offset + entry->tensor.nbytes();
-    header[entry->name] = {{"dtype", io::safetensors_dtypes()[dtype].name},
-                           {"shape", entry->tensor.sizes().vec()},
-                           {"data_offsets", {offset, end}}};
-    offset = end;
-  }
-  std::string text;
+std::string json_text(const nlohmann::json& value) {
   try {
-    text = header.dump();
+    return value.dump();
   } catch (const nlohmann::json::type_error&) {
     fail<TensorError>(kOperation, "names of tensors and metadata must be valid UTF-8",
                       "other bytes");
   }
+}
+
+/// The length, the JSON, and spaces up to a multiple of eight, so that the data is aligned.
+std::string header_bytes(const std::vector<Ordered>& ordered,
+                         const std::map<std::string, std::string>& metadata) {
+  std::string text = "{";
+  if (!metadata.empty()) {
+    text += fmt::format("\"{}\":{}", io::kSafetensorsMetadata, json_text(metadata));
+  }
+  uint64_t offset = 0;
+  for (const auto& [entry, dtype] : ordered) {
+    const uint64_t end = offset + entry->tensor.nbytes();
+    text += fmt::format(R"({}{}:{{"dtype":"{}","shape":[{}],"data_offsets":[{},{}]}})",
+                        text.size() > 1 ? "," : "", json_text(entry->name),
+                        io::safetensors_dtypes()[dtype].name, fmt::join(entry->tensor.sizes(), ","),
+                        offset, end);
+    offset = end;
+  }
+  text += '}';
   text.append((8 - text.size() % 8) % 8, ' ');
   if (text.size() > io::kLongestSafetensorsHeader) {
     fail<TensorError>(

@@ -9,10 +9,13 @@
 #include <cstdio>
 #include <random>
 #include <system_error>
+#include <utility>
 
 namespace lowrank::io {
 namespace fs = std::filesystem;
 namespace {
+
+constexpr int kMostLinks = 40;  // Linux's own limit
 
 std::string random_suffix() {
   std::random_device device;
@@ -49,26 +52,36 @@ fs::path replaceable_target(const fs::path& path) {
   if (fs::exists(status) && !fs::is_regular_file(status)) {
     fail<FileError>("output", required, "a device, pipe or socket");
   }
-  if (!fs::is_symlink(fs::symlink_status(path, error))) return path;
-  const fs::path target = fs::weakly_canonical(path, error);
-  if (error) fail_write(path, error.value());
+  // Step by step: the last one may point to a file that is not there yet.
+  fs::path target = path;
+  for (int hops = 0; fs::is_symlink(fs::symlink_status(target, error)); ++hops) {
+    if (hops == kMostLinks) fail_write(path, ELOOP);
+    target = target.parent_path() / fs::read_symlink(target, error);
+    if (error) fail_write(path, error.value());
+  }
   return target;
 }
 
-CreatedFolders::CreatedFolders(const fs::path& file) {
+std::vector<fs::path> missing_folders(const fs::path& path) {
   std::vector<fs::path> missing;
   std::error_code error;
-  for (fs::path folder = folder_of(file);
-       !fs::exists(folder, error) && folder != folder.root_path(); folder = folder_of(folder)) {
-    if (error) fail_write(file, error.value());
+  for (fs::path folder = folder_of(path); !fs::exists(folder, error); folder = folder_of(folder)) {
+    if (error) fail_write(path, error.value());
+    if (folder_of(folder) == folder) break;
     missing.push_back(folder);
   }
+  return missing;
+}
+
+CreatedFolders::CreatedFolders(const fs::path& file) {
+  std::vector<fs::path> missing = missing_folders(file);
   for (; !missing.empty(); missing.pop_back()) {
-    const fs::path& folder = missing.back();
-    if (::mkdir(folder.c_str(), 0777) == 0) {
-      made_.push_back(folder);
+    if (::mkdir(missing.back().c_str(), 0777) == 0) {
+      made_.push_back(missing.back());
     } else if (errno != EEXIST) {
-      fail_write(folder, errno);
+      const int error_number = errno;
+      for (; !made_.empty(); made_.pop_back()) ::rmdir(made_.back().c_str());
+      fail_write(file, error_number);
     }
   }
 }

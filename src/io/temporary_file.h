@@ -17,6 +17,9 @@ std::filesystem::path replaceable_target(const std::filesystem::path& path);
 std::filesystem::path without_trailing_slash(const std::filesystem::path& path);
 std::filesystem::path folder_of(const std::filesystem::path& path);
 
+/// The folders above `path` that do not exist, innermost first.
+std::vector<std::filesystem::path> missing_folders(const std::filesystem::path& path);
+
 /// Makes the missing folders above a file, and removes them again (where they are empty) unless
 /// they are to be kept.
 class CreatedFolders {

@@ -3,6 +3,7 @@
 
 #include <iterator>
 #include <system_error>
+#include <vector>
 
 #include "io/system_file.h"
 #include "io/temporary_file.h"
@@ -34,13 +35,8 @@ void require_nothing_lost(const fs::path& out, const fs::file_status& status) {
 /// The folder in which the first new name would appear.
 fs::path first_folder(const fs::path& out, const fs::file_status& status) {
   if (fs::is_directory(status)) return out;
-  fs::path folder = io::folder_of(out);
-  std::error_code error;
-  while (!fs::exists(folder, error) && !error && folder != folder.root_path()) {
-    folder = io::folder_of(folder);
-  }
-  if (error) io::fail_write(out, error.value());
-  return folder;
+  const std::vector<fs::path> missing = io::missing_folders(out);
+  return io::folder_of(missing.empty() ? out : missing.back());
 }
 
 }  // namespace

@@ -3,9 +3,9 @@
 #include <ATen/core/Tensor.h>
 
 /// The products of a linear layer with factors, on plain tensors, without autograd. With N rows,
-/// `x` is (N, in), `weight` (out, in), `bias` (out) or undefined, `a` (rank, in), `b` (out, rank). W + s·B·A and
-/// dW are never formed. The low-rank part is computed in the factors' dtype, as PEFT does
-/// (tuners/lora/layer.py, Linear.forward), the rest in the weight's.
+/// `x` is (N, in), `weight` (out, in), `bias` (out) or undefined, `a` (rank, in), `b` (out, rank).
+/// W + s·B·A and dW are never formed. The low-rank part is computed in the factors' dtype, as PEFT
+/// does (tuners/lora/layer.py, Linear.forward), the rest in the weight's.
 namespace lowrank::kernels {
 
 struct LoraLinearOutput {

@@ -15,7 +15,8 @@ at::ScalarType computing_dtype(at::ScalarType dtype) {
 }
 
 std::string shape_of(const at::Tensor& w) {
-  return fmt::format("{} dimensions, ({})", w.dim(), fmt::join(w.sizes(), ", "));
+  return fmt::format("{} dimension{}, ({})", w.dim(), w.dim() == 1 ? "" : "s",
+                     fmt::join(w.sizes(), ", "));
 }
 
 [[noreturn]] void fail_not_finite(std::string_view operation, std::string_view name,
@@ -47,6 +48,9 @@ at::Tensor finite_matrix(std::string_view operation, std::string_view name, cons
   if (w.layout() != at::kStrided || w.is_quantized()) {
     fail<TensorError>(operation, fmt::format("{} must be a dense tensor", name),
                       "a sparse or quantized one", "Convert it first.");
+  }
+  if (w.is_meta()) {
+    fail<TensorError>(operation, fmt::format("{} must have data", name), "a meta tensor");
   }
   if (w.is_complex()) {
     fail<TensorError>(operation, fmt::format("{} must hold real numbers", name),

@@ -43,6 +43,11 @@ LOWRANK_API void write_file_atomically(const std::filesystem::path& path, std::s
 /// first file gets its name: a full disk or a missing permission changes nothing.
 class LOWRANK_API FileGroup {
  public:
+  FileGroup();
+  ~FileGroup();
+  FileGroup(FileGroup&&) noexcept;
+  FileGroup& operator=(FileGroup&&) noexcept;
+
   /// Stages `bytes` at once, so that they need not be kept in memory. After a throw, from here
   /// or from `open`, drop the group: its destructor removes what was staged.
   void add(const std::filesystem::path& path, std::string_view bytes);
@@ -52,6 +57,8 @@ class LOWRANK_API FileGroup {
   void commit();
 
  private:
+  void drop();
+
   std::vector<AtomicFile> files_;
 };
 

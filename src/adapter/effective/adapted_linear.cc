@@ -15,11 +15,10 @@ using torch::autograd::variable_list;
 
 /// One autograd node for the whole layer; x is (N, in).
 struct LoraLinearNode : torch::autograd::Function<LoraLinearNode> {
-  static at::Tensor forward(AutogradContext* context, const at::Tensor& x,
-                            const at::Tensor& weight, const at::Tensor& a, const at::Tensor& b,
-                            const at::Tensor& bias, double scaling) {
-    auto [y, down] = kernels::lora_linear_forward(
-        x, weight, bias, a, b, scaling);
+  static at::Tensor forward(AutogradContext* context, const at::Tensor& x, const at::Tensor& weight,
+                            const at::Tensor& a, const at::Tensor& b, const at::Tensor& bias,
+                            double scaling) {
+    auto [y, down] = kernels::lora_linear_forward(x, weight, bias, a, b, scaling);
     context->save_for_backward({x, down, weight, a, b});
     context->saved_data["scaling"] = scaling;
     return y;
@@ -45,8 +44,8 @@ struct LoraLinearNode : torch::autograd::Function<LoraLinearNode> {
 
 /// The same by LibTorch's own operators: what autocast must see one by one, and what
 /// differentiates by W too.
-at::Tensor composed(const at::Tensor& x, const at::Tensor& weight,
-                    const at::Tensor& bias, const Factors& factors) {
+at::Tensor composed(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
+                    const Factors& factors) {
   const auto y = at::linear(x, weight, bias);
   const auto up = at::linear(at::linear(x.to(factors.a.scalar_type()), factors.a), factors.b);
   return (y + factors.scaling * up).to(y.scalar_type());
@@ -57,8 +56,7 @@ bool autocast_is_on(const at::Tensor& x) {
   return !c10::impl::tls_is_dispatch_key_excluded(key);
 }
 
-bool needs_graph(const at::Tensor& x, const at::Tensor& bias,
-                 const Factors& factors) {
+bool needs_graph(const at::Tensor& x, const at::Tensor& bias, const Factors& factors) {
   return at::GradMode::is_enabled() &&
          (x.requires_grad() || factors.a.requires_grad() || factors.b.requires_grad() ||
           (bias.defined() && bias.requires_grad()));
@@ -66,15 +64,14 @@ bool needs_graph(const at::Tensor& x, const at::Tensor& bias,
 
 }  // namespace
 
-at::Tensor adapted_linear(const at::Tensor& x, const at::Tensor& weight,
-                          const at::Tensor& bias, const Factors& factors) {
+at::Tensor adapted_linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
+                          const Factors& factors) {
   factors.fast_calls.fetch_add(1, std::memory_order_relaxed);
   if (weight.requires_grad() || autocast_is_on(x)) return composed(x, weight, bias, factors);
   const auto rows = x.dim() == 2 ? x : x.reshape({-1, x.size(-1)});
   const auto y =
       needs_graph(x, bias, factors)
-          ? LoraLinearNode::apply(rows, weight, factors.a, factors.b, bias,
-                                  factors.scaling)
+          ? LoraLinearNode::apply(rows, weight, factors.a, factors.b, bias, factors.scaling)
           : kernels::lora_linear_forward(rows, weight, bias, factors.a, factors.b, factors.scaling)
                 .y;
   if (x.dim() == 2) return y;

@@ -5,9 +5,7 @@
 #include <lowrank/error.h>
 
 #include <algorithm>
-#include <mutex>
 #include <utility>
-#include <vector>
 
 namespace lowrank::effective {
 namespace {
@@ -37,8 +35,7 @@ StorageContext* wrap(const c10::Storage& storage) {
 
 void unwrap(const c10::Storage& storage) {
   at::DataPtr wrapped = storage.set_data_ptr(at::DataPtr());
-  storage.set_data_ptr(
-      std::move(static_cast<StorageContext*>(wrapped.get_context())->original));
+  storage.set_data_ptr(std::move(static_cast<StorageContext*>(wrapped.get_context())->original));
 }
 
 /// TensorImpl keeps its key set protected; a derived class may name it.
@@ -50,20 +47,13 @@ struct KeySetAccess : c10::TensorImpl {
 
 thread_local std::vector<const AdapterSwitch*> disabled_here;
 
-/// W + s·B·A, laid out as `weight`, which is not marked. The sum is rounded once to W's dtype.
-at::Tensor dense(const at::Tensor& weight, const Factors& factors) {
-  auto delta = at::mm(factors.b, factors.a).mul(factors.scaling).view(weight.sizes());
-  return (weight + delta).to(weight.scalar_type());
-}
-
-/// The part of `dense`, which stands for the whole weight of this geometry, that `view` is of W.
-at::Tensor same_view(const at::Tensor& dense, const Geometry& whole, const at::Tensor& view) {
-  if (whole.is(view)) return dense;
-  auto laid_out = dense;
-  if (dense.strides() != at::IntArrayRef(whole.strides)) {  // W has gaps between its rows
-    laid_out = at::as_strided_scatter(
-        at::zeros({whole.end() - whole.offset}, dense.options()), dense, whole.sizes,
-        whole.strides, 0);
+/// The part of `sum`, which stands for the whole weight of this geometry, that `view` is of W.
+at::Tensor same_view(const at::Tensor& sum, const Geometry& whole, const at::Tensor& view) {
+  if (whole.is(view)) return sum;
+  auto laid_out = sum;
+  if (sum.strides() != at::IntArrayRef(whole.strides)) {  // W has gaps between its rows
+    laid_out = at::as_strided_scatter(at::zeros({whole.end() - whole.offset}, sum.options()), sum,
+                                      whole.sizes, whole.strides, 0);
   }
   return laid_out.as_strided(view.sizes(), view.strides(), view.storage_offset() - whole.offset);
 }
@@ -119,9 +109,9 @@ void bind(const at::Tensor& weight, std::shared_ptr<Factors> factors) {
   const auto geometry = Geometry::of(weight);
   for (const auto& other : context->bindings) {
     if (geometry.offset < other.geometry.end() && other.geometry.offset < geometry.end()) {
-      fail<TensorError>("attach", "adapted weights must not overlap in memory",
-                        fmt::format("\"{}\" and \"{}\", which do", factors->layer,
-                                    other.factors->layer));
+      fail<TensorError>(
+          "attach", "adapted weights must not overlap in memory",
+          fmt::format("\"{}\" and \"{}\", which do", factors->layer, other.factors->layer));
     }
   }
   context->bindings.push_back({geometry, std::move(factors)});
@@ -140,9 +130,7 @@ void unbind(const at::Tensor& weight) {
   if (context->bindings.empty()) unwrap(storage);
 }
 
-bool is_marked(const at::Tensor& tensor) {
-  return tensor.defined() && tensor.key_set().has(kMark);
-}
+bool is_marked(const at::Tensor& tensor) { return tensor.defined() && tensor.key_set().has(kMark); }
 
 const Binding* find(const at::Tensor& tensor) {
   const auto* context = context_of(tensor.storage());
@@ -170,6 +158,11 @@ at::Tensor without_mark(const at::Tensor& tensor) {
   auto& keys = KeySetAccess::of(plain);
   keys = keys.remove(kMark);
   return plain;
+}
+
+at::Tensor dense(const at::Tensor& weight, const Factors& factors) {
+  const auto delta = at::mm(factors.b, factors.a).mul(factors.scaling).view(weight.sizes());
+  return (weight + delta).to(weight.scalar_type());
 }
 
 at::Tensor resolve(const at::Tensor& tensor) {

@@ -5,6 +5,7 @@
 #include <atomic>
 #include <memory>
 #include <string>
+#include <vector>
 
 /// How an adapter gets into an unmodified model: a *marked* weight means W + s·B·A to every
 /// operator that reads it, while its storage holds W.
@@ -80,6 +81,9 @@ const Binding* find(const at::Tensor& tensor);
 
 /// The same tensor (storage, version counter, autograd history) without the mark.
 at::Tensor without_mark(const at::Tensor& tensor);
+
+/// W + s·B·A as a dense tensor, rounded once to W's dtype. `weight` is W without its mark.
+at::Tensor dense(const at::Tensor& weight, const Factors& factors);
 
 /// What `tensor` means: itself where it is not marked; without the mark where its adapter is off;
 /// otherwise the dense W + s·B·A under autograd, or for a view of W the same view of that.

@@ -114,15 +114,13 @@ const Binding* active_binding(const at::Tensor& weight) {
   return binding != nullptr && binding->factors->adapter->active() ? binding : nullptr;
 }
 
-at::Tensor linear(const at::Tensor& x, const at::Tensor& weight,
-                  const OptionalTensor& bias) {
+at::Tensor linear(const at::Tensor& x, const at::Tensor& weight, const OptionalTensor& bias) {
   const auto* binding = active_binding(weight);
   if (binding != nullptr && binding->geometry.is(weight) && weight.dim() == 2 && !is_marked(x) &&
       x.dim() >= 1 && !(bias && is_marked(*bias))) {
     return adapted_linear(x, without_mark(weight), bias ? *bias : at::Tensor(), *binding->factors);
   }
-  return at::linear(resolve(x), resolve(weight),
-                    bias ? OptionalTensor(resolve(*bias)) : bias);
+  return at::linear(resolve(x), resolve(weight), bias ? OptionalTensor(resolve(*bias)) : bias);
 }
 
 at::Tensor matmul(const at::Tensor& x, const at::Tensor& weight_t) {

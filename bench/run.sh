@@ -1,0 +1,21 @@
+#!/usr/bin/env bash
+# Training steps a second of lowrank beside PyTorch's, then microbenchmarks; called by `make bench`.
+#
+#   run.sh BUILD [compare.py's options]      BUILD: a build folder with LOWRANK_BUILD_BENCH=ON
+#
+# $BENCH_PYTHON: an interpreter with torch and peft (default: what tests/reference/environment.sh
+# makes). Everything measured is also written to build/bench.json and build/bench-linear.json.
+set -euo pipefail
+
+here=$(cd "$(dirname "$0")" && pwd)
+top=$(cd "$here/.." && pwd)
+build=$(realpath "${1:?"run.sh: the build folder must be named first"}")
+shift
+
+python=${BENCH_PYTHON:-$("$top/tests/reference/environment.sh")}
+mkdir -p "$top/build"
+"$python" "$here/compare.py" --ours "$build/bench/training_bench" --out "$top/build/bench.json" "$@"
+"$build/bench/linear_bench" --benchmark_min_time=0.2 --benchmark_repetitions=5 \
+  --benchmark_report_aggregates_only=true --benchmark_enable_random_interleaving=true \
+  --benchmark_out_format=json --benchmark_out="$top/build/bench-linear.json" |
+  grep -E '_median|_cv|^Benchmark'

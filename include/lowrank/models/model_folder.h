@@ -1,0 +1,27 @@
+#pragma once
+
+#include <lowrank/data/dataset.h>
+#include <lowrank/export.h>
+#include <lowrank/models/mlp.h>
+
+#include <filesystem>
+
+namespace lowrank::models {
+
+/// An image classifier as it lies on disk.
+struct ImageClassifier {
+  Mlp model;
+  /// How its inputs were normalized in training, and must be ever after.
+  Normalization normalization;
+};
+
+/// Writes model.safetensors and config.json (model_type "mlp", sizes, image_mean,
+/// image_deviation), both or neither. Throws FileError where the folder cannot be written.
+LOWRANK_API void save_classifier(const ImageClassifier& classifier,
+                                 const std::filesystem::path& folder);
+
+/// Reads what save_classifier wrote. Throws FileError, naming the file and the field or tensor,
+/// for what is missing, unexpected, of another shape or type, or not finite.
+LOWRANK_API ImageClassifier load_classifier(const std::filesystem::path& folder);
+
+}  // namespace lowrank::models

@@ -1,0 +1,68 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+#include <lowrank/data/dataset.h>
+#include <lowrank/export.h>
+#include <lowrank/train/train_options.h>
+
+#include <filesystem>
+#include <functional>
+#include <string>
+#include <vector>
+
+namespace lowrank {
+
+struct NamedTensor {
+  std::string name;
+  at::Tensor tensor;
+};
+
+/// What is trained, on what.
+struct TrainingTask {
+  /// (B, H·W) of `dtype` on `device` to logits (B, classes).
+  std::function<at::Tensor(const at::Tensor&)> forward;
+  /// What the optimizer moves; the names are used in checkpoints.
+  std::vector<NamedTensor> parameters;
+  const ImageDataset* data = nullptr;
+  Normalization normalization;
+  /// Which examples are trained on: int64 (N).
+  at::Tensor indices;
+  /// Which are mixed in by `TrainOptions::replay`; undefined where that is 0.
+  at::Tensor replay_indices;
+  at::Device device = at::kCPU;
+  at::ScalarType dtype = at::kFloat;
+};
+
+struct RunOptions {
+  /// Where the state is kept while the run lasts, so that a run that was killed can go on; empty
+  /// keeps none.
+  std::filesystem::path checkpoint;
+  /// What the run is, for whoever resumes it; a checkpoint of another identity is refused.
+  std::string identity;
+  /// Go on from `checkpoint`; the end is bit-identical to a run that was not interrupted.
+  bool resume = false;
+  /// Title of the progress bar.
+  std::string title = "train";
+  bool quiet = false;
+};
+
+struct TrainResult {
+  int64_t steps = 0;
+  double mean_loss = 0;  ///< over the last epoch (or all steps where there were fewer)
+  double seconds = 0;    ///< in the loop, in this process
+  double steps_per_second = 0;
+  int64_t best_step = 0;  ///< with validation: whose parameters were kept
+  double best_validation_loss = 0;
+};
+
+/// Trains by Adam (Kingma & Ba, arXiv 1412.6980; PyTorch's defaults) on cross-entropy. The
+/// checkpoint is removed at the end. Throws ArgumentError for options out of their range,
+/// TensorError where the loss stops being finite, FileError where a checkpoint is missing, damaged
+/// or another run's, Interrupted on Ctrl-C, after the state is on disk.
+LOWRANK_API TrainResult train(const TrainingTask& task, const TrainOptions& options,
+                              const RunOptions& run = {});
+
+/// The identity that a checkpoint was written with. Throws FileError as train does.
+LOWRANK_API std::string checkpoint_identity(const std::filesystem::path& checkpoint);
+
+}  // namespace lowrank

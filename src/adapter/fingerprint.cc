@@ -1,0 +1,37 @@
+#include <fmt/format.h>
+#include <lowrank/adapter/adapter.h>
+#include <lowrank/io/sha256.h>
+#include <torch/nn/module.h>
+
+#include <algorithm>
+
+#include "adapter/state.h"
+
+namespace lowrank {
+
+std::string fingerprint_of(const std::vector<BaseParameter>& parameters) {
+  std::vector<std::string> lines;
+  for (const auto& parameter : parameters) {
+    lines.push_back(
+        fmt::format("{} {} {} {}\n", parameter.name, c10::toString(parameter.tensor.scalar_type()),
+                    fmt::join(parameter.tensor.sizes(), " "), sha256_hex(parameter.tensor)));
+  }
+  std::sort(lines.begin(), lines.end());
+  Sha256 sum;
+  for (const auto& line : lines) sum.update(line.data(), line.size());
+  return sum.hex();
+}
+
+std::vector<BaseParameter> base_parameters(const torch::nn::Module& model) {
+  std::vector<BaseParameter> parameters;
+  for (const auto& item : model.named_parameters()) {
+    parameters.push_back({item.key(), item.value(), item.value().requires_grad()});
+  }
+  return parameters;
+}
+
+std::string base_fingerprint(const torch::nn::Module& model) {
+  return fingerprint_of(base_parameters(model));
+}
+
+}  // namespace lowrank

@@ -1,0 +1,152 @@
+#include <ATen/ATen.h>
+#include <lowrank/error.h>
+#include <lowrank/io/file_bytes.h>
+#include <lowrank/io/text_matrix.h>
+
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+#include <cstdlib>
+#include <optional>
+#include <vector>
+
+#include "io/system_file.h"
+
+namespace lowrank {
+namespace {
+
+constexpr uint64_t kMostTextBytes = 4'000'000'000;
+constexpr std::string_view kBlanks = " \t\r\v\f";
+constexpr char kWhiteSpace = ' ';  // the separator that is any number of blanks
+
+std::string_view trimmed(std::string_view text) {
+  const size_t begin = text.find_first_not_of(kBlanks);
+  if (begin == std::string_view::npos) return {};
+  return text.substr(begin, text.find_last_not_of(kBlanks) - begin + 1);
+}
+
+/// Takes what stands before `separator` off `text`, which is left empty and ended at its end.
+struct Fields {
+  std::string_view text;
+  char separator;
+  bool ended = false;
+
+  std::string_view next() {
+    const size_t end =
+        separator == kWhiteSpace ? text.find_first_of(kBlanks) : text.find(separator);
+    const auto field = trimmed(text.substr(0, end));
+    ended = end == std::string_view::npos;
+    text = ended ? std::string_view{} : text.substr(end + 1);
+    if (separator == kWhiteSpace) text = trimmed(text);
+    return field;
+  }
+};
+
+char separator_of(std::string_view line) {
+  for (const char separator : {';', ','}) {
+    if (line.find(separator) != std::string_view::npos) return separator;
+  }
+  // "1\t 2" is columns lined up by hand; a table by tabs can have empty fields, and no blanks.
+  const bool tabs = line.find('\t') != std::string_view::npos;
+  return tabs && line.find(' ') == std::string_view::npos ? '\t' : kWhiteSpace;
+}
+
+std::optional<double> number(std::string_view field) {
+  if (field.size() > 1 && field[0] == '+' && field[1] != '-') field.remove_prefix(1);
+  double value = 0;
+  const char* end = field.data() + field.size();
+  const auto [stop, error] = std::from_chars(field.data(), end, value);
+  if (stop != end || field.empty()) return std::nullopt;
+  if (error == std::errc()) return value;
+  // Beyond float64: numbers too small for it are 0 or nearly, numbers too large are refused.
+  value = std::strtod(std::string(field).c_str(), nullptr);
+  if (error == std::errc::result_out_of_range && std::abs(value) < 1) return value;
+  return std::nullopt;
+}
+
+class TextMatrix {
+ public:
+  TextMatrix(std::string_view text, const std::string& name) : text_(text), name_(name) {}
+
+  at::Tensor parse() {
+    if (text_.starts_with("\xEF\xBB\xBF")) text_.remove_prefix(3);
+    if (const size_t zero = text_.find('\0'); zero != std::string_view::npos) {
+      fail<FileError>("text matrix", fmt::format("{} must be text", name_),
+                      fmt::format("a zero byte at byte {}", zero),
+                      "A binary file needs its extension: .npy or .safetensors.");
+    }
+    for (; !text_.empty(); ++line_) parse_line(next_line());
+    if (rows_ == 0) {
+      fail<FileError>("text matrix", fmt::format("{} must hold at least one row of numbers", name_),
+                      "none");
+    }
+    return at::tensor(values_, at::kDouble).view({rows_, columns_});
+  }
+
+ private:
+  std::string_view next_line() {
+    const size_t end = text_.find('\n');
+    const auto line = text_.substr(0, end);
+    text_ = end == std::string_view::npos ? std::string_view{} : text_.substr(end + 1);
+    return trimmed(line.substr(0, line.find('#')));
+  }
+
+  void parse_line(std::string_view line) {
+    if (line.empty()) return;
+    if (!separator_) {
+      separator_ = separator_of(line);
+      if (is_header(line)) return;
+    }
+    int64_t column = 0;
+    for (Fields fields{line, *separator_}; !fields.ended;) {
+      const auto field = fields.next();
+      const auto value = number(field);
+      ++column;
+      if (!value) refuse(field, column);
+      values_.push_back(*value);
+    }
+    if (rows_ == 0) columns_ = column;
+    if (column != columns_) {
+      fail<FileError>("text matrix",
+                      fmt::format("every row of {} must have {} column{}, as its first", name_,
+                                  columns_, columns_ == 1 ? "" : "s"),
+                      fmt::format("{} in line {}", column, line_));
+    }
+    ++rows_;
+  }
+
+  bool is_header(std::string_view line) const {
+    for (Fields fields{line, *separator_}; !fields.ended;) {
+      if (number(fields.next())) return false;
+    }
+    return true;
+  }
+
+  [[noreturn]] void refuse(std::string_view field, int64_t column) const {
+    const bool comma = *separator_ != ',' && field.find(',') != std::string_view::npos;
+    fail<FileError>("text matrix",
+                    fmt::format("line {}, column {} of {} must be a number", line_, column, name_),
+                    field.empty() ? "nothing" : io::quoted(field),
+                    comma ? "Decimal commas are not read: write a point." : "");
+  }
+
+  std::string_view text_;
+  const std::string& name_;
+  std::optional<char> separator_;
+  int64_t line_ = 1;
+  int64_t rows_ = 0;
+  int64_t columns_ = 0;
+  std::vector<double> values_;
+};
+
+}  // namespace
+
+at::Tensor parse_text_matrix(std::string_view text, const std::string& name) {
+  return TextMatrix(text, name).parse();
+}
+
+at::Tensor read_text_matrix(const std::filesystem::path& path) {
+  return parse_text_matrix(read_file(path, kMostTextBytes), io::quoted(path));
+}
+
+}  // namespace lowrank

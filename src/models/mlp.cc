@@ -1,0 +1,29 @@
+#include <ATen/ATen.h>
+#include <fmt/format.h>
+#include <lowrank/error.h>
+#include <lowrank/models/mlp.h>
+
+#include <algorithm>
+#include <utility>
+
+namespace lowrank::models {
+
+MlpImpl::MlpImpl(MlpOptions options) : options_(std::move(options)) {
+  const auto& sizes = options_.sizes;
+  if (sizes.size() < 2 || *std::min_element(sizes.begin(), sizes.end()) < 1) {
+    fail<ArgumentError>("mlp", "sizes must be at least two numbers of at least 1",
+                        fmt::format("{}", fmt::join(sizes, "-")));
+  }
+  for (size_t i = 1; i < sizes.size(); ++i) {
+    layers_.push_back(
+        register_module(fmt::format("linear{}", i), torch::nn::Linear(sizes[i - 1], sizes[i])));
+  }
+}
+
+at::Tensor MlpImpl::forward(at::Tensor x) {
+  if (x.dim() > 2) x = x.flatten(1);
+  for (size_t i = 0; i + 1 < layers_.size(); ++i) x = at::relu(layers_[i]->forward(x));
+  return layers_.back()->forward(x);
+}
+
+}  // namespace lowrank::models

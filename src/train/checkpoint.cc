@@ -1,0 +1,133 @@
+#include "train/checkpoint.h"
+
+#include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
+#include <lowrank/error.h>
+#include <lowrank/io/json.h>
+#include <lowrank/io/safetensors.h>
+
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <type_traits>
+#include <utility>
+
+namespace lowrank {
+namespace {
+
+using torch::optim::Adam;
+using torch::optim::AdamParamState;
+
+constexpr const char* kIdentity = "lowrank.identity";
+constexpr const char* kCounters = "lowrank.counters";
+
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Counters, step, loss_sum, loss_count, last_mean, best_step,
+                                   best_loss)
+
+/// LibTorch 1.13 keys an optimizer's state by the parameter's address as text, 2.x by the address.
+template <class Map>
+typename Map::key_type state_key(const Map&, const at::Tensor& parameter) {
+  void* address = parameter.unsafeGetTensorImpl();
+  if constexpr (std::is_same_v<typename Map::key_type, std::string>) {
+    return c10::guts::to_string(address);
+  } else {
+    return address;
+  }
+}
+
+const AdamParamState* find_moments(Adam& optimizer, const at::Tensor& parameter) {
+  const auto it = optimizer.state().find(state_key(optimizer.state(), parameter));
+  return it == optimizer.state().end() ? nullptr
+                                       : static_cast<const AdamParamState*>(it->second.get());
+}
+
+SafetensorsFile open_checkpoint(const std::filesystem::path& path) {
+  if (!std::filesystem::exists(path)) {
+    fail<FileError>("resume", fmt::format("\"{}\" must exist", path.string()), "no such file",
+                    "A run that ended well leaves none, so there is nothing to go on with.");
+  }
+  return SafetensorsFile::open(path);
+}
+
+const std::string& metadata(const SafetensorsFile& file, const char* key) {
+  const auto it = file.metadata().find(key);
+  if (it == file.metadata().end()) {
+    fail<FileError>("resume", fmt::format("\"{}\" must be a checkpoint", file.path().string()),
+                    fmt::format("a file without {} in its metadata", key));
+  }
+  return it->second;
+}
+
+at::Tensor read_like(const SafetensorsFile& file, const std::string& name,
+                     const at::Tensor& parameter) {
+  auto tensor = file.tensor(name);
+  if (tensor.sizes() != parameter.sizes() || tensor.scalar_type() != parameter.scalar_type()) {
+    fail<FileError>(
+        "resume",
+        fmt::format("\"{}\" in \"{}\" must be {} of shape ({})", name, file.path().string(),
+                    c10::toString(parameter.scalar_type()), fmt::join(parameter.sizes(), ", ")),
+        fmt::format("{} of shape ({})", c10::toString(tensor.scalar_type()),
+                    fmt::join(tensor.sizes(), ", ")));
+  }
+  return tensor.clone();  // the file's memory is only mapped, and the file goes away
+}
+
+Counters read_counters(const SafetensorsFile& file) {
+  const auto json = parse_json(metadata(file, kCounters), "the counters of a checkpoint", "resume");
+  try {
+    return json.get<Counters>();
+  } catch (const nlohmann::json::exception& error) {
+    fail<FileError>("resume",
+                    fmt::format("\"{}\" must hold a run's counters", file.path().string()),
+                    json.dump().substr(0, 80));
+  }
+}
+
+}  // namespace
+
+void write_checkpoint(const std::filesystem::path& path, const std::string& identity,
+                      const std::vector<NamedTensor>& parameters, Adam& optimizer,
+                      const TrainingState& state) {
+  std::vector<SafetensorsEntry> entries;
+  for (size_t i = 0; i < parameters.size(); ++i) {
+    const auto& [name, tensor] = parameters[i];
+    entries.push_back({"parameter." + name, tensor.detach()});
+    if (const auto* moments = find_moments(optimizer, tensor)) {
+      entries.push_back({"exp_avg." + name, moments->exp_avg()});
+      entries.push_back({"exp_avg_sq." + name, moments->exp_avg_sq()});
+    }
+    if (!state.best.empty()) entries.push_back({"best." + name, state.best[i]});
+  }
+  write_safetensors(path, entries,
+                    {{kIdentity, identity}, {kCounters, nlohmann::json(state.counters).dump()}});
+}
+
+TrainingState read_checkpoint(const std::filesystem::path& path, const std::string& identity,
+                              const std::vector<NamedTensor>& parameters, Adam& optimizer) {
+  const auto file = open_checkpoint(path);
+  if (metadata(file, kIdentity) != identity) {
+    fail<FileError>("resume", fmt::format("\"{}\" must be of the run {}", path.string(), identity),
+                    metadata(file, kIdentity), "Give the options the run was started with.");
+  }
+  TrainingState state;
+  state.counters = read_counters(file);
+  const at::NoGradGuard no_grad;
+  for (const auto& [name, tensor] : parameters) {
+    auto parameter = tensor;
+    parameter.copy_(read_like(file, "parameter." + name, tensor));
+    if (file.contains("best." + name))
+      state.best.push_back(read_like(file, "best." + name, tensor));
+    if (!file.contains("exp_avg." + name)) continue;
+    auto moments = std::make_unique<AdamParamState>();
+    moments->step(state.counters.step);
+    moments->exp_avg(read_like(file, "exp_avg." + name, tensor).to(tensor.device()));
+    moments->exp_avg_sq(read_like(file, "exp_avg_sq." + name, tensor).to(tensor.device()));
+    optimizer.state()[state_key(optimizer.state(), tensor)] = std::move(moments);
+  }
+  return state;
+}
+
+std::string checkpoint_identity(const std::filesystem::path& checkpoint) {
+  return metadata(open_checkpoint(checkpoint), kIdentity);
+}
+
+}  // namespace lowrank

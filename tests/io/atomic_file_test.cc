@@ -1,0 +1,228 @@
+#include <fcntl.h>
+#include <lowrank/error.h>
+#include <lowrank/io/atomic_file.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <csignal>
+#include <vector>
+
+#include "io/system_file.h"
+#include "support/expect_error.h"
+#include "support/temporary_folder.h"
+
+namespace lowrank {
+namespace {
+
+namespace fs = std::filesystem;
+
+std::vector<std::string> names_in(const fs::path& folder) {
+  std::vector<std::string> names;
+  for (const auto& entry : fs::directory_iterator(folder)) names.push_back(entry.path().filename());
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+mode_t permissions(const fs::path& path) {
+  struct stat status = {};
+  EXPECT_EQ(::stat(path.c_str(), &status), 0);
+  return status.st_mode & 0777;
+}
+
+/// A limit on file sizes, so that writing fails midway, in this scope.
+class FileSizeLimit {
+ public:
+  explicit FileSizeLimit(rlim_t bytes) : handler_(std::signal(SIGXFSZ, SIG_IGN)) {
+    ::getrlimit(RLIMIT_FSIZE, &before_);
+    const rlimit limit{bytes, before_.rlim_max};
+    ::setrlimit(RLIMIT_FSIZE, &limit);
+  }
+  ~FileSizeLimit() {
+    ::setrlimit(RLIMIT_FSIZE, &before_);
+    std::signal(SIGXFSZ, handler_);
+  }
+  FileSizeLimit(const FileSizeLimit&) = delete;
+  FileSizeLimit& operator=(const FileSizeLimit&) = delete;
+
+ private:
+  void (*handler_)(int);
+  rlimit before_ = {};
+};
+
+TEST(AtomicFile, WritesReplacesAndLeavesNothingElse) {
+  const TemporaryFolder folder;
+  write_file_atomically(folder / "a file", "one");
+  EXPECT_EQ(read_bytes(folder / "a file"), "one");
+  const std::string zeros(100'000, '\0');
+  write_file_atomically(folder / "a file", zeros);
+  EXPECT_EQ(read_bytes(folder / "a file"), zeros);
+  write_file_atomically(folder / "a file", "");
+  EXPECT_EQ(read_bytes(folder / "a file"), "");
+  EXPECT_EQ(names_in(folder.path()), std::vector<std::string>{"a file"});
+}
+
+TEST(AtomicFile, PermissionsAreTheUmasksOrThoseOfTheFileReplaced) {
+  const TemporaryFolder folder;
+  const mode_t umask_before = ::umask(027);
+  write_file_atomically(folder / "new", "x");
+  ::umask(umask_before);
+  EXPECT_EQ(permissions(folder / "new"), 0640);
+  ASSERT_EQ(::chmod((folder / "new").c_str(), 0600), 0);
+  write_file_atomically(folder / "new", "y");
+  EXPECT_EQ(permissions(folder / "new"), 0600);
+}
+
+TEST(AtomicFile, AnotherReaderSeesTheOldFileUntilCommit) {
+  const TemporaryFolder folder;
+  folder.write("f", "old");
+  AtomicFile file(folder / "f");
+  file.write("ne");
+  file.write("w");
+  EXPECT_EQ(read_bytes(folder / "f"), "old");
+  file.finish();
+  EXPECT_EQ(read_bytes(folder / "f"), "old");
+  file.commit();
+  file.commit();
+  EXPECT_EQ(read_bytes(folder / "f"), "new");
+}
+
+TEST(AtomicFile, WithoutCommitNothingStays) {
+  const TemporaryFolder folder;
+  AtomicFile(folder / "x" / "y" / "f").write("new");
+  EXPECT_TRUE(names_in(folder.path()).empty());
+}
+
+TEST(AtomicFile, MakesMissingFolders) {
+  const TemporaryFolder folder;
+  write_file_atomically(folder / "x" / "y" / "f", "new");
+  EXPECT_EQ(read_bytes(folder / "x" / "y" / "f"), "new");
+}
+
+TEST(AtomicFile, FollowsLinks) {
+  const TemporaryFolder folder;
+  folder.write("real", "old");
+  fs::create_symlink("real", folder / "link");
+  fs::create_symlink("later", folder / "dangling");
+  write_file_atomically(folder / "link", "new");
+  write_file_atomically(folder / "dangling", "new");
+  EXPECT_TRUE(fs::is_symlink(folder / "link"));
+  EXPECT_EQ(read_bytes(folder / "real"), "new");
+  EXPECT_EQ(read_bytes(folder / "later"), "new");
+  fs::create_symlink("loop", folder / "loop");
+  LOWRANK_EXPECT_ERROR(write_file_atomically(folder / "loop", "x"), FileError,
+                       "loop\" must be writable. Got \"Too many levels of symbolic links\".");
+}
+
+TEST(AtomicFile, RefusesWhatIsNoFile) {
+  const TemporaryFolder folder;
+  LOWRANK_EXPECT_ERROR(write_file_atomically(folder.path(), "x"), FileError,
+                       "must name a regular file to write. Got a folder.");
+  LOWRANK_EXPECT_ERROR(write_file_atomically(folder / "new/", "x"), FileError,
+                       "must name a regular file to write. Got a folder.");
+  LOWRANK_EXPECT_ERROR(write_file_atomically("/dev/null", "x"), FileError,
+                       "[output] \"/dev/null\" must name a regular file to write. Got a device");
+  LOWRANK_EXPECT_ERROR(write_file_atomically("", "x"), FileError, "Got an empty name.");
+  folder.write("file", "old");
+  LOWRANK_EXPECT_ERROR(write_file_atomically(folder / "file" / "f", "x"), FileError,
+                       "must be writable. Got \"Not a directory\".");
+  LOWRANK_EXPECT_ERROR(write_file_atomically("/proc/lowrank/f", "x"), FileError,
+                       "[output] \"/proc/lowrank/f\" must be writable. Got ");
+  LOWRANK_EXPECT_ERROR(write_file_atomically(folder / std::string(300, 'a'), "x"), FileError,
+                       "must be writable. Got \"File name too long\".");
+}
+
+TEST(AtomicFile, AFailedWriteLeavesTheOldFileAndNoTemporary) {
+  const TemporaryFolder folder;
+  folder.write("f", "old");
+  {
+    const FileSizeLimit limit(4096);
+    LOWRANK_EXPECT_ERROR(write_file_atomically(folder / "f", std::string(10'000, 'x')), FileError,
+                         "f\" must be writable. Got \"File too large\".");
+  }
+  EXPECT_EQ(read_bytes(folder / "f"), "old");
+  EXPECT_EQ(names_in(folder.path()), std::vector<std::string>{"f"});
+}
+
+TEST(AtomicFile, AFullDiskIsNamed) {
+  const io::Descriptor full(::open("/dev/full", O_WRONLY | O_CLOEXEC));
+  ASSERT_TRUE(full.is_open());
+  LOWRANK_EXPECT_ERROR(
+      io::write_all(full, "x", "a/model.safetensors"), FileError,
+      "[output] the disk must have room for \"a/model.safetensors\". Got \"No space left on "
+      "device\". The disk is full: free some space or write elsewhere.");
+}
+
+TEST(FileGroup, GivesAllFilesTheirNamesAtOnce) {
+  const TemporaryFolder folder;
+  folder.write("a", "old");
+  FileGroup group;
+  group.add(folder / "a", "new a");
+  group.open(folder / "sub" / "b").write("new b");
+  EXPECT_EQ(read_bytes(folder / "a"), "old");
+  group.commit();
+  EXPECT_EQ(read_bytes(folder / "a"), "new a");
+  EXPECT_EQ(read_bytes(folder / "sub" / "b"), "new b");
+  EXPECT_EQ(names_in(folder.path()), (std::vector<std::string>{"a", "sub"}));
+  EXPECT_EQ(names_in(folder / "sub"), std::vector<std::string>{"b"});
+}
+
+TEST(FileGroup, AFailedStagingChangesNothing) {
+  const TemporaryFolder folder;
+  folder.write("a", "old");
+  {
+    FileGroup group;
+    group.add(folder / "a", "new");
+    group.add(folder / "new" / "b", "new");
+    group.add(folder / "new" / "c", "new");
+    LOWRANK_EXPECT_ERROR(group.add(folder / "a" / "d", "new"), FileError, "must be writable");
+    const FileSizeLimit limit(4096);
+    LOWRANK_EXPECT_ERROR(group.add(folder / "e", std::string(10'000, 'x')), FileError,
+                         "must be writable");
+  }
+  EXPECT_EQ(read_bytes(folder / "a"), "old");
+  EXPECT_EQ(names_in(folder.path()), std::vector<std::string>{"a"});
+}
+
+TEST(WritableOutput, ANewNameAnEmptyFolderAndAnEmptyFileAreFree) {
+  const TemporaryFolder folder;
+  fs::create_directory(folder / "empty");
+  folder.write("nothing", "");
+  for (const char* name : {"new", "new/", "x/y/new", "empty", "empty/", "nothing"}) {
+    SCOPED_TRACE(name);
+    EXPECT_NO_THROW(require_writable_output(folder / name, false));
+  }
+  EXPECT_EQ(names_in(folder.path()), (std::vector<std::string>{"empty", "nothing"}));
+  EXPECT_TRUE(names_in(folder / "empty").empty());
+}
+
+TEST(WritableOutput, WhatIsThereNeedsForce) {
+  const TemporaryFolder folder;
+  folder.write("file", "old");
+  LOWRANK_EXPECT_ERROR(require_writable_output(folder.path(), false), FileError,
+                       "must not exist yet, or be empty. Got a folder with 1 entry. Pass --force");
+  LOWRANK_EXPECT_ERROR(require_writable_output(folder / "file", false), FileError,
+                       "must not exist yet, or be empty. Got a file of 3 bytes. Pass --force");
+  LOWRANK_EXPECT_ERROR(require_writable_output("/dev/null", false), FileError, "[output] ");
+  EXPECT_NO_THROW(require_writable_output(folder.path(), true));
+  EXPECT_NO_THROW(require_writable_output(folder / "file", true));
+  EXPECT_EQ(read_bytes(folder / "file"), "old");
+}
+
+TEST(WritableOutput, WhatCannotBeWrittenIsRefusedWithForceToo) {
+  const TemporaryFolder folder;
+  folder.write("file", "old");
+  for (const bool force : {false, true}) {
+    LOWRANK_EXPECT_ERROR(require_writable_output("", force), FileError, "Got an empty one.");
+    LOWRANK_EXPECT_ERROR(require_writable_output(folder / "file" / "out", force), FileError,
+                         "file\", which is a file.");
+    LOWRANK_EXPECT_ERROR(require_writable_output("/proc/out", force), FileError,
+                         "[output] \"/proc/out\" must be writable. Got ");
+    LOWRANK_EXPECT_ERROR(require_writable_output(folder / std::string(300, 'a'), force), FileError,
+                         "must be writable. Got \"File name too long\".");
+  }
+}
+
+}  // namespace
+}  // namespace lowrank

@@ -1,0 +1,25 @@
+#!/usr/bin/env bash
+# Shows that Python reads what lowrank writes and the other way round; called by `make test-interop`.
+#
+#   run.sh LOWRANK [WORK]      LOWRANK: the command; WORK: default build/interop, replaced
+#
+# Needs MNIST where `lowrank data fetch mnist` puts it, or a folder in its layout in $INTEROP_DATA.
+set -euo pipefail
+
+here=$(cd "$(dirname "$0")" && pwd)
+top=$(cd "$here/../.." && pwd)
+lowrank=$(realpath "${1:?"run.sh: the lowrank command must be named first"}")
+work=${2:-$top/build/interop}
+data=${INTEROP_DATA:-mnist}
+
+python=$("$here/environment.sh")
+rm -rf "$work"
+mkdir -p "$work"
+
+train=(--data "$data" --seed 0 --quiet)
+"$lowrank" train "${train[@]}" --steps 600 --out "$work/base"
+"$lowrank" finetune "$work/base" "${train[@]}" --only 2 --rank 1 --alpha 1 --steps 100 --out "$work/two"
+"$lowrank" finetune "$work/base" "${train[@]}" --only 7 --rank 4 --alpha 8 --steps 30 \
+  --target-modules linear1,linear3 --out "$work/seven"
+
+exec "$python" "$here/interop_test.py" --lowrank "$lowrank" --work "$work" --data "$data"
