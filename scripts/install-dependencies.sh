@@ -11,7 +11,7 @@ packages_for() {
 libgflags-dev libopenblas0-openmp nlohmann-json3-dev libcli11-dev libfmt-dev zlib1g-dev \
 libpng-dev libssl-dev libgtest-dev libgmock-dev" ;;
     test) echo "dataset-fashion-mnist" ;;
-    lint) echo "clang clang-format clang-tidy shellcheck" ;;
+    lint) echo "clang clang-format clang-tidy libclang-dev llvm-dev shellcheck" ;;
     bench) echo "libbenchmark-dev python3-torch python3-numpy python3-venv python3-pip" ;;
     interop) echo "python3-torch python3-numpy python3-scipy python3-venv python3-pip" ;;
     data) echo "ca-certificates curl tar gzip" ;;
