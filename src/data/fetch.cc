@@ -1,5 +1,6 @@
 #include "data/fetch.h"
 
+#include <fmt/ranges.h>
 #include <lowrank/error.h>
 #include <lowrank/io/atomic_file.h>
 #include <lowrank/io/sha256.h>
