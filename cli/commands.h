@@ -8,5 +8,6 @@
 namespace lowrank::cli {
 
 void add_svd(CLI::App& app);
+void add_data(CLI::App& app);
 
 }  // namespace lowrank::cli

@@ -46,6 +46,10 @@ int usable_cores() {
 void add_common_options(CLI::App& app, CommonOptions& options) {
   const auto group = "Common options";
   app.add_option("--seed", options.seed, "Seed of the random numbers (PyTorch's own)")
+      // CLI11 would wrap a negative number round.
+      ->check([](const std::string& text) {
+        return text.starts_with('-') ? std::string("The seed must be at least 0.") : std::string();
+      })
       ->capture_default_str()
       ->group(group);
   app.add_option("--threads", options.threads, "Threads; 0 takes all cores")

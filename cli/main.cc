@@ -30,6 +30,7 @@ int run(int argc, char** argv) {
   CLI::App app("Low-rank adaptation (LoRA) and low-rank factorization (SVD).", "lowrank");
   app.set_version_flag("--version", fmt::format("lowrank {} (LibTorch {})", lowrank::version(),
                                                 lowrank::libtorch_version()));
+  lowrank::cli::add_data(app);
   app.require_subcommand(1);
   lowrank::cli::add_svd(app);
   try {

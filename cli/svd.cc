@@ -62,6 +62,7 @@ std::pair<int64_t, int64_t> shape_of(const std::string& spec) {
 }
 
 /// Refused in one sentence, not by the system's out-of-memory killer in the middle of the work.
+template <class E>
 void require_memory(int64_t rows, int64_t columns, at::ScalarType dtype) {
   // W, its copy for LAPACK, U and V, and the float64 residual of the error figures.
   const auto entry = 4.0 * static_cast<double>(c10::elementSize(dtype)) + sizeof(double);
@@ -83,7 +84,7 @@ Source draw(const SvdOptions& options, const Resources& resources) {
         fmt::format("--true-rank of a {} x {} matrix must be 0 to {}", rows, columns, smaller),
         fmt::format("{}", *options.true_rank));
   }
-  require_memory(rows, columns, resources.dtype);
+  require_memory<ArgumentError>(rows, columns, resources.dtype);
   // Always drawn on the CPU: its generator gives PyTorch's numbers on every machine.
   if (!options.true_rank) {
     return {at::randn({rows, columns}, resources.dtype),
@@ -99,6 +100,7 @@ Source draw(const SvdOptions& options, const Resources& resources) {
 Source read(const SvdOptions& options, const Resources& resources) {
   const bool standard_input = options.file == "-";
   auto w = read_matrix(standard_input ? "/dev/stdin" : options.file, options.tensor);
+  if (w.dim() == 2) require_memory<TensorError>(w.size(0), w.size(1), w.scalar_type());
   if (options.dtype_given) w = w.to(resources.dtype);
   const std::string name = standard_input ? "standard input" : options.file;
   return {w, options.tensor ? fmt::format("{} of {}", *options.tensor, name) : name};
@@ -196,7 +198,8 @@ void run_svd(const SvdOptions& options) {
     auto json = to_json(report);
     json["seed"] = options.common.seed;
     json["threads"] = resources.threads;
-    fmt::print("{}\n", json.dump(2));
+    // A file name need not be UTF-8.
+    fmt::print("{}\n", json.dump(2, ' ', false, nlohmann::json::error_handler_t::replace));
   } else {
     print_report(report);
   }

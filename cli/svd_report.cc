@@ -64,6 +64,7 @@ void print_singular_values(const at::Tensor& s) {
     if (i > 0) text += i % 6 == 0 ? fmt::format("\n{:<22}", "") : " ";
     text += fmt::format("{:<10.5g}", values[static_cast<size_t>(i)]);
   }
+  text.erase(text.find_last_not_of(' ') + 1);
   if (count > shown) text += fmt::format(" ... {:.5g} ({} in all)", values.back(), count);
   print_line("singular values", count == 0 ? "none" : text);
 }

@@ -75,23 +75,22 @@ at::Tensor gather_rows(int64_t rows, int64_t pixels, const Normalization& normal
                        at::ScalarType dtype, const Source& source) {
   check_normalization(normalization);
   if (!at::isFloatingType(dtype)) {
-    fail<TensorError>(kOperation, "inputs must be of a floating-point dtype",
-                      c10::toString(dtype));
+    fail<TensorError>(kOperation, "inputs must be of a floating-point dtype", c10::toString(dtype));
   }
   at::Tensor out = at::empty({rows, pixels}, dtype);
-  AT_DISPATCH_FLOATING_TYPES_AND2(at::kHalf, at::kBFloat16, dtype, "batch_inputs", [&] {
-    fill_rows<scalar_t>(out, normalization, source);
-  });
+  AT_DISPATCH_FLOATING_TYPES_AND2(at::kHalf, at::kBFloat16, dtype, "batch_inputs",
+                                  [&] { fill_rows<scalar_t>(out, normalization, source); });
   return out;
 }
 
 /// `indices` as contiguous int64 on the CPU, each of them in [0, size).
 at::Tensor checked_indices(const at::Tensor& indices, int64_t size) {
   if (!indices.defined() || indices.dim() != 1 || indices.scalar_type() != at::kLong) {
-    fail<TensorError>(kOperation, "indices must be int64 of one dimension",
-                      indices.defined() ? fmt::format("{} of {}", c10::toString(indices.scalar_type()),
-                                                      indices.dim())
-                                        : "an undefined tensor");
+    fail<TensorError>(
+        kOperation, "indices must be int64 of one dimension",
+        indices.defined()
+            ? fmt::format("{} of {}", c10::toString(indices.scalar_type()), indices.dim())
+            : "an undefined tensor");
   }
   const at::Tensor checked = indices.to(at::kCPU).contiguous();
   const auto* values = checked.data_ptr<int64_t>();
@@ -110,10 +109,11 @@ void check_images(const at::Tensor& images) {
       (images.dim() == 2 || images.dim() == 3)) {
     return;
   }
-  fail<TensorError>(kOperation, "images must be uint8 (N, H, W) or (H, W) on the CPU",
-                    images.defined() ? fmt::format("{} of {} dimensions",
-                                                   c10::toString(images.scalar_type()), images.dim())
-                                     : "an undefined tensor");
+  fail<TensorError>(
+      kOperation, "images must be uint8 (N, H, W) or (H, W) on the CPU",
+      images.defined()
+          ? fmt::format("{} of {} dimensions", c10::toString(images.scalar_type()), images.dim())
+          : "an undefined tensor");
 }
 
 }  // namespace

@@ -45,8 +45,7 @@ void check_labels(const at::Tensor& labels, const std::string& where) {
   const auto* end = values + labels.numel();
   const auto* wrong = std::find_if(values, end, [](uint8_t label) { return label >= kClasses; });
   if (wrong == end) return;
-  fail<FileError>(kOperation,
-                  fmt::format("the labels of {} must be 0 to {}", where, kClasses - 1),
+  fail<FileError>(kOperation, fmt::format("the labels of {} must be 0 to {}", where, kClasses - 1),
                   fmt::format("{} at position {}", *wrong, wrong - values));
 }
 
@@ -60,9 +59,9 @@ ImageDataset load_folder(const fs::path& folder, Split split, const std::string&
                     fmt::format("{} images and {} labels", images.size(0), labels.size(0)));
   }
   if (images.numel() == 0) {
-    fail<FileError>(kOperation, fmt::format("{} must hold at least one image of one pixel", where),
-                    fmt::format("{} images of {} x {}", images.size(0), images.size(1),
-                                images.size(2)));
+    fail<FileError>(
+        kOperation, fmt::format("{} must hold at least one image of one pixel", where),
+        fmt::format("{} images of {} x {}", images.size(0), images.size(1), images.size(2)));
   }
   check_labels(labels, where);
   return {images, labels.to(at::kLong), name, kClasses};
@@ -74,7 +73,8 @@ void check_cached_mnist(const fs::path& folder, Split split) {
     if (!file.name.starts_with(prefix(split))) continue;
     const fs::path path = find_layout_file(folder, file.name);
     if (path.empty()) {
-      fail<FileError>(kOperation, fmt::format("the cache {} must hold {}", folder.string(), file.name),
+      fail<FileError>(kOperation,
+                      fmt::format("the cache {} must hold {}", folder.string(), file.name),
                       "a folder without it", "Run `lowrank data fetch mnist` first.");
     }
     const std::string sum = content_sha256(path, file.bytes);
@@ -88,14 +88,13 @@ void check_cached_mnist(const fs::path& folder, Split split) {
 
 void check_label(const ImageDataset& dataset, int64_t label) {
   if (label < 0 || label >= dataset.classes) {
-    fail<ArgumentError>(kOperation, fmt::format("a class of {} must be 0 to {}", dataset.name,
-                                                dataset.classes - 1),
-                        fmt::format("{}", label));
+    fail<ArgumentError>(
+        kOperation, fmt::format("a class of {} must be 0 to {}", dataset.name, dataset.classes - 1),
+        fmt::format("{}", label));
   }
   if (class_counts(dataset)[static_cast<size_t>(label)] == 0) {
-    fail<ArgumentError>(kOperation,
-                        fmt::format("class {} must have examples in {}", label, dataset.name),
-                        "none");
+    fail<ArgumentError>(
+        kOperation, fmt::format("class {} must have examples in {}", label, dataset.name), "none");
   }
 }
 
@@ -147,7 +146,8 @@ Normalization pixel_statistics(const ImageDataset& dataset) {
   for (int64_t i = 0; i < images.numel(); ++i) ++histogram[pixels[i]];
   const auto total = static_cast<double>(images.numel());
   double mean = 0;
-  for (size_t p = 0; p < 256; ++p) mean += static_cast<double>(p) * static_cast<double>(histogram[p]);
+  for (size_t p = 0; p < 256; ++p)
+    mean += static_cast<double>(p) * static_cast<double>(histogram[p]);
   mean /= total;
   double variance = 0;
   for (size_t p = 0; p < 256; ++p) {

@@ -147,14 +147,6 @@ class Fetch {
     }
     const std::string sum = sha256_hex(content);
     if (sum != files_[i].sha256) return remember(wrong_sum(source, files_[i], sum));
-    std::error_code error;
-    fs::create_directories(result_.folder, error);
-    if (error) {
-      fail<FileError>(kOperation,
-                      fmt::format("{} must be a folder that can be written to",
-                                  result_.folder.string()),
-                      error.message(), "LOWRANK_DATA chooses another cache folder.");
-    }
     write_file_atomically(to, content);
     result_.files[i] = {to, sum, source};
   }
@@ -176,12 +168,14 @@ class Fetch {
       if (!has(i)) names.push_back(files_[i].name);
     }
     fail<FileError>(
-        kOperation, fmt::format("the {} files of {} must be had from somewhere", files_.size(), set_),
-        fmt::format("no good {} after all that was tried:\n  - {}\n", list_names(names),
+        kOperation,
+        fmt::format("the {} files of {} must be had from somewhere", files_.size(), set_),
+        fmt::format("no good {} after all that was tried:\n  - {}", list_names(names),
                     fmt::join(result_.failures, "\n  - ")),
-        fmt::format("Put these files (plain, or with .gz behind the name) into {} by hand, or try "
-                    "again with a network.",
-                    result_.folder.string()));
+        fmt::format(
+            "\nPut these files (plain, or with .gz behind the name) into {} by hand, or try "
+            "again with a network.",
+            result_.folder.string()));
   }
 
   std::string set_;

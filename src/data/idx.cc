@@ -20,12 +20,18 @@ constexpr uint8_t kUnsignedByte = 0x08;
 
 std::string type_name(uint8_t code) {
   switch (code) {
-    case 0x09: return "int8 (type code 0x09)";
-    case 0x0B: return "int16 (type code 0x0b)";
-    case 0x0C: return "int32 (type code 0x0c)";
-    case 0x0D: return "float32 (type code 0x0d)";
-    case 0x0E: return "float64 (type code 0x0e)";
-    default: return fmt::format("the unknown type code 0x{:02x}", code);
+    case 0x09:
+      return "int8 (type code 0x09)";
+    case 0x0B:
+      return "int16 (type code 0x0b)";
+    case 0x0C:
+      return "int32 (type code 0x0c)";
+    case 0x0D:
+      return "float32 (type code 0x0d)";
+    case 0x0E:
+      return "float64 (type code 0x0e)";
+    default:
+      return fmt::format("the unknown type code 0x{:02x}", code);
   }
 }
 

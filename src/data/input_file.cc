@@ -90,8 +90,7 @@ size_t InputFile::inflate_into(void* to, size_t bytes) {
 }
 
 bool InputFile::refill() {
-  file_.read(reinterpret_cast<char*>(buffer_.data()),
-             static_cast<std::streamsize>(buffer_.size()));
+  file_.read(reinterpret_cast<char*>(buffer_.data()), static_cast<std::streamsize>(buffer_.size()));
   stream_.next_in = buffer_.data();
   stream_.avail_in = static_cast<uInt>(file_.gcount());
   return stream_.avail_in > 0;
@@ -117,8 +116,8 @@ std::string read_content(const std::filesystem::path& path, uint64_t most_bytes,
   content.resize(file.read(content.data(), content.size()));
   char beyond = 0;
   if (file.read(&beyond, 1) != 0) {
-    fail<FileError>(operation,
-                    fmt::format("{} must hold at most {} bytes", path.string(), most_bytes), "more");
+    fail<FileError>(
+        operation, fmt::format("{} must hold at most {} bytes", path.string(), most_bytes), "more");
   }
   return content;
 }

@@ -33,10 +33,11 @@ at::Tensor permutation(int64_t count, uint64_t seed, int64_t epoch, int64_t stre
 at::Tensor checked_indices(const at::Tensor& indices, const char* what) {
   if (!indices.defined() || indices.dim() != 1 || indices.scalar_type() != at::kLong ||
       indices.numel() == 0) {
-    fail<ArgumentError>(kOperation, fmt::format("{} must be int64 of one dimension and not empty", what),
-                        indices.defined() ? fmt::format("{} values of {} dimensions",
-                                                        indices.numel(), indices.dim())
-                                          : "an undefined tensor");
+    fail<ArgumentError>(
+        kOperation, fmt::format("{} must be int64 of one dimension and not empty", what),
+        indices.defined()
+            ? fmt::format("{} values of {} dimensions", indices.numel(), indices.dim())
+            : "an undefined tensor");
   }
   return indices.to(at::kCPU).contiguous().clone();
 }

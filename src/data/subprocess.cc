@@ -112,10 +112,9 @@ ProcessResult run_process(const std::vector<std::string>& arguments,
   pid_t child = 0;
   const int error = spawn(arguments, folder, pipe.write_end, &child);
   if (error != 0) {
-    result.problem = error == ENOENT
-                         ? fmt::format("{} is not installed", arguments[0])
-                         : fmt::format("{} could not be started ({})", arguments[0],
-                                       std::generic_category().message(error));
+    result.problem = error == ENOENT ? fmt::format("{} is not installed", arguments[0])
+                                     : fmt::format("{} could not be started ({})", arguments[0],
+                                                   std::generic_category().message(error));
     return result;
   }
   pipe.close_write_end();

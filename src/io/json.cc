@@ -2,6 +2,7 @@
 #include <lowrank/io/file_bytes.h>
 #include <lowrank/io/json.h>
 
+#include <functional>
 #include <unordered_set>
 #include <vector>
 
@@ -73,6 +74,11 @@ nlohmann::json parse_json(std::string_view text, const std::string& what,
   if (text.size() > kLongestJson) {
     fail<FileError>(operation, fmt::format("{} must be at most {} bytes long", what, kLongestJson),
                     io::count_bytes(text.size()));
+  }
+  // The parser takes a zero byte for the end of the text and would pass over what follows it.
+  if (const size_t zero = text.find('\0'); zero != std::string_view::npos) {
+    fail<FileError>(operation, what + " must be valid JSON",
+                    fmt::format("wrong syntax at byte {}: a zero byte", zero + 1));
   }
   try {
     Guard guard(what, operation);

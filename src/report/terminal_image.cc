@@ -19,10 +19,11 @@ void check(const at::Tensor& image, const RenderOptions& options) {
   }
   if (!image.defined() || image.scalar_type() != at::kByte || image.dim() != 2 ||
       image.numel() == 0 || !image.device().is_cpu()) {
-    fail<TensorError>(kOperation, "an image must be uint8 (H, W) on the CPU with at least one pixel",
-                      image.defined() ? fmt::format("{} of {} dimensions",
-                                                    c10::toString(image.scalar_type()), image.dim())
-                                      : "an undefined tensor");
+    fail<TensorError>(
+        kOperation, "an image must be uint8 (H, W) on the CPU with at least one pixel",
+        image.defined()
+            ? fmt::format("{} of {} dimensions", c10::toString(image.scalar_type()), image.dim())
+            : "an undefined tensor");
   }
 }
 

