@@ -4,7 +4,6 @@
 #include <lowrank/adapter/adapter.h>
 #include <torch/nn/modules/linear.h>
 
-
 // Forward and forward+backward of one Linear(1000, 2000), batch 10: dense and trained, dense and
 // frozen (what an adapter can at best come near to), adapted, and with W + s·B·A formed each time.
 
