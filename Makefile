@@ -57,9 +57,10 @@ test: ## Build and run the whole test suite (LIBTORCH=2: on LibTorch 2.10.0)
 	@ctest --preset $(PRESET)
 
 asan: ## Build and run the tests with the address and undefined-behaviour sanitizers
-	$(call prepare,asan,test)
-	@cmake --build build/asan
-	@ctest --preset asan
+	$(call prepare,asan,data test)
+	@cmake --build build/asan --target lowrank_tests
+	@scripts/fetch-mnist.sh build/asan/cli/lowrank
+	@UBSAN_OPTIONS=print_stacktrace=1 build/asan/tests/lowrank_tests --gtest_brief=1
 
 lint: ## Check the format (clang-format), the code (clang, clang-tidy) and the scripts (shellcheck)
 	$(call prepare,lint,lint)

@@ -1,4 +1,4 @@
-#include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <lowrank/adapter/adapter.h>
 #include <lowrank/io/sha256.h>
 #include <torch/nn/module.h>

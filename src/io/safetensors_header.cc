@@ -1,6 +1,7 @@
 #include "io/safetensors_header.h"
 
 #include <ATen/ATen.h>
+#include <fmt/ranges.h>
 #include <lowrank/error.h>
 #include <lowrank/io/json.h>
 

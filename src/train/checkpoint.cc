@@ -2,6 +2,7 @@
 
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
+#include <fmt/ranges.h>
 #include <lowrank/error.h>
 #include <lowrank/io/json.h>
 #include <lowrank/io/safetensors.h>
