@@ -1,4 +1,5 @@
 #include <ATen/ATen.h>
+#include <fmt/ranges.h>
 #include <lowrank/error.h>
 #include <lowrank/io/atomic_file.h>
 #include <lowrank/io/npy.h>

@@ -1,5 +1,6 @@
 #include "io/npy_header.h"
 
+#include <fmt/ranges.h>
 #include <lowrank/error.h>
 
 #include <cctype>

@@ -1,6 +1,7 @@
 #include "linalg/matrix.h"
 
 #include <ATen/ATen.h>
+#include <fmt/ranges.h>
 #include <lowrank/error.h>
 
 #include <cmath>
