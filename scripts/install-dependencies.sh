@@ -30,10 +30,6 @@ libpng-dev libssl-dev libgtest-dev libgmock-dev" ;;
   esac
 }
 
-is_installed() {
-  dpkg-query --show --showformat='${db:Status-Status}\n' "$1" 2> /dev/null | grep -qx installed
-}
-
 wanted=()
 for purpose in "$@"; do
   list=$(packages_for "$purpose")
@@ -47,9 +43,14 @@ if ! command -v dpkg-query > /dev/null || ! command -v apt-get > /dev/null; then
   exit 0
 fi
 
+installed=$(dpkg-query --show --showformat='${Package} ${db:Status-Status}\n' "${wanted[@]}" \
+  2> /dev/null | sed -n 's/ installed$//p')
 missing=()
 for package in "${wanted[@]}"; do
-  is_installed "$package" || missing+=("$package")
+  case $'\n'"$installed"$'\n' in
+    *$'\n'"$package"$'\n'*) ;;
+    *) missing+=("$package") ;;
+  esac
 done
 if [ "${#missing[@]}" -eq 0 ]; then
   exit 0
