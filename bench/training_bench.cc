@@ -66,7 +66,7 @@ class Trainer {
  private:
   static lowrank::models::Mlp make_model() {
     torch::manual_seed(0);
-    return lowrank::models::Mlp({.sizes = {784, 1000, 2000, 10}});
+    return lowrank::models::Mlp(lowrank::models::MlpOptions{.sizes = {784, 1000, 2000, 10}});
   }
 
   std::vector<at::Tensor> trainable(const Options& options) {

@@ -120,7 +120,7 @@ void add_fetch(CLI::App& data) {
   app->callback([options] { run_fetch(*options); });
 }
 
-void add_info(CLI::App& data) {
+void add_data_info(CLI::App& data) {
   auto options = std::make_shared<DataOptions>();
   auto* app = data.add_subcommand("info", "Sizes, classes and pixel statistics of a data set");
   app->add_option("data", options->name, "mnist, or a folder in MNIST's layout")->required();
@@ -142,7 +142,7 @@ void add_data(CLI::App& app) {
       "  lowrank data fetch mnist\n"
       "  lowrank data info /usr/share/datasets/fashion-mnist");
   add_fetch(*data);
-  add_info(*data);
+  add_data_info(*data);
 }
 
 }  // namespace lowrank::cli

@@ -30,9 +30,15 @@ int run(int argc, char** argv) {
   CLI::App app("Low-rank adaptation (LoRA) and low-rank factorization (SVD).", "lowrank");
   app.set_version_flag("--version", fmt::format("lowrank {} (LibTorch {})", lowrank::version(),
                                                 lowrank::libtorch_version()));
-  lowrank::cli::add_data(app);
   app.require_subcommand(1);
+  lowrank::cli::add_mnist(app);
+  lowrank::cli::add_train(app);
+  lowrank::cli::add_finetune(app);
+  lowrank::cli::add_eval(app);
+  lowrank::cli::add_predict(app);
+  lowrank::cli::add_info(app);
   lowrank::cli::add_svd(app);
+  lowrank::cli::add_data(app);
   try {
     app.parse(argc, argv);
   } catch (const CLI::Success& done) {

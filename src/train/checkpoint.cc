@@ -13,6 +13,10 @@
 #include <utility>
 
 namespace lowrank {
+
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Counters, step, loss_sum, loss_count, last_mean, best_step,
+                                   best_loss)
+
 namespace {
 
 using torch::optim::Adam;
@@ -20,9 +24,6 @@ using torch::optim::AdamParamState;
 
 constexpr const char* kIdentity = "lowrank.identity";
 constexpr const char* kCounters = "lowrank.counters";
-
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Counters, step, loss_sum, loss_count, last_mean, best_step,
-                                   best_loss)
 
 /// LibTorch 1.13 keys an optimizer's state by the parameter's address as text, 2.x by the address.
 template <class Map>

@@ -5,13 +5,11 @@
 #include <lowrank/train/interrupt.h>
 #include <lowrank/train/progress.h>
 #include <lowrank/train/trainer.h>
-#include <torch/nn/utils/clip_grad.h>
 #include <torch/optim/adam.h>
 
 #include <algorithm>
 #include <chrono>
 #include <cmath>
-#include <system_error>
 #include <utility>
 
 #include "train/checkpoint.h"
@@ -29,6 +27,19 @@ std::vector<at::Tensor> tensors_of(const std::vector<NamedTensor>& parameters) {
   std::vector<at::Tensor> tensors;
   for (const auto& parameter : parameters) tensors.push_back(parameter.tensor);
   return tensors;
+}
+
+/// Scales all gradients down to a common 2-norm of `most`, as torch.nn.utils.clip_grad_norm_ does.
+void clip_gradients(const std::vector<at::Tensor>& parameters, double most) {
+  std::vector<at::Tensor> norms;
+  for (const auto& parameter : parameters) {
+    if (parameter.grad().defined()) norms.push_back(parameter.grad().norm());
+  }
+  if (norms.empty()) return;
+  const auto scale = (most / (at::stack(norms).norm() + 1e-6)).clamp_max(1.0);
+  for (const auto& parameter : parameters) {
+    if (parameter.grad().defined()) parameter.mutable_grad().mul_(scale);
+  }
 }
 
 /// One run of the loop.
@@ -59,10 +70,6 @@ class Run {
     loop();
     if (options_.validation > 0) keep_best();
     const double seconds = seconds_since(begin_);
-    if (!run_.checkpoint.empty()) {
-      std::error_code ignored;
-      std::filesystem::remove(run_.checkpoint, ignored);
-    }
     const auto& counters = state_.counters;
     return {.steps = counters.step,
             .mean_loss = mean_loss(),
@@ -99,7 +106,7 @@ class Run {
     optimizer_.zero_grad();
     double sum = 0;
     for (int64_t i = 0; i < options_.accumulate; ++i) sum += batch();
-    if (options_.clip_norm > 0) torch::nn::utils::clip_grad_norm_(parameters_, options_.clip_norm);
+    if (options_.clip_norm > 0) clip_gradients(parameters_, options_.clip_norm);
     optimizer_.step();
     return sum / static_cast<double>(options_.accumulate);
   }

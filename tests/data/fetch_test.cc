@@ -29,7 +29,8 @@ class FetchTest : public ::testing::Test {
          {std::pair{"a-idx1-ubyte", "first"}, {"b-idx1-ubyte", "second"}}) {
       files_.push_back({name, std::string(content).size(), sha256_hex(std::string_view(content))});
     }
-    program("npm", "echo 'npm error no network' >&2; exit 1");
+    program("npm",
+            "echo 'npm error code ENET\nnpm error no network\nnpm error A log is in' >&2; exit 1");
     program("curl", "echo 'curl: (6) Could not resolve host' >&2; exit 6");
   }
 
@@ -130,8 +131,7 @@ TEST_F(FetchTest, GoesOnToTheMirrors) {
   expect_complete();
   EXPECT_THAT(sources(result), ElementsAre("https://one.invalid/a-idx1-ubyte.gz",
                                            "https://one.invalid/b-idx1-ubyte.gz"));
-  EXPECT_THAT(result.failures, ElementsAre("npm package tiny@1.2.3: npm exited with status 1 (npm "
-                                           "error no network)"));
+  EXPECT_THAT(result.failures, ElementsAre("npm package tiny@1.2.3: npm failed (no network)"));
 }
 
 TEST_F(FetchTest, TakesFromAMirrorWhatThePackageHasWrong) {
@@ -167,7 +167,7 @@ TEST_F(FetchTest, SaysAllItTriedAndWhatToDo) {
     EXPECT_EQ(std::string(error.what()),
               "[data] the 2 files of tiny must be had from somewhere. Got no good a-idx1-ubyte, "
               "b-idx1-ubyte after all that was tried:\n"
-              "  - npm package tiny@1.2.3: npm exited with status 1 (npm error no network)\n"
+              "  - npm package tiny@1.2.3: npm failed (no network)\n"
               "  - https://one.invalid/a-idx1-ubyte.gz: curl exited with status 6 (curl: (6) Could "
               "not resolve host)\n"
               "  - https://two.invalid/a-idx1-ubyte.gz: curl exited with status 6 (curl: (6) Could "
@@ -183,6 +183,15 @@ TEST_F(FetchTest, SaysWhichProgramsAreMissing) {
   LOWRANK_EXPECT_ERROR(fetch(), FileError, "npm package tiny@1.2.3: npm is not installed\n");
   LOWRANK_EXPECT_ERROR(fetch(), FileError,
                        "https://one.invalid/a-idx1-ubyte.gz: curl is not installed\n");
+}
+
+TEST_F(FetchTest, FindsTheReasonInWhatNpmSays) {
+  program("npm",
+          "printf 'npm ERR! code E\\nnpm ERR! errno E\\nnpm ERR! why\\nnpm ERR! log\\n'; exit 1");
+  LOWRANK_EXPECT_ERROR(fetch(), FileError, "npm package tiny@1.2.3: npm failed (why)\n");
+  program("npm", "echo unexpected; exit 2");
+  LOWRANK_EXPECT_ERROR(fetch(), FileError,
+                       "npm package tiny@1.2.3: npm exited with status 2 (unexpected)\n");
 }
 
 TEST_F(FetchTest, LeavesNothingInTheTemporaryFolder) {

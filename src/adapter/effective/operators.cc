@@ -70,7 +70,10 @@ void copy_with_meaning(const c10::OperatorHandle& op, c10::DispatchKeySet keys, 
   const auto factors = find(source)->factors;
   call_below(op, keys, stack);
   const auto& copy = stack->back().toTensor();
-  if (!copy.is_alias_of(source) && copy.is_floating_point()) bind(copy, factors);
+  // One copying operator calls another below it (to calls _to_copy), which has bound it already.
+  if (!is_marked(copy) && !copy.is_alias_of(source) && copy.is_floating_point()) {
+    bind(copy, factors);
+  }
 }
 
 /// Views and writes take the marked tensor itself: a view keeps the mark, a write changes W. Any

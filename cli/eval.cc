@@ -1,0 +1,108 @@
+#include <fmt/format.h>
+#include <lowrank/error.h>
+#include <lowrank/io/atomic_file.h>
+#include <lowrank/io/safetensors.h>
+
+#include <memory>
+#include <optional>
+
+#include "commands.h"
+#include "evaluation_report.h"
+#include "runs.h"
+
+namespace lowrank::cli {
+namespace {
+
+struct EvalCommand {
+  CommonOptions common;
+  std::string base;
+  std::string data = "mnist";
+  std::string adapter;
+  bool no_adapter = false;
+  bool merge = false;
+  bool train_split = false;
+  bool confusion = false;
+  std::string logits;
+};
+
+constexpr auto kExamples = R"(Examples:
+  lowrank eval base/ --data mnist
+  lowrank eval base/ --adapter two/ --data mnist --confusion
+  lowrank eval base/ --adapter two/ --no-adapter --json)";
+
+std::string mode_of(const EvalCommand& command) {
+  if (command.adapter.empty()) return "base";
+  if (command.no_adapter) return "adapter off";
+  return command.merge ? "adapter merged" : "adapter on";
+}
+
+void check_combination(const EvalCommand& command) {
+  if (command.adapter.empty() && (command.merge || command.no_adapter)) {
+    fail<ArgumentError>(
+        "eval", fmt::format("{} goes with --adapter", command.merge ? "--merge" : "--no-adapter"),
+        "no --adapter");
+  }
+  if (command.merge && command.no_adapter) {
+    fail<ArgumentError>("eval", "at most one of --merge and --no-adapter may be given", "both");
+  }
+}
+
+void run_eval(const EvalCommand& command) {
+  check_combination(command);
+  const auto resources = apply_common_options(command.common);
+  auto classifier = load_base(command.base, resources);
+  const auto data =
+      load_image_dataset(command.data, command.train_split ? Split::kTrain : Split::kTest);
+  require_fit(classifier, data);
+  if (!command.logits.empty()) require_writable_output(command.logits, command.common.force);
+
+  std::optional<LoadedAdapter> loaded;
+  if (!command.adapter.empty()) {
+    loaded = load_adapter(*classifier.model, command.adapter);
+    warn(loaded->report, command.adapter);
+    if (command.merge) loaded->adapter.merge();
+    if (command.no_adapter) loaded->adapter.disable();
+  }
+  const auto logits = logits_of(classifier, data, resources);
+  const auto evaluation = evaluate(logits, data);
+  if (!command.logits.empty()) {
+    write_safetensors(command.logits, {{"logits", logits}, {"labels", data.labels}},
+                      {{"format", "pt"}});
+  }
+  if (command.common.json) {
+    auto json = to_json(evaluation);
+    json["mode"] = mode_of(command);
+    json["data"] = data.name;
+    if (loaded) json["base_matches"] = loaded->report.base_matches();
+    if (loaded) json["acts_like_base"] = loaded->report.acts_like_base;
+    if (command.confusion) json["confusion"] = confusion_json(evaluation);
+    fmt::print("{}\n", json.dump(2));
+    return;
+  }
+  print_evaluation(fmt::format("{}, {}", data.name, mode_of(command)), evaluation);
+  if (command.confusion) print_confusion(evaluation);
+}
+
+}  // namespace
+
+void add_eval(CLI::App& app) {
+  auto command = std::make_shared<EvalCommand>();
+  auto* eval = app.add_subcommand("eval", "Accuracy of a base, with or without an adapter");
+  eval->add_option("base", command->base, "Folder of the base model")
+      ->type_name("BASE")
+      ->required();
+  eval->add_option("--data", command->data, "mnist, or a folder in MNIST's layout")
+      ->capture_default_str();
+  eval->add_option("--adapter", command->adapter, "Folder of an adapter")->type_name("DIR");
+  eval->add_flag("--no-adapter", command->no_adapter, "Load the adapter, and switch it off");
+  eval->add_flag("--merge", command->merge, "Merge the adapter into the weights first");
+  eval->add_flag("--train-split", command->train_split, "Evaluate on the training half");
+  eval->add_flag("--confusion", command->confusion, "The confusion matrix too");
+  eval->add_option("--logits", command->logits, "Write logits and labels to this .safetensors file")
+      ->type_name("FILE");
+  add_common_options(*eval, command->common);
+  eval->footer(kExamples);
+  eval->callback([command] { run_eval(*command); });
+}
+
+}  // namespace lowrank::cli

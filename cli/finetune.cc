@@ -1,0 +1,108 @@
+#include <fmt/format.h>
+#include <lowrank/error.h>
+#include <lowrank/io/atomic_file.h>
+#include <lowrank/report/table.h>
+
+#include <algorithm>
+#include <memory>
+
+#include "commands.h"
+#include "runs.h"
+#include "training_flags.h"
+
+namespace lowrank::cli {
+namespace {
+
+struct FinetuneCommand {
+  FinetuneRun run;
+  RunFolder folder;
+};
+
+constexpr auto kExamples = R"(Examples:
+  lowrank finetune base/ --data mnist --only 2 --rank 1 --alpha 1 --steps 100 --out two/
+  lowrank finetune base/ --only 2 --replay 0.5 --steps 300 --out gentle/
+  lowrank finetune --resume two/)";
+
+void take_run(const CLI::App& app, FinetuneRun& run, const nlohmann::json& id) {
+  take_common(app, run.common, id);
+  take_unless_given(app, "base", run.base, id.at("base"));
+  take_unless_given(app, "--data", run.data, id.at("data"));
+  if (app.count("--only") == 0 && !id.at("only").is_null()) run.only = id.at("only").get<int64_t>();
+  take_unless_given(app, "--replay", run.train.replay, id.at("train").at("replay"));
+  take_training(app, run.train, id.at("train"));
+  take_lora(app, run.lora, id.at("lora"));
+}
+
+/// A rank above min(in, out) is legal and brings nothing.
+void warn_of_rank(const Adapter& adapter) {
+  for (const auto& layer : adapter.layers()) {
+    const auto most = std::min(layer.weight.size(0), layer.weight.size(1));
+    if (layer.a.size(0) <= most) continue;
+    fmt::print(stderr,
+               "lowrank: warning: rank {} is above {}, the most that \"{}\" ({} x {}) can have; "
+               "what is above it only costs.\n",
+               layer.a.size(0), most, layer.name, layer.weight.size(0), layer.weight.size(1));
+  }
+}
+
+void print(const FinetuneResult& result, const FinetuneRun& run, const std::string& folder) {
+  const auto parameters = result.adapter.parameter_count();
+  if (run.common.json) {
+    auto json = to_json(result.training, /*with_times=*/true);
+    json["parameters"] = parameters;
+    json["out"] = folder;
+    fmt::print("{}\n", json.dump(2));
+    return;
+  }
+  fmt::print(
+      "Trained {} parameters in {} layers for {} steps ({:.1f} a second); mean loss {:.4f}.\n",
+      with_thousands(parameters), result.adapter.layers().size(),
+      with_thousands(result.training.steps), result.training.steps_per_second,
+      result.training.mean_loss);
+  const auto path = std::filesystem::path(folder);
+  fmt::print("Wrote {} and {}.\n", (path / "adapter_model.safetensors").string(),
+             (path / "adapter_config.json").string());
+}
+
+void run_finetune(const CLI::App& app, FinetuneCommand& command) {
+  auto& run = command.run;
+  const auto folder = command.folder.folder("finetune");
+  const bool resume = !command.folder.resume.empty();
+  if (resume) take_run(app, run, resumed_identity(folder));
+  if (run.base.empty()) {
+    fail<ArgumentError>("finetune", "the folder of a base model must be given", "none");
+  }
+  run.train.seed = run.common.seed;
+  check(run.train);
+  const auto resources = apply_common_options(run.common);
+  auto classifier = load_base(run.base, resources);
+  const auto data = load_image_dataset(run.data, Split::kTrain);
+  if (!resume) require_writable_output(folder, run.common.force);
+  const auto result = finetune(
+      run, classifier, data,
+      {.folder = folder, .resume = resume, .quiet = run.common.quiet, .resources = resources});
+  warn_of_rank(result.adapter);
+  print(result, run, folder);
+}
+
+}  // namespace
+
+void add_finetune(CLI::App& app) {
+  auto command = std::make_shared<FinetuneCommand>();
+  auto& run = command->run;
+  auto* finetune = app.add_subcommand("finetune", "Train a LoRA adapter on a frozen base");
+  finetune->add_option("base", run.base, "Folder of the base model")->type_name("BASE");
+  finetune->add_option("--data", run.data, "mnist, or a folder in MNIST's layout")
+      ->capture_default_str();
+  finetune->add_option("--only", run.only, "Train on this one class");
+  finetune->add_option("--replay", run.train.replay,
+                       "Share of each batch taken from the other classes");
+  add_run_folder(*finetune, command->folder);
+  add_lora_flags(*finetune, run.lora);
+  add_training_flags(*finetune, run.train);
+  add_common_options(*finetune, run.common);
+  finetune->footer(kExamples);
+  finetune->callback([finetune, command] { run_finetune(*finetune, *command); });
+}
+
+}  // namespace lowrank::cli

@@ -1,0 +1,204 @@
+#include <ATen/ATen.h>
+#include <fmt/format.h>
+#include <lowrank/error.h>
+#include <lowrank/io/json.h>
+#include <lowrank/io/safetensors.h>
+#include <lowrank/report/table.h>
+
+#include <algorithm>
+#include <cmath>
+#include <filesystem>
+#include <memory>
+
+#include "commands.h"
+#include "common_options.h"
+
+namespace lowrank::cli {
+namespace {
+
+using Json = nlohmann::ordered_json;
+namespace fs = std::filesystem;
+
+struct InfoCommand {
+  CommonOptions common;
+  std::string folder;
+};
+
+constexpr auto kExamples = R"(Examples:
+  lowrank info two/
+  lowrank info base/ --json)";
+
+double frobenius(const at::Tensor& tensor) { return tensor.to(at::kDouble).norm().item<double>(); }
+
+/// ‖B·A‖ in Frobenius norm from the r × r products BᵀB and AAᵀ: ‖BA‖² = tr(BᵀB · AAᵀ).
+double product_norm(const at::Tensor& b, const at::Tensor& a) {
+  const auto b64 = b.to(at::kDouble);
+  const auto a64 = a.to(at::kDouble);
+  const double squared = b64.t().mm(b64).mul(a64.mm(a64.t()).t()).sum().item<double>();
+  return std::sqrt(std::max(squared, 0.0));
+}
+
+uintmax_t bytes_in(const fs::path& folder) {
+  uintmax_t bytes = 0;
+  for (const auto& entry : fs::directory_iterator(folder)) {
+    if (entry.is_regular_file()) bytes += entry.file_size();
+  }
+  return bytes;
+}
+
+Json tensor_json(const std::string& name, const at::Tensor& tensor) {
+  return {{"name", name},
+          {"dtype", c10::toString(tensor.scalar_type())},
+          {"shape", tensor.sizes().vec()},
+          {"norm", frobenius(tensor)}};
+}
+
+/// The layers of an adapter: what ends with .lora_A.weight has a B beside it.
+Json layers_json(const SafetensorsFile& file, double scaling) {
+  const std::string end = ".lora_A.weight";
+  const std::string prefix = "base_model.model.";
+  Json layers = Json::array();
+  for (const auto& name : file.names()) {
+    if (!name.ends_with(end)) continue;
+    const auto path = name.substr(0, name.size() - end.size());
+    const auto a = file.tensor(name);
+    const auto b = file.tensor(path + ".lora_B.weight");
+    if (a.dim() != 2 || b.dim() != 2 || a.size(0) != b.size(1)) {
+      fail<FileError>("info",
+                      fmt::format("the factors of \"{}\" must be matrices of one rank", path),
+                      fmt::format("A of shape ({}) and B of shape ({})", fmt::join(a.sizes(), ", "),
+                                  fmt::join(b.sizes(), ", ")));
+    }
+    layers.push_back({{"name", path.starts_with(prefix) ? path.substr(prefix.size()) : path},
+                      {"in", a.size(1)},
+                      {"out", b.size(0)},
+                      {"rank", a.size(0)},
+                      {"dtype", c10::toString(a.scalar_type())},
+                      {"parameters", a.numel() + b.numel()},
+                      {"norm_a", frobenius(a)},
+                      {"norm_b", frobenius(b)},
+                      {"norm_update", std::abs(scaling) * product_norm(b, a)}});
+  }
+  return layers;
+}
+
+Json adapter_json(const fs::path& folder) {
+  const auto config = read_json_file(folder / "adapter_config.json");
+  const auto file = SafetensorsFile::open(folder / "adapter_model.safetensors");
+  const auto number = [&](const char* field) {
+    const auto it = config.find(field);
+    if (it == config.end() || !it->is_number()) {
+      fail<FileError>("info",
+                      fmt::format("\"{}\" must hold a number {}",
+                                  (folder / "adapter_config.json").string(), field),
+                      it == config.end() ? "none" : it->dump());
+    }
+    return it->get<double>();
+  };
+  const double rank = number("r");
+  const double alpha = number("lora_alpha");
+  const bool rslora = config.value("use_rslora", false);
+  const double scaling = alpha / (rslora ? std::sqrt(rank) : rank);
+  Json json;
+  json["kind"] = "adapter";
+  json["rank"] = static_cast<int64_t>(rank);
+  json["alpha"] = alpha;
+  json["scaling"] = scaling;
+  json["layers"] = layers_json(file, scaling);
+  const auto& metadata = file.metadata();
+  const auto sum = metadata.find("lowrank.base_sha256");
+  json["base_sha256"] = sum == metadata.end() ? Json(nullptr) : Json(sum->second);
+  json["base_model_name_or_path"] = config.value("base_model_name_or_path", nlohmann::json());
+  json["bytes"] = bytes_in(folder);
+  return json;
+}
+
+Json model_json(const fs::path& folder) {
+  const auto config = read_json_file(folder / "config.json");
+  const auto file = SafetensorsFile::open(folder / "model.safetensors");
+  Json json;
+  json["kind"] = "model";
+  json["config"] = config;
+  json["tensors"] = Json::array();
+  int64_t parameters = 0;
+  for (const auto& name : file.names()) {
+    const auto tensor = file.tensor(name);
+    parameters += tensor.numel();
+    json["tensors"].push_back(tensor_json(name, tensor));
+  }
+  json["parameters"] = parameters;
+  json["bytes"] = bytes_in(folder);
+  return json;
+}
+
+std::string text(const Json& json) {
+  return json.is_string() ? json.get<std::string>() : json.is_null() ? "not told" : json.dump();
+}
+
+void print_adapter(const Json& json) {
+  fmt::print("LoRA adapter: rank {}, alpha {}, scaling {}\n", json["rank"].dump(),
+             json["alpha"].get<double>(), json["scaling"].get<double>());
+  fmt::print("Base: {} (SHA-256 {})\n", text(json["base_model_name_or_path"]),
+             text(json["base_sha256"]));
+  fmt::print("On disk: {} bytes\n\n", with_thousands(json["bytes"].get<int64_t>()));
+  Table table({"layer", "A", "B", "parameters", "|A|", "|B|", "|s B A|"});
+  int64_t parameters = 0;
+  for (const auto& layer : json["layers"]) {
+    const auto rank = layer["rank"].get<int64_t>();
+    parameters += layer["parameters"].get<int64_t>();
+    table.add({layer["name"].get<std::string>(),
+               fmt::format("({}, {})", rank, layer["in"].get<int64_t>()),
+               fmt::format("({}, {})", layer["out"].get<int64_t>(), rank),
+               with_thousands(layer["parameters"].get<int64_t>()),
+               fmt::format("{:.4f}", layer["norm_a"].get<double>()),
+               fmt::format("{:.4f}", layer["norm_b"].get<double>()),
+               fmt::format("{:.4f}", layer["norm_update"].get<double>())});
+  }
+  fmt::print("{}{} parameters in {} layers.\n", table.text(), with_thousands(parameters),
+             json["layers"].size());
+}
+
+void print_model(const Json& json) {
+  fmt::print("Model: {}\n", json["config"].dump());
+  fmt::print("On disk: {} bytes\n\n", with_thousands(json["bytes"].get<int64_t>()));
+  Table table({"tensor", "dtype", "shape", "norm"});
+  for (const auto& tensor : json["tensors"]) {
+    table.add({tensor["name"].get<std::string>(), tensor["dtype"].get<std::string>(),
+               fmt::format("({})", fmt::join(tensor["shape"].get<std::vector<int64_t>>(), ", ")),
+               fmt::format("{:.4f}", tensor["norm"].get<double>())});
+  }
+  fmt::print("{}{} parameters.\n", table.text(), with_thousands(json["parameters"].get<int64_t>()));
+}
+
+void run_info(const InfoCommand& command) {
+  apply_common_options(command.common);
+  const fs::path folder = command.folder;
+  const bool adapter = fs::exists(folder / "adapter_config.json");
+  if (!adapter && !fs::exists(folder / "config.json")) {
+    fail<FileError>("info", "the folder must hold an adapter_config.json or a config.json",
+                    fmt::format("neither in \"{}\"", folder.string()));
+  }
+  const auto json = adapter ? adapter_json(folder) : model_json(folder);
+  if (command.common.json) {
+    fmt::print("{}\n", json.dump(2));
+  } else if (adapter) {
+    print_adapter(json);
+  } else {
+    print_model(json);
+  }
+}
+
+}  // namespace
+
+void add_info(CLI::App& app) {
+  auto command = std::make_shared<InfoCommand>();
+  auto* info = app.add_subcommand("info", "What is in an adapter's or a model's folder");
+  info->add_option("folder", command->folder, "Folder of an adapter or a model")
+      ->type_name("DIR")
+      ->required();
+  add_common_options(*info, command->common);
+  info->footer(kExamples);
+  info->callback([command] { run_info(*command); });
+}
+
+}  // namespace lowrank::cli

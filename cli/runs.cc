@@ -1,0 +1,185 @@
+#include "runs.h"
+
+#include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
+#include <lowrank/error.h>
+#include <lowrank/io/atomic_file.h>
+#include <lowrank/io/json.h>
+#include <lowrank/train/evaluate.h>
+
+#include "training_flags.h"
+
+namespace lowrank::cli {
+namespace {
+
+using Json = nlohmann::ordered_json;
+using models::ImageClassifier;
+
+constexpr const char* kTrainingFile = "training.json";
+
+std::function<at::Tensor(const at::Tensor&)> forward_of(const ImageClassifier& classifier) {
+  return [model = classifier.model](const at::Tensor& x) mutable { return model->forward(x); };
+}
+
+Json common_identity(const CommonOptions& common, const Resources& resources) {
+  Json json;
+  json["seed"] = common.seed;
+  json["threads"] = resources.threads;
+  json["device"] = resources.device.is_cuda() ? "cuda" : "cpu";
+  json["dtype"] = common.dtype;
+  return json;
+}
+
+RunOptions run_options(const RunContext& context, const Json& identity, std::string title) {
+  return {.checkpoint = checkpoint_of(context.folder),
+          .identity = identity.dump(),
+          .resume = context.resume,
+          .title = std::move(title),
+          .quiet = context.quiet};
+}
+
+TrainingTask task_for(const ImageClassifier& classifier, const ImageDataset& data,
+                      const Resources& resources) {
+  TrainingTask task;
+  task.forward = forward_of(classifier);
+  task.data = &data;
+  task.normalization = classifier.normalization;
+  task.indices = at::arange(data.size(), at::kLong);
+  task.device = resources.device;
+  task.dtype = resources.dtype;
+  return task;
+}
+
+void write_training(const std::filesystem::path& folder, const Json& identity,
+                    const TrainResult& result) {
+  Json json;
+  json["run"] = identity;
+  json["result"] = to_json(result, /*with_times=*/false);
+  write_file_atomically(folder / kTrainingFile, json.dump(2) + "\n");
+}
+
+/// One forward, to see which layers it reaches.
+void require_reached(const Adapter& adapter, const TrainingTask& task) {
+  const at::NoGradGuard no_grad;
+  const auto one = task.indices.slice(0, 0, 1);
+  task.forward(batch_inputs(*task.data, one, task.normalization, task.dtype).to(task.device));
+  const auto unreached = adapter.unreached_layers();
+  if (unreached.empty()) return;
+  fail<ArgumentError>("finetune", "a forward must reach every adapted layer",
+                      fmt::format("no use of {}", list_names(unreached)),
+                      "Leave them out of --target-modules.");
+}
+
+}  // namespace
+
+std::filesystem::path checkpoint_of(const std::filesystem::path& folder) {
+  return folder / "checkpoint.safetensors";
+}
+
+nlohmann::json resumed_identity(const std::filesystem::path& folder) {
+  const auto file = checkpoint_of(folder);
+  return parse_json(checkpoint_identity(file), fmt::format("the identity in \"{}\"", file.string()),
+                    "resume");
+}
+
+Json identity(const BaseRun& run, const Resources& resources) {
+  auto json = common_identity(run.common, resources);
+  json["data"] = run.data;
+  json["sizes"] = run.sizes;
+  json["mean"] = run.normalization.mean;
+  json["deviation"] = run.normalization.deviation;
+  json["train"] = lowrank::to_json(run.train);
+  return json;
+}
+
+Json identity(const FinetuneRun& run, const Resources& resources) {
+  auto json = common_identity(run.common, resources);
+  json["base"] = run.base;
+  json["data"] = run.data;
+  json["only"] = run.only ? Json(*run.only) : Json(nullptr);
+  json["lora"] = to_json(run.lora);
+  json["train"] = lowrank::to_json(run.train);
+  return json;
+}
+
+Json to_json(const TrainResult& result, bool with_times) {
+  Json json;
+  json["steps"] = result.steps;
+  json["mean_loss"] = result.mean_loss;
+  if (result.best_step > 0) {
+    json["best_step"] = result.best_step;
+    json["best_validation_loss"] = result.best_validation_loss;
+  }
+  if (with_times) {
+    json["seconds"] = result.seconds;
+    json["steps_per_second"] = result.steps_per_second;
+  }
+  return json;
+}
+
+BaseResult train_base(const BaseRun& run, const ImageDataset& data, const RunContext& context) {
+  ImageClassifier classifier{models::Mlp(models::MlpOptions{.sizes = run.sizes}),
+                             run.normalization};
+  classifier.model->to(context.resources.device, context.resources.dtype);
+  require_fit(classifier, data);
+  auto task = task_for(classifier, data, context.resources);
+  for (const auto& item : classifier.model->named_parameters()) {
+    task.parameters.push_back({item.key(), item.value()});
+  }
+  const auto id = identity(run, context.resources);
+  const auto result = lowrank::train(task, run.train, run_options(context, id, "pretrain"));
+  write_training(context.folder, id, result);
+  models::save_classifier(classifier, context.folder);
+  std::filesystem::remove(checkpoint_of(context.folder));
+  return {classifier, result};
+}
+
+FinetuneResult finetune(const FinetuneRun& run, ImageClassifier& classifier,
+                        const ImageDataset& data, const RunContext& context) {
+  require_fit(classifier, data);
+  auto task = task_for(classifier, data, context.resources);
+  if (run.only) task.indices = indices_of_class(data, *run.only);
+  if (run.train.replay > 0) {
+    if (!run.only) {
+      fail<ArgumentError>("finetune", "--replay mixes other classes in beside --only", "no --only");
+    }
+    task.replay_indices = indices_of_other_classes(data, *run.only);
+  }
+  auto adapter = attach(*classifier.model, run.lora);
+  require_reached(adapter, task);
+  for (const auto& layer : adapter.layers()) {
+    task.parameters.push_back({layer.name + ".lora_A", layer.a});
+    task.parameters.push_back({layer.name + ".lora_B", layer.b});
+  }
+  const auto id = identity(run, context.resources);
+  const auto result = lowrank::train(task, run.train, run_options(context, id, "finetune"));
+  write_training(context.folder, id, result);
+  adapter.save(context.folder, {.force = true, .base_model = run.base});
+  std::filesystem::remove(checkpoint_of(context.folder));
+  return {adapter, result};
+}
+
+ImageClassifier load_base(const std::filesystem::path& folder, const Resources& resources) {
+  auto classifier = models::load_classifier(folder);
+  classifier.model->to(resources.device, resources.dtype);
+  return classifier;
+}
+
+at::Tensor logits_of(const ImageClassifier& classifier, const ImageDataset& data,
+                     const Resources& resources) {
+  return compute_logits(forward_of(classifier), data, classifier.normalization, resources.dtype,
+                        resources.device);
+}
+
+void require_fit(const ImageClassifier& classifier, const ImageDataset& data) {
+  const auto& sizes = classifier.model->options().sizes;
+  const auto pixels = data.images.size(1) * data.images.size(2);
+  if (sizes.front() != pixels || sizes.back() != data.classes) {
+    fail<ArgumentError>("model",
+                        fmt::format("the model for {} must have {} inputs and {} outputs",
+                                    data.name, pixels, data.classes),
+                        fmt::format("{} and {}", sizes.front(), sizes.back()));
+  }
+}
+
+}  // namespace lowrank::cli

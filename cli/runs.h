@@ -1,0 +1,83 @@
+#pragma once
+
+#include <lowrank/adapter/adapter.h>
+#include <lowrank/data/dataset.h>
+#include <lowrank/models/model_folder.h>
+#include <lowrank/train/trainer.h>
+
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "common_options.h"
+
+/// What `train`, `finetune` and `mnist` do, once their flags are read. A run's identity is a JSON
+/// text of all that shapes its result; a checkpoint carries it, so that --resume can take the
+/// options from there and refuse others.
+namespace lowrank::cli {
+
+/// Where a run writes, and how.
+struct RunContext {
+  std::filesystem::path folder;
+  bool resume = false;
+  bool quiet = false;
+  Resources resources;
+};
+
+struct BaseRun {
+  CommonOptions common;
+  std::string data = "mnist";
+  std::vector<int64_t> sizes = {784, 1000, 2000, 10};
+  Normalization normalization;
+  TrainOptions train;
+};
+
+struct FinetuneRun {
+  CommonOptions common;
+  std::string base;
+  std::string data = "mnist";
+  std::optional<int64_t> only;  // the one class to train on
+  LoraConfig lora;
+  TrainOptions train;
+};
+
+nlohmann::ordered_json identity(const BaseRun& run, const Resources& resources);
+nlohmann::ordered_json identity(const FinetuneRun& run, const Resources& resources);
+
+/// The file a run keeps its state in until it ends, and the identity in it.
+std::filesystem::path checkpoint_of(const std::filesystem::path& folder);
+nlohmann::json resumed_identity(const std::filesystem::path& folder);
+
+struct BaseResult {
+  models::ImageClassifier classifier;
+  TrainResult training;
+};
+/// Trains a classifier and writes it to the context's folder, with training.json beside it.
+BaseResult train_base(const BaseRun& run, const ImageDataset& data, const RunContext& context);
+
+struct FinetuneResult {
+  Adapter adapter;
+  TrainResult training;
+};
+/// Attaches, trains and saves an adapter for `classifier`, which carries it afterwards. Throws
+/// ArgumentError where a forward does not reach every adapted layer.
+FinetuneResult finetune(const FinetuneRun& run, models::ImageClassifier& classifier,
+                        const ImageDataset& data, const RunContext& context);
+
+/// A classifier from disk, in the dtype and on the device of the run.
+models::ImageClassifier load_base(const std::filesystem::path& folder, const Resources& resources);
+
+/// The logits of all images.
+at::Tensor logits_of(const models::ImageClassifier& classifier, const ImageDataset& data,
+                     const Resources& resources);
+
+/// Throws ArgumentError where the model's input is not the images' size, or its outputs are fewer
+/// than the classes.
+void require_fit(const models::ImageClassifier& classifier, const ImageDataset& data);
+
+/// {"parameters": ..., ...}: what is in a training.json, and what --json prints.
+nlohmann::ordered_json to_json(const TrainResult& result, bool with_times);
+
+}  // namespace lowrank::cli

@@ -1,0 +1,94 @@
+#include <fmt/format.h>
+#include <lowrank/io/atomic_file.h>
+#include <lowrank/report/table.h>
+
+#include <memory>
+
+#include "commands.h"
+#include "runs.h"
+#include "training_flags.h"
+
+namespace lowrank::cli {
+namespace {
+
+struct TrainCommand {
+  BaseRun run;
+  RunFolder folder;
+};
+
+constexpr auto kExamples = R"(Examples:
+  lowrank train --data mnist --epochs 1 --seed 0 --out base/
+  lowrank train --data /usr/share/datasets/fashion-mnist --out fashion/
+  lowrank train --resume base/)";
+
+void take_run(const CLI::App& app, BaseRun& run, const nlohmann::json& id) {
+  take_common(app, run.common, id);
+  take_unless_given(app, "--data", run.data, id.at("data"));
+  take_unless_given(app, "--sizes", run.sizes, id.at("sizes"));
+  take_unless_given(app, "--mean", run.normalization.mean, id.at("mean"));
+  take_unless_given(app, "--deviation", run.normalization.deviation, id.at("deviation"));
+  take_training(app, run.train, id.at("train"));
+}
+
+void print(const BaseResult& result, const BaseRun& run, const std::string& folder) {
+  int64_t parameters = 0;
+  for (const auto& parameter : result.classifier.model->parameters()) {
+    parameters += parameter.numel();
+  }
+  if (run.common.json) {
+    auto json = to_json(result.training, /*with_times=*/true);
+    json["parameters"] = parameters;
+    json["out"] = folder;
+    fmt::print("{}\n", json.dump(2));
+    return;
+  }
+  fmt::print("Trained {} parameters for {} steps ({:.1f} a second); mean loss {:.4f}.\n",
+             with_thousands(parameters), with_thousands(result.training.steps),
+             result.training.steps_per_second, result.training.mean_loss);
+  const auto path = std::filesystem::path(folder);
+  fmt::print("Wrote {} and {}.\n", (path / "model.safetensors").string(),
+             (path / "config.json").string());
+}
+
+void run_train(const CLI::App& app, TrainCommand& command) {
+  const auto folder = command.folder.folder("train");
+  const bool resume = !command.folder.resume.empty();
+  if (resume) take_run(app, command.run, resumed_identity(folder));
+  command.run.train.seed = command.run.common.seed;
+  check(command.run.train);
+  const auto resources = apply_common_options(command.run.common);
+  const auto data = load_image_dataset(command.run.data, Split::kTrain);
+  if (!resume) require_writable_output(folder, command.run.common.force);
+  const auto result = train_base(command.run, data,
+                                 {.folder = folder,
+                                  .resume = resume,
+                                  .quiet = command.run.common.quiet,
+                                  .resources = resources});
+  print(result, command.run, folder);
+}
+
+}  // namespace
+
+void add_train(CLI::App& app) {
+  auto command = std::make_shared<TrainCommand>();
+  auto* train = app.add_subcommand("train", "Train a classifier from scratch");
+  train->add_option("--data", command->run.data, "mnist, or a folder in MNIST's layout")
+      ->capture_default_str();
+  train->add_option("--sizes", command->run.sizes, "Inputs, hidden layers and outputs")
+      ->delimiter(',')
+      ->type_name("N,N,...")
+      ->capture_default_str();
+  train->add_option("--mean", command->run.normalization.mean, "Mean the pixels are shifted by")
+      ->capture_default_str();
+  train
+      ->add_option("--deviation", command->run.normalization.deviation,
+                   "Deviation the pixels are divided by")
+      ->capture_default_str();
+  add_run_folder(*train, command->folder);
+  add_training_flags(*train, command->run.train);
+  add_common_options(*train, command->run.common);
+  train->footer(kExamples);
+  train->callback([train, command] { run_train(*train, *command); });
+}
+
+}  // namespace lowrank::cli
