@@ -12,7 +12,9 @@ libgflags-dev libopenblas0-openmp nlohmann-json3-dev libcli11-dev libfmt-dev zli
 libpng-dev libssl-dev libgtest-dev libgmock-dev" ;;
     test) echo "dataset-fashion-mnist" ;;
     lint) echo "clang clang-format clang-tidy libclang-dev llvm-dev shellcheck" ;;
-    bench) echo "libbenchmark-dev python3-torch python3-numpy python3-venv python3-pip" ;;
+    # The benchmark tries every BLAS library that is there; this one does not become the default.
+    bench) echo "libbenchmark-dev libblis4-openmp python3-torch python3-numpy python3-scipy \
+python3-venv python3-pip" ;;
     interop) echo "python3-torch python3-numpy python3-scipy python3-venv python3-pip" ;;
     data) echo "ca-certificates curl tar gzip" ;;
     # Debian's npm conflicts with a Node.js from elsewhere, which brings an npm of its own.
