@@ -68,12 +68,15 @@ void run_finetune(const CLI::App& app, FinetuneCommand& command) {
   auto& run = command.run;
   const auto folder = command.folder.folder("finetune");
   const bool resume = !command.folder.resume.empty();
-  if (resume) take_run(app, run, resumed_identity(folder));
+  if (resume) {
+    take_identity(folder, [&](const auto& id) { take_run(app, run, id); });
+  }
   if (run.base.empty()) {
     fail<ArgumentError>("finetune", "the folder of a base model must be given", "none");
   }
   run.train.seed = run.common.seed;
   check(run.train);
+  check(run.lora);
   const auto resources = apply_common_options(run.common);
   auto classifier = load_base(run.base, resources);
   const auto data = load_image_dataset(run.data, Split::kTrain);

@@ -1,5 +1,6 @@
 #include <ATen/ATen.h>
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <lowrank/error.h>
 #include <lowrank/io/json.h>
 #include <lowrank/io/safetensors.h>
@@ -85,6 +86,12 @@ Json layers_json(const SafetensorsFile& file, double scaling) {
 Json adapter_json(const fs::path& folder) {
   const auto config = read_json_file(folder / "adapter_config.json");
   const auto file = SafetensorsFile::open(folder / "adapter_model.safetensors");
+  if (!config.is_object()) {
+    fail<FileError>(
+        "info",
+        fmt::format("\"{}\" must hold a JSON object", (folder / "adapter_config.json").string()),
+        config.type_name());
+  }
   const auto number = [&](const char* field) {
     const auto it = config.find(field);
     if (it == config.end() || !it->is_number()) {
@@ -97,7 +104,14 @@ Json adapter_json(const fs::path& folder) {
   };
   const double rank = number("r");
   const double alpha = number("lora_alpha");
-  const bool rslora = config.value("use_rslora", false);
+  const auto rslora_field = config.find("use_rslora");
+  if (rslora_field != config.end() && !rslora_field->is_boolean()) {
+    fail<FileError>("info",
+                    fmt::format("\"{}\" must hold true or false as use_rslora",
+                                (folder / "adapter_config.json").string()),
+                    rslora_field->dump());
+  }
+  const bool rslora = rslora_field != config.end() && rslora_field->get<bool>();
   const double scaling = alpha / (rslora ? std::sqrt(rank) : rank);
   Json json;
   json["kind"] = "adapter";
@@ -108,7 +122,8 @@ Json adapter_json(const fs::path& folder) {
   const auto& metadata = file.metadata();
   const auto sum = metadata.find("lowrank.base_sha256");
   json["base_sha256"] = sum == metadata.end() ? Json(nullptr) : Json(sum->second);
-  json["base_model_name_or_path"] = config.value("base_model_name_or_path", nlohmann::json());
+  const auto base = config.find("base_model_name_or_path");
+  json["base_model_name_or_path"] = base == config.end() ? Json(nullptr) : Json(*base);
   json["bytes"] = bytes_in(folder);
   return json;
 }

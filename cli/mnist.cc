@@ -10,6 +10,7 @@
 #include <charconv>
 #include <memory>
 #include <system_error>
+#include <utility>
 
 #include "adapter_checks.h"
 #include "commands.h"
@@ -95,12 +96,28 @@ int64_t worst_class(const Evaluation& evaluation) {
 /// The notebook's run, step by step; each step prints what it did.
 class Notebook {
  public:
-  Notebook(MnistCommand& command, const fs::path& folder, const Resources& resources)
-      : command_(command), folder_(folder), resources_(resources) {}
+  Notebook(MnistCommand& command, fs::path folder, const Resources& resources)
+      : command_(command), folder_(std::move(folder)), resources_(resources) {}
+
+  /// Reads the data and refuses what cannot work, before anything is written.
+  void prepare() {
+    train_ = load_image_dataset(command_.data, Split::kTrain);
+    test_ = load_image_dataset(command_.data, Split::kTest);
+    base_run_.common = command_.common;
+    base_run_.data = command_.data;
+    base_run_.sizes.front() = train_.images.size(1) * train_.images.size(2);
+    base_run_.train.epochs = command_.epochs;
+    base_run_.train.seed = command_.common.seed;
+    check(base_run_.train);
+    check(command_.finetune.train);
+    models::Mlp trial(models::MlpOptions{.sizes = base_run_.sizes});
+    attach(*trial, command_.finetune.lora);
+    if (const auto digit = digit_of(command_.digit)) indices_of_class(train_, *digit);
+  }
 
   /// Whether all checks hold.
   bool operator()() {
-    load_data();
+    show_data();
     pretrain();
     evaluate_base();
     attach_and_finetune();
@@ -120,14 +137,13 @@ class Notebook {
   RunContext context(const fs::path& folder) const {
     std::error_code none;
     return {.folder = folder,
+            .resume_folder = folder_,
             .resume = fs::exists(checkpoint_of(folder), none),
             .quiet = command_.common.quiet,
             .resources = resources_};
   }
 
-  void load_data() {
-    train_ = load_image_dataset(command_.data, Split::kTrain);
-    test_ = load_image_dataset(command_.data, Split::kTest);
+  void show_data() const {
     heading("Data");
     say("{}: {} training and {} test images of {} x {}.\n", train_.name,
         with_thousands(train_.size()), with_thousands(test_.size()), train_.images.size(1),
@@ -135,23 +151,18 @@ class Notebook {
   }
 
   void pretrain() {
-    BaseRun run;
-    run.common = command_.common;
-    run.data = command_.data;
-    run.sizes.front() = train_.images.size(1) * train_.images.size(2);
-    run.train.epochs = command_.epochs;
-    run.train.seed = command_.common.seed;
     heading("Pretraining");
     const auto folder = folder_ / "base";
     if (fs::exists(folder / "model.safetensors") && !fs::exists(checkpoint_of(folder))) {
       classifier_ = std::make_unique<models::ImageClassifier>(load_base(folder, resources_));
       say("Read the finished base from {}.", folder.string());
     } else {
-      auto result = train_base(run, train_, context(folder));
+      at::manual_seed(command_.common.seed);
+      auto result = train_base(base_run_, train_, context(folder));
       classifier_ = std::make_unique<models::ImageClassifier>(result.classifier);
       seconds_["pretraining"] = result.training.seconds;
       say("{} steps of {} images, {:.1f} a second.", with_thousands(result.training.steps),
-          run.train.batch_size, result.training.steps_per_second);
+          base_run_.train.batch_size, result.training.steps_per_second);
     }
     if (!command_.common.json) print_parameters(*classifier_->model, nullptr);
     pretraining_ = read_json_file(folder / "training.json").at("result");
@@ -174,8 +185,6 @@ class Notebook {
     run.train.seed = command_.common.seed;
     heading(fmt::format("LoRA on the digit {}", digit_));
     const auto folder = folder_ / "adapter";
-    // The factors are drawn from the seed, whatever was drawn before them in this process.
-    at::manual_seed(command_.common.seed);
     auto result = finetune(run, *classifier_, train_, context(folder));
     adapter_ = std::make_unique<Adapter>(result.adapter);
     counts_ = count_parameters(*classifier_->model, adapter_.get());
@@ -255,6 +264,7 @@ class Notebook {
   MnistCommand& command_;
   fs::path folder_;
   Resources resources_;
+  BaseRun base_run_;
   ImageDataset train_, test_;
   std::unique_ptr<models::ImageClassifier> classifier_;
   std::unique_ptr<Adapter> adapter_;
@@ -281,6 +291,8 @@ void run_mnist(const CLI::App& app, MnistCommand& command) {
   if (resume) take_run(app, command, folder);
   digit_of(command.digit);
   const auto resources = apply_common_options(command.common);
+  Notebook notebook(command, folder, resources);
+  notebook.prepare();
   if (resume) {
     const auto found = read_json_file(folder / kRunFile);
     const auto wanted = nlohmann::json(identity_of(command, resources));
@@ -294,7 +306,7 @@ void run_mnist(const CLI::App& app, MnistCommand& command) {
     clear_run(folder);
     write_file_atomically(folder / kRunFile, identity_of(command, resources).dump(2) + "\n");
   }
-  if (Notebook(command, folder, resources)()) return;
+  if (notebook()) return;
   throw Error("[mnist] every check must hold. Got a failure; see the lines marked FAIL.");
 }
 

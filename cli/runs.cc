@@ -34,6 +34,7 @@ RunOptions run_options(const RunContext& context, const Json& identity, std::str
   return {.checkpoint = checkpoint_of(context.folder),
           .identity = identity.dump(),
           .resume = context.resume,
+          .resume_folder = context.resume_folder,
           .title = std::move(title),
           .quiet = context.quiet};
 }
@@ -76,10 +77,17 @@ std::filesystem::path checkpoint_of(const std::filesystem::path& folder) {
   return folder / "checkpoint.safetensors";
 }
 
-nlohmann::json resumed_identity(const std::filesystem::path& folder) {
-  const auto file = checkpoint_of(folder);
-  return parse_json(checkpoint_identity(file), fmt::format("the identity in \"{}\"", file.string()),
-                    "resume");
+void take_identity(const std::filesystem::path& folder,
+                   const std::function<void(const nlohmann::json&)>& take) {
+  const auto file = checkpoint_of(folder).string();
+  const auto identity =
+      parse_json(checkpoint_identity(file), fmt::format("the identity in \"{}\"", file), "resume");
+  try {
+    take(identity);
+  } catch (const nlohmann::json::exception&) {
+    fail<FileError>("resume", fmt::format("\"{}\" must be a checkpoint of this command", file),
+                    identity.dump().substr(0, 120));
+  }
 }
 
 Json identity(const BaseRun& run, const Resources& resources) {
@@ -92,9 +100,10 @@ Json identity(const BaseRun& run, const Resources& resources) {
   return json;
 }
 
-Json identity(const FinetuneRun& run, const Resources& resources) {
+Json identity(const FinetuneRun& run, const std::string& base_sha256, const Resources& resources) {
   auto json = common_identity(run.common, resources);
   json["base"] = run.base;
+  json["base_sha256"] = base_sha256;
   json["data"] = run.data;
   json["only"] = run.only ? Json(*run.only) : Json(nullptr);
   json["lora"] = to_json(run.lora);
@@ -146,13 +155,16 @@ FinetuneResult finetune(const FinetuneRun& run, ImageClassifier& classifier,
     }
     task.replay_indices = indices_of_other_classes(data, *run.only);
   }
+  const auto base_sha256 = base_fingerprint(*classifier.model);
+  // The factors are drawn from the seed, whatever was drawn before them in this process.
+  at::manual_seed(run.common.seed);
   auto adapter = attach(*classifier.model, run.lora);
   require_reached(adapter, task);
   for (const auto& layer : adapter.layers()) {
     task.parameters.push_back({layer.name + ".lora_A", layer.a});
     task.parameters.push_back({layer.name + ".lora_B", layer.b});
   }
-  const auto id = identity(run, context.resources);
+  const auto id = identity(run, base_sha256, context.resources);
   const auto result = lowrank::train(task, run.train, run_options(context, id, "finetune"));
   write_training(context.folder, id, result);
   adapter.save(context.folder, {.force = true, .base_model = run.base});

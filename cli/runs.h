@@ -6,6 +6,7 @@
 #include <lowrank/train/trainer.h>
 
 #include <filesystem>
+#include <functional>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
@@ -21,6 +22,7 @@ namespace lowrank::cli {
 /// Where a run writes, and how.
 struct RunContext {
   std::filesystem::path folder;
+  std::filesystem::path resume_folder = {};  ///< what --resume is to be given after an interrupt
   bool resume = false;
   bool quiet = false;
   Resources resources;
@@ -44,11 +46,16 @@ struct FinetuneRun {
 };
 
 nlohmann::ordered_json identity(const BaseRun& run, const Resources& resources);
-nlohmann::ordered_json identity(const FinetuneRun& run, const Resources& resources);
+nlohmann::ordered_json identity(const FinetuneRun& run, const std::string& base_sha256,
+                                const Resources& resources);
 
-/// The file a run keeps its state in until it ends, and the identity in it.
+/// The file a run keeps its state in until it ends.
 std::filesystem::path checkpoint_of(const std::filesystem::path& folder);
-nlohmann::json resumed_identity(const std::filesystem::path& folder);
+
+/// Gives the identity in a folder's checkpoint to `take`. Throws FileError where there is none, or
+/// one of another kind of run.
+void take_identity(const std::filesystem::path& folder,
+                   const std::function<void(const nlohmann::json&)>& take);
 
 struct BaseResult {
   models::ImageClassifier classifier;

@@ -53,7 +53,9 @@ void print(const BaseResult& result, const BaseRun& run, const std::string& fold
 void run_train(const CLI::App& app, TrainCommand& command) {
   const auto folder = command.folder.folder("train");
   const bool resume = !command.folder.resume.empty();
-  if (resume) take_run(app, command.run, resumed_identity(folder));
+  if (resume) {
+    take_identity(folder, [&](const auto& id) { take_run(app, command.run, id); });
+  }
   command.run.train.seed = command.run.common.seed;
   check(command.run.train);
   const auto resources = apply_common_options(command.run.common);

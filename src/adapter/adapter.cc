@@ -14,17 +14,7 @@
 namespace lowrank {
 namespace {
 
-void check(const LoraConfig& config) {
-  if (config.rank < 1) {
-    fail<ArgumentError>("attach", "rank must be at least 1", std::to_string(config.rank));
-  }
-  if (!std::isfinite(config.alpha) || config.alpha == 0) {
-    fail<ArgumentError>("attach", "alpha must be finite and not 0", fmt::format("{}", config.alpha),
-                        "The update is scaled by alpha / rank.");
-  }
-}
-
-void check(const Target& target) {
+void require_adaptable(const Target& target) {
   const auto& weight = target.weight;
   if (!weight.is_floating_point() || weight.dim() != 2 || weight.numel() == 0) {
     fail<TensorError>("attach", "an adapted weight must be a floating-point matrix with elements",
@@ -40,6 +30,16 @@ void check(const Target& target) {
 
 }  // namespace
 
+void check(const LoraConfig& config) {
+  if (config.rank < 1) {
+    fail<ArgumentError>("attach", "rank must be at least 1", std::to_string(config.rank));
+  }
+  if (!std::isfinite(config.alpha) || config.alpha == 0) {
+    fail<ArgumentError>("attach", "alpha must be finite and not 0", fmt::format("{}", config.alpha),
+                        "The update is scaled by alpha / rank.");
+  }
+}
+
 double LoraConfig::scaling() const {
   return alpha / (use_rslora ? std::sqrt(static_cast<double>(rank)) : static_cast<double>(rank));
 }
@@ -47,7 +47,7 @@ double LoraConfig::scaling() const {
 Adapter attach(torch::nn::Module& model, const LoraConfig& config) {
   check(config);
   const auto targets = find_targets(model, config.target_modules);
-  for (const auto& target : targets) check(target);
+  for (const auto& target : targets) require_adaptable(target);
   auto state = std::make_shared<Adapter::State>();
   state->config = config;
   state->base = base_parameters(model);
@@ -155,6 +155,7 @@ void Adapter::detach() {
 }
 
 struct DisableAdapter::Scope {
+  explicit Scope(std::shared_ptr<effective::AdapterSwitch> of) : adapter(std::move(of)) {}
   std::shared_ptr<effective::AdapterSwitch> adapter;  // outlives the scope's look at it
   effective::ThreadDisable disabled{adapter.get()};
 };
@@ -164,7 +165,7 @@ DisableAdapter::DisableAdapter(const Adapter& adapter) {
     fail<TensorError>("disable", "the adapter must not be merged to be switched off",
                       "one that is merged", "Unmerge it first.");
   }
-  scope_.reset(new Scope{adapter.state_->on});
+  scope_ = std::make_unique<Scope>(adapter.state_->on);
 }
 
 DisableAdapter::~DisableAdapter() = default;

@@ -11,6 +11,7 @@ namespace lowrank {
 
 std::string fingerprint_of(const std::vector<BaseParameter>& parameters) {
   std::vector<std::string> lines;
+  lines.reserve(parameters.size());
   for (const auto& parameter : parameters) {
     lines.push_back(
         fmt::format("{} {} {} {}\n", parameter.name, c10::toString(parameter.tensor.scalar_type()),

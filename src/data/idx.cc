@@ -65,7 +65,7 @@ size_t checked_dimensions(const std::array<uint8_t, 4>& magic, const std::string
 }
 
 std::vector<int64_t> read_sizes(InputFile& file, const std::string& name, size_t dimensions) {
-  std::array<uint8_t, 4 * kMostDimensions> bytes{};
+  std::array<uint8_t, size_t{4} * kMostDimensions> bytes{};
   read_header(file, name, bytes.data(), 4 * dimensions);
   std::vector<int64_t> sizes(dimensions);
   for (size_t i = 0; i < dimensions; ++i) {

@@ -61,6 +61,7 @@ class Run {
   TrainResult operator()() {
     if (run_.resume) {
       state_ = read_checkpoint(run_.checkpoint, run_.identity, task_.parameters, optimizer_);
+      require_possible(state_.counters);
       sampler_.seek(sampler_.position_of_step(state_.counters.step * options_.accumulate));
     }
     const InterruptGuard guard;
@@ -82,6 +83,17 @@ class Run {
  private:
   int64_t steps_for(int64_t batches) const {
     return (batches + options_.accumulate - 1) / options_.accumulate;
+  }
+
+  void require_possible(const Counters& counters) const {
+    if (counters.step >= 0 && counters.step <= total_ && counters.loss_count >= 0 &&
+        counters.best_step >= 0 && counters.best_step <= counters.step) {
+      return;
+    }
+    fail<FileError>("resume",
+                    fmt::format("\"{}\" must hold the counters of a run of {} steps",
+                                run_.checkpoint.string(), total_),
+                    fmt::format("step {}, best step {}", counters.step, counters.best_step));
   }
 
   void loop() {
@@ -190,11 +202,13 @@ class Run {
 
   [[noreturn]] void stop() {
     save_checkpoint();
-    const auto kept =
-        run_.checkpoint.empty()
-            ? std::string("Nothing of it is on disk.")
-            : fmt::format("Its state is in \"{}\"; the same command with --resume {} goes on.",
-                          run_.checkpoint.string(), run_.checkpoint.parent_path().string());
+    std::string kept = "Nothing of it is on disk.";
+    if (!run_.checkpoint.empty()) {
+      const auto& named = run_.resume_folder;
+      kept = fmt::format("Its state is in \"{}\"; the same command with --resume {} goes on.",
+                         run_.checkpoint.string(),
+                         (named.empty() ? run_.checkpoint.parent_path() : named).string());
+    }
     fail<Interrupted>("train", fmt::format("the run has {} steps", total_),
                       fmt::format("an interrupt after step {}", state_.counters.step), kept);
   }

@@ -1,4 +1,5 @@
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 #include <gtest/gtest.h>
 #include <lowrank/adapter/adapter.h>
 #include <torch/nn/modules/linear.h>

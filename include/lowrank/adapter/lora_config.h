@@ -31,4 +31,7 @@ struct LoraConfig {
   LOWRANK_API double scaling() const;
 };
 
+/// Throws ArgumentError for a rank below 1, and for an alpha that is 0 or not finite.
+LOWRANK_API void check(const LoraConfig& config);
+
 }  // namespace lowrank

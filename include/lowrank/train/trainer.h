@@ -41,6 +41,9 @@ struct RunOptions {
   std::string identity = {};
   /// Go on from `checkpoint`; the end is bit-identical to a run that was not interrupted.
   bool resume = false;
+  /// What the command's --resume is to be given, for the message on an interrupt; empty: the
+  /// checkpoint's folder.
+  std::filesystem::path resume_folder = {};
   /// Title of the progress bar.
   std::string title = "train";
   bool quiet = false;
@@ -56,9 +59,9 @@ struct TrainResult {
 };
 
 /// Trains by Adam (Kingma & Ba, arXiv 1412.6980; PyTorch's defaults) on cross-entropy. The
-/// checkpoint stays: remove it when what was trained is saved. Throws ArgumentError for options out of their range,
-/// TensorError where the loss stops being finite, FileError where a checkpoint is missing, damaged
-/// or another run's, Interrupted on Ctrl-C, after the state is on disk.
+/// checkpoint stays: remove it when what was trained is saved. Throws ArgumentError for options out
+/// of their range, TensorError where the loss stops being finite, FileError where a checkpoint is
+/// missing, damaged or another run's, Interrupted on Ctrl-C, after the state is on disk.
 LOWRANK_API TrainResult train(const TrainingTask& task, const TrainOptions& options,
                               const RunOptions& run = {});
 
