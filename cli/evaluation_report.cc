@@ -1,7 +1,7 @@
 #include "evaluation_report.h"
 
 #include <ATen/ATen.h>
-#include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <lowrank/report/table.h>
 #include <torch/nn/module.h>
 

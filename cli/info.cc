@@ -1,5 +1,5 @@
 #include <ATen/ATen.h>
-#include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <lowrank/error.h>
 #include <lowrank/io/json.h>
 #include <lowrank/io/safetensors.h>

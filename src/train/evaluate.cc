@@ -1,5 +1,6 @@
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
+#include <fmt/ranges.h>
 #include <lowrank/error.h>
 #include <lowrank/train/evaluate.h>
 

@@ -12,10 +12,10 @@ namespace lowrank {
 
 /// The logits (N, classes) of all images, on the CPU, computed without gradients in batches of a
 /// fixed size, so that the same weights give the same bits.
-LOWRANK_API at::Tensor compute_logits(
-    const std::function<at::Tensor(const at::Tensor&)>& forward, const ImageDataset& data,
-    const Normalization& normalization, at::ScalarType dtype = at::kFloat,
-    at::Device device = at::kCPU);
+LOWRANK_API at::Tensor compute_logits(const std::function<at::Tensor(const at::Tensor&)>& forward,
+                                      const ImageDataset& data, const Normalization& normalization,
+                                      at::ScalarType dtype = at::kFloat,
+                                      at::Device device = at::kCPU);
 
 /// How many were classified wrong.
 struct LOWRANK_API Evaluation {

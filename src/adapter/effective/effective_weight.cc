@@ -103,7 +103,7 @@ int64_t Geometry::end() const {
 
 void bind(const at::Tensor& weight, std::shared_ptr<Factors> factors) {
   register_operators();
-  const auto storage = weight.storage();
+  const auto& storage = weight.storage();
   auto* context = context_of(storage);
   if (context == nullptr) context = wrap(storage);
   const auto geometry = Geometry::of(weight);
@@ -122,7 +122,7 @@ void bind(const at::Tensor& weight, std::shared_ptr<Factors> factors) {
 void unbind(const at::Tensor& weight) {
   auto& keys = KeySetAccess::of(weight);
   keys = keys.remove(kMark);
-  const auto storage = weight.storage();
+  const auto& storage = weight.storage();
   auto* context = context_of(storage);
   if (context == nullptr) return;
   std::erase_if(context->bindings,
