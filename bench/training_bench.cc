@@ -1,6 +1,6 @@
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
-#include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <lowrank/adapter/adapter.h>
 #include <lowrank/models/mlp.h>
 #include <torch/nn/functional/loss.h>

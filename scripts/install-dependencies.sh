@@ -45,8 +45,9 @@ if ! command -v dpkg-query > /dev/null || ! command -v apt-get > /dev/null; then
   exit 0
 fi
 
-installed=$(dpkg-query --show --showformat='${Package} ${db:Status-Status}\n' "${wanted[@]}" \
-  2> /dev/null | sed -n 's/ installed$//p')
+# dpkg-query fails where it has never heard of one of the packages, and tells of the others.
+installed=$({ dpkg-query --show --showformat='${Package} ${db:Status-Status}\n' "${wanted[@]}" \
+  2> /dev/null || true; } | sed -n 's/ installed$//p')
 missing=()
 for package in "${wanted[@]}"; do
   case $'\n'"$installed"$'\n' in

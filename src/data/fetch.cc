@@ -4,7 +4,7 @@
 #include <lowrank/error.h>
 #include <lowrank/io/atomic_file.h>
 #include <lowrank/io/sha256.h>
-#include <stdlib.h>  // NOLINT(modernize-deprecated-headers): mkdtemp is POSIX's
+#include <stdlib.h>
 
 #include <cerrno>
 #include <chrono>
