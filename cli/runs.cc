@@ -128,6 +128,7 @@ BaseResult train_base(const BaseRun& run, const ImageDataset& data, const RunCon
   }
   const auto id = identity(run, context.resources);
   const auto result = lowrank::train(task, run.train, run_options(context, id, "pretrain"));
+  classifier.model->zero_grad(/*set_to_none=*/true);  // of what comes next it gets none
   write_training(context.folder, id, result);
   models::save_classifier(classifier, context.folder);
   std::filesystem::remove(checkpoint_of(context.folder));

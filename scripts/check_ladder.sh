@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Checks that a layer includes only itself and the layers before it on the ladder, and that the
-# command, the examples and the benchmarks use only public headers.
+# command, the examples and the benchmarks use only public headers; and that lowrank/lowrank.h
+# includes all of these.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -40,4 +41,10 @@ for folder in cli examples bench; do
     fi
   done < <(grep -RnE '^#include "' "$folder" --include='*.cc' --include='*.h' 2> /dev/null || true)
 done
+while IFS= read -r header; do
+  if ! grep -qF "#include <$header>" include/lowrank/lowrank.h; then
+    echo "include/lowrank/lowrank.h: must include every public header. $header is missing" >&2
+    status=1
+  fi
+done < <(cd include && find lowrank -name '*.h' ! -name lowrank.h | sort)
 exit "$status"

@@ -12,7 +12,9 @@ libgflags-dev libopenblas0-openmp nlohmann-json3-dev libcli11-dev libfmt-dev zli
 libpng-dev libssl-dev libgtest-dev libgmock-dev" ;;
     test) echo "dataset-fashion-mnist" ;;
     lint) echo "clang clang-format clang-tidy libclang-dev llvm-dev shellcheck" ;;
-    bench) echo "libbenchmark-dev python3-torch python3-numpy python3-venv python3-pip" ;;
+    # The benchmark tries every BLAS library that is there; this one does not become the default.
+    bench) echo "libbenchmark-dev libblis4-openmp python3-torch python3-numpy python3-scipy \
+python3-venv python3-pip" ;;
     interop) echo "python3-torch python3-numpy python3-scipy python3-venv python3-pip" ;;
     data) echo "ca-certificates curl tar gzip" ;;
     # Debian's npm conflicts with a Node.js from elsewhere, which brings an npm of its own.
@@ -30,10 +32,6 @@ libpng-dev libssl-dev libgtest-dev libgmock-dev" ;;
   esac
 }
 
-is_installed() {
-  dpkg-query --show --showformat='${db:Status-Status}\n' "$1" 2> /dev/null | grep -qx installed
-}
-
 wanted=()
 for purpose in "$@"; do
   list=$(packages_for "$purpose")
@@ -47,9 +45,14 @@ if ! command -v dpkg-query > /dev/null || ! command -v apt-get > /dev/null; then
   exit 0
 fi
 
+installed=$(dpkg-query --show --showformat='${Package} ${db:Status-Status}\n' "${wanted[@]}" \
+  2> /dev/null | sed -n 's/ installed$//p')
 missing=()
 for package in "${wanted[@]}"; do
-  is_installed "$package" || missing+=("$package")
+  case $'\n'"$installed"$'\n' in
+    *$'\n'"$package"$'\n'*) ;;
+    *) missing+=("$package") ;;
+  esac
 done
 if [ "${#missing[@]}" -eq 0 ]; then
   exit 0

@@ -4,6 +4,7 @@
 #include <torch/nn/modules/linear.h>
 
 #include <algorithm>
+#include <utility>
 
 namespace lowrank {
 namespace {
@@ -85,19 +86,29 @@ std::vector<const Layer*> select(const std::vector<Layer>& layers,
   return selected;
 }
 
+/// The tensors a layer owns. A Linear's weight member is what its forward reads, and is another
+/// tensor than the registered one where someone tied it by assignment.
+std::vector<std::pair<std::string, at::Tensor>> tensors_of(const Layer& layer) {
+  std::vector<std::pair<std::string, at::Tensor>> tensors;
+  for (const auto& parameter : layer.module->named_parameters(/*recurse=*/false)) {
+    tensors.emplace_back(parameter.key(), parameter.value());
+  }
+  if (layer.linear != nullptr) tensors.emplace_back("weight", layer.linear->weight);
+  return tensors;
+}
+
 /// A weight that two layers own would be adapted in both: nothing tells the two products apart.
 void require_unshared(const Layer& target, const std::vector<Layer>& layers) {
   const auto& weight = target.linear->weight;
   for (const auto& other : layers) {
     if (other.module == target.module) continue;
-    for (const auto& parameter : other.module->named_parameters(/*recurse=*/false)) {
-      if (!parameter.value().is_alias_of(weight) ||
-          parameter.value().storage_offset() != weight.storage_offset()) {
+    for (const auto& [name, tensor] : tensors_of(other)) {
+      if (!tensor.is_alias_of(weight) || tensor.storage_offset() != weight.storage_offset()) {
         continue;
       }
       fail<TensorError>("attach", "an adapted weight must belong to one layer",
                         fmt::format("\"{}.weight\" and \"{}.{}\", which are one tensor",
-                                    target.name, other.name, parameter.key()),
+                                    target.name, other.name, name),
                         "Untie them first (give one a clone of the weight).");
     }
   }

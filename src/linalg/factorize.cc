@@ -1,4 +1,5 @@
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 #include <lowrank/linalg/factorize.h>
 
 namespace lowrank {

@@ -1,4 +1,5 @@
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 #include <lowrank/error.h>
 #include <lowrank/linalg/thin_svd.h>
 

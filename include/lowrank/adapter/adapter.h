@@ -37,7 +37,7 @@ struct SaveOptions {
   /// Replace an adapter that is already in the folder.
   bool force = false;
   /// Kept in the config as base_model_name_or_path; PEFT and people read it.
-  std::string base_model;
+  std::string base_model{};
 };
 
 /// A handle on the adapter of one model. Copies refer to the same adapter; the model stays adapted

@@ -18,7 +18,7 @@ struct TrainOptions {
   int64_t batch_size = 10;
   /// Peak learning rate of Adam, above 0.
   double learning_rate = 1e-3;
-  Schedule schedule;
+  Schedule schedule = {};
   /// Gradients are scaled down to this 2-norm over all parameters; 0 disables.
   double clip_norm = 0;
   /// Batches whose gradients are averaged into one step, at least 1.

@@ -36,9 +36,9 @@ struct TrainingTask {
 struct RunOptions {
   /// Where the state is kept while the run lasts, so that a run that was killed can go on; empty
   /// keeps none.
-  std::filesystem::path checkpoint;
+  std::filesystem::path checkpoint = {};
   /// What the run is, for whoever resumes it; a checkpoint of another identity is refused.
-  std::string identity;
+  std::string identity = {};
   /// Go on from `checkpoint`; the end is bit-identical to a run that was not interrupted.
   bool resume = false;
   /// Title of the progress bar.

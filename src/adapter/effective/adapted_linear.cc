@@ -13,12 +13,19 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
-/// One autograd node for the whole layer; x is (N, in).
+/// Stands for "no bias": autograd's nodes take no undefined tensors.
+const at::Tensor& no_bias() {
+  static const at::Tensor none = at::empty({0});
+  return none;
+}
+
+/// One autograd node for the whole layer; x is (N, in), bias may be no_bias().
 struct LoraLinearNode : torch::autograd::Function<LoraLinearNode> {
   static at::Tensor forward(AutogradContext* context, const at::Tensor& x, const at::Tensor& weight,
                             const at::Tensor& a, const at::Tensor& b, const at::Tensor& bias,
                             double scaling) {
-    auto [y, down] = kernels::lora_linear_forward(x, weight, bias, a, b, scaling);
+    auto [y, down] = kernels::lora_linear_forward(
+        x, weight, bias.is_same(no_bias()) ? at::Tensor() : bias, a, b, scaling);
     context->save_for_backward({x, down, weight, a, b});
     context->saved_data["scaling"] = scaling;
     return y;
@@ -71,7 +78,8 @@ at::Tensor adapted_linear(const at::Tensor& x, const at::Tensor& weight, const a
   const auto rows = x.dim() == 2 ? x : x.reshape({-1, x.size(-1)});
   const auto y =
       needs_graph(x, bias, factors)
-          ? LoraLinearNode::apply(rows, weight, factors.a, factors.b, bias, factors.scaling)
+          ? LoraLinearNode::apply(rows, weight, factors.a, factors.b,
+                                  bias.defined() ? bias : no_bias(), factors.scaling)
           : kernels::lora_linear_forward(rows, weight, bias, factors.a, factors.b, factors.scaling)
                 .y;
   if (x.dim() == 2) return y;

@@ -1,5 +1,6 @@
 #include <ATen/ATen.h>
 #include <ATen/core/dispatch/Dispatcher.h>
+#include <c10/core/impl/LocalDispatchKeySet.h>
 #include <lowrank/error.h>
 #include <torch/library.h>
 
@@ -64,16 +65,19 @@ void call_below(const c10::OperatorHandle& op, c10::DispatchKeySet keys, Stack* 
   op.redispatchBoxed(keys & c10::DispatchKeySet(c10::DispatchKeySet::FULL_AFTER, kMark), stack);
 }
 
+/// The same for what works on the stored numbers: operators that it calls in turn see no mark.
+void call_on_storage(const c10::OperatorHandle& op, c10::DispatchKeySet keys, Stack* stack) {
+  const c10::impl::ExcludeDispatchKeyGuard below(kMark);
+  call_below(op, keys, stack);
+}
+
 /// Runs a copying operator on a whole marked weight; the copy means what the original means.
 void copy_with_meaning(const c10::OperatorHandle& op, c10::DispatchKeySet keys, Stack* stack,
                        const at::Tensor& source) {
   const auto factors = find(source)->factors;
-  call_below(op, keys, stack);
+  call_on_storage(op, keys, stack);
   const auto& copy = stack->back().toTensor();
-  // One copying operator calls another below it (to calls _to_copy), which has bound it already.
-  if (!is_marked(copy) && !copy.is_alias_of(source) && copy.is_floating_point()) {
-    bind(copy, factors);
-  }
+  if (!copy.is_alias_of(source) && copy.is_floating_point()) bind(copy, factors);
 }
 
 /// Views and writes take the marked tensor itself: a view keeps the mark, a write changes W. Any
@@ -92,19 +96,23 @@ void fallback(const c10::OperatorHandle& op, c10::DispatchKeySet keys, Stack* st
     *begin = resolve(source);
   }
   const auto replace = contains(kValueFree, schema.name()) ? &without_mark : &resolve;
-  bool marks_remain = false;
+  bool viewed = false, written = false;
   for (size_t i = 0; i < arguments.size(); ++i) {
     auto& value = *(begin + static_cast<std::ptrdiff_t>(i));
     if (arguments[i].alias_info() == nullptr) {
       value = map_tensors(value, replace);
     } else {
-      marks_remain = marks_remain || (value.isTensor() && is_marked(value.toTensor()));
+      const bool marked = value.isTensor() && is_marked(value.toTensor());
+      (arguments[i].alias_info()->isWrite() ? written : viewed) |= marked;
     }
   }
-  // Without marks the call starts anew: what it is given may need keys that W did not have.
-  if (marks_remain) {
+  if (written) {
+    call_on_storage(op, keys, stack);
+  } else if (viewed) {
+    // Where the "view" is a copy after all (reshape), the copying operator below comes here again.
     call_below(op, keys, stack);
   } else {
+    // The call starts anew: what it is given may need keys that W did not have.
     op.callBoxed(stack);
   }
 }

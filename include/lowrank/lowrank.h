@@ -1,0 +1,36 @@
+#pragma once
+
+/// All of lowrank, layer by layer. Programs that care for compile time include what they use.
+#include <lowrank/adapter/adapter.h>
+#include <lowrank/adapter/lora_config.h>
+#include <lowrank/data/dataset.h>
+#include <lowrank/data/idx.h>
+#include <lowrank/data/image_file.h>
+#include <lowrank/data/mnist.h>
+#include <lowrank/data/sampler.h>
+#include <lowrank/error.h>
+#include <lowrank/export.h>
+#include <lowrank/io/atomic_file.h>
+#include <lowrank/io/file_bytes.h>
+#include <lowrank/io/json.h>
+#include <lowrank/io/matrix_file.h>
+#include <lowrank/io/npy.h>
+#include <lowrank/io/safetensors.h>
+#include <lowrank/io/sha256.h>
+#include <lowrank/io/text_matrix.h>
+#include <lowrank/linalg/error_figures.h>
+#include <lowrank/linalg/factorize.h>
+#include <lowrank/linalg/numerical_rank.h>
+#include <lowrank/linalg/rank_rule.h>
+#include <lowrank/linalg/thin_svd.h>
+#include <lowrank/models/mlp.h>
+#include <lowrank/models/model_folder.h>
+#include <lowrank/report/table.h>
+#include <lowrank/report/terminal_image.h>
+#include <lowrank/train/evaluate.h>
+#include <lowrank/train/interrupt.h>
+#include <lowrank/train/progress.h>
+#include <lowrank/train/schedule.h>
+#include <lowrank/train/train_options.h>
+#include <lowrank/train/trainer.h>
+#include <lowrank/version.h>

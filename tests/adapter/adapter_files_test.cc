@@ -1,0 +1,247 @@
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+#include <lowrank/adapter/adapter.h>
+#include <lowrank/error.h>
+#include <lowrank/io/json.h>
+#include <lowrank/io/safetensors.h>
+#include <lowrank/io/sha256.h>
+#include <lowrank/models/mlp.h>
+#include <torch/nn/modules/linear.h>
+
+#include <cmath>
+#include <limits>
+
+#include "support/expect_error.h"
+#include "support/temporary_folder.h"
+#include "support/tolerances.h"
+
+namespace lowrank {
+namespace {
+
+using models::Mlp;
+using models::MlpOptions;
+
+/// A folder with an adapter of rank 2 on both layers of a small net, and the net it is for.
+class AdapterFiles : public testing::Test {
+ protected:
+  AdapterFiles() {
+    auto copy = fresh();
+    x_ = at::randn({5, 8});
+    auto adapter = attach(*copy, {.rank = 2, .alpha = 4});
+    {
+      const at::NoGradGuard no_grad;
+      for (auto factor : adapter.parameters()) factor.normal_();
+    }
+    on_ = copy->forward(x_).detach();
+    adapter.save(folder_ / "two", {.base_model = "base"});
+  }
+
+  /// The same net each time: one seed draws it.
+  static Mlp fresh() {
+    at::manual_seed(1);
+    return Mlp(MlpOptions{.sizes = {8, 6, 3}});
+  }
+  std::filesystem::path two() const { return folder_ / "two"; }
+
+  LoadedAdapter load() const {
+    auto model = fresh();
+    return load_adapter(*model, two());
+  }
+
+  /// Changes one field of the config (or removes it, for null).
+  void set(const char* field, const nlohmann::json& value) const {
+    auto config = read_json_file(two() / "adapter_config.json");
+    config[field] = value;
+    folder_.write("two/adapter_config.json", config.dump());
+  }
+
+  std::vector<SafetensorsEntry> entries() const {
+    const auto file = SafetensorsFile::open(two() / "adapter_model.safetensors");
+    std::vector<SafetensorsEntry> entries;
+    for (const auto& name : file.names()) entries.push_back({name, file.tensor(name).clone()});
+    return entries;
+  }
+  void rewrite(const std::vector<SafetensorsEntry>& entries) const {
+    write_safetensors(two() / "adapter_model.safetensors", entries);
+  }
+
+  TemporaryFolder folder_;
+  at::Tensor x_, on_;
+};
+
+TEST_F(AdapterFiles, ComeBackBitForBit) {
+  auto copy = fresh();
+  const auto loaded = load_adapter(*copy, two());
+  EXPECT_TRUE(at::equal(copy->forward(x_).detach(), on_));
+  EXPECT_TRUE(loaded.report.base_matches());
+  EXPECT_FALSE(loaded.report.expected_base.empty());
+  EXPECT_FALSE(loaded.report.acts_like_base);
+  EXPECT_EQ(loaded.adapter.config().rank, 2);
+  EXPECT_EQ(loaded.adapter.config().alpha, 4);
+}
+
+TEST_F(AdapterFiles, AreWhatPeftWrites) {
+  const auto config = read_json_file(two() / "adapter_config.json");
+  EXPECT_EQ(config["peft_type"], "LORA");
+  EXPECT_EQ(config["r"], 2);
+  EXPECT_EQ(config["lora_alpha"].dump(), "4");
+  EXPECT_EQ(config["target_modules"], (nlohmann::json{"linear1", "linear2"}));
+  EXPECT_EQ(config["base_model_name_or_path"], "base");
+  const auto file = SafetensorsFile::open(two() / "adapter_model.safetensors");
+  EXPECT_EQ(file.tensor("base_model.model.linear1.lora_A.weight").sizes(), at::IntArrayRef({2, 8}));
+  EXPECT_EQ(file.tensor("base_model.model.linear1.lora_B.weight").sizes(), at::IntArrayRef({6, 2}));
+  EXPECT_EQ(file.names().size(), 4U);
+  EXPECT_EQ(file.metadata().at("format"), "pt");
+}
+
+TEST_F(AdapterFiles, KnowTheirBase) {
+  auto other = Mlp(MlpOptions{.sizes = {8, 6, 3}});
+  const auto report = load_adapter(*other, two()).report;
+  EXPECT_FALSE(report.base_matches());
+  EXPECT_NE(report.expected_base, report.found_base);
+}
+
+TEST_F(AdapterFiles, TellThatTheyActLikeTheBase) {
+  auto zero = entries();
+  for (auto& entry : zero) {
+    if (entry.name.find("lora_B") != std::string::npos) entry.tensor.zero_();
+  }
+  rewrite(zero);
+  EXPECT_TRUE(load().report.acts_like_base);
+}
+
+TEST_F(AdapterFiles, AreNotReplacedWithoutForce) {
+  auto copy = fresh();
+  auto adapter = attach(*copy, {.rank = 1});
+  LOWRANK_EXPECT_ERROR(adapter.save(two()), FileError, "Use force to replace it.");
+  EXPECT_EQ(load().adapter.config().rank, 2);
+  adapter.save(two(), {.force = true});
+  EXPECT_EQ(load().adapter.config().rank, 1);
+  adapter.merge();
+  LOWRANK_EXPECT_ERROR(adapter.save(folder_ / "merged"), TensorError, "Unmerge it first.");
+}
+
+TEST_F(AdapterFiles, AreRefusedForAnotherModel) {
+  auto wider = Mlp(MlpOptions{.sizes = {8, 7, 3}});
+  LOWRANK_EXPECT_ERROR(
+      load_adapter(*wider, two()), FileError,
+      "[load] \"base_model.model.linear1.lora_B.weight\" must have shape (7, 2) for the layer "
+      "\"linear1\" of 8 inputs and 7 outputs. Got (6, 2) in ");
+  auto shorter = Mlp(MlpOptions{.sizes = {8, 3}});
+  LOWRANK_EXPECT_ERROR(load_adapter(*shorter, two()), FileError, "\"linear2\"");
+}
+
+TEST_F(AdapterFiles, AreRefusedWithTensorsMissingOrUnexpected) {
+  auto changed = entries();
+  changed.push_back({"base_model.model.linear9.lora_A.weight", at::zeros({2, 8})});
+  rewrite(changed);
+  LOWRANK_EXPECT_ERROR(load(), FileError, "Got \"base_model.model.linear9.lora_A.weight\" too.");
+  changed.pop_back();
+  changed.pop_back();
+  rewrite(changed);
+  LOWRANK_EXPECT_ERROR(load(), FileError, "must hold a tensor \"base_model.model.linear");
+  changed = entries();
+  changed[0].tensor.view(-1)[0] = std::numeric_limits<float>::quiet_NaN();
+  rewrite(changed);
+  LOWRANK_EXPECT_ERROR(load(), FileError, "must be finite. Got NaN or Inf.");
+}
+
+TEST_F(AdapterFiles, AreRefusedForWhatCannotBeHonoured) {
+  const std::vector<std::pair<const char*, nlohmann::json>> fields = {
+      {"use_dora", true},
+      {"lora_bias", true},
+      {"bias", "all"},
+      {"rank_pattern", {{"linear1", 4}}},
+      {"alpha_pattern", {{"linear1", 4}}},
+      {"modules_to_save", {"linear2"}},
+      {"layers_to_transform", {0}},
+      {"init_lora_weights", "pissa"},
+      {"peft_type", "ADALORA"},
+      {"r", 0},
+      {"r", "two"},
+      {"lora_alpha", 0},
+      {"target_modules", nlohmann::json::array()},
+      {"use_rslora", 1},
+  };
+  const auto good = read_bytes(two() / "adapter_config.json");
+  for (const auto& [field, value] : fields) {
+    set(field, value);
+    LOWRANK_EXPECT_ERROR(load(), FileError, field);
+    folder_.write("two/adapter_config.json", good);
+  }
+  EXPECT_NO_THROW(load());
+}
+
+TEST_F(AdapterFiles, HonourRsloraAndTheFieldsThatDoNotMatter) {
+  set("use_rslora", true);
+  set("lora_dropout", 0.1);
+  set("something_new", {1, 2});
+  set("task_type", "CAUSAL_LM");
+  const auto loaded = load();
+  EXPECT_DOUBLE_EQ(loaded.adapter.layers().at(0).scaling, 4 / std::sqrt(2.0));
+}
+
+TEST_F(AdapterFiles, SayWhatIsMissing) {
+  std::filesystem::rename(two() / "adapter_model.safetensors", two() / "adapter_model.bin");
+  LOWRANK_EXPECT_ERROR(load(), FileError, "is a pickle, which is never executed here; convert it");
+  std::filesystem::remove(two() / "adapter_config.json");
+  LOWRANK_EXPECT_ERROR(load(), FileError, "must hold adapter_config.json. Got none in");
+}
+
+// PEFT's own numbers; tests/reference/README.md describes the fixtures.
+class PeftLinear : public testing::TestWithParam<std::string> {};
+
+TEST_P(PeftLinear, GivesTheSameNumbers) {
+  const auto file = SafetensorsFile::open(LOWRANK_FIXTURES "/lora_linear.safetensors");
+  const auto get = [&](const char* name) {
+    return file.tensor(fmt::format("{}.{}", GetParam(), name)).clone();
+  };
+  const bool bias = file.contains(GetParam() + ".bias");
+  const auto weight = get("weight");
+  const auto rank = get("lora_A").size(0);
+  torch::nn::Linear layer(torch::nn::LinearOptions(weight.size(1), weight.size(0)).bias(bias));
+  {
+    const at::NoGradGuard no_grad;
+    layer->weight.copy_(weight);
+    if (bias) layer->bias.copy_(get("bias"));
+  }
+  auto adapter = attach(
+      *layer, {.rank = rank, .alpha = get("scaling").item<double>() * static_cast<double>(rank)});
+  const auto info = adapter.layers().at(0);
+  {
+    const at::NoGradGuard no_grad;
+    info.a.copy_(get("lora_A"));
+    info.b.copy_(get("lora_B"));
+  }
+  const auto x = get("x").requires_grad_();
+  const auto y = layer->forward(x);
+  y.backward(get("dy"));
+  const auto near = [](const at::Tensor& found, const at::Tensor& expected) {
+    return found.sizes() == expected.sizes() &&
+           (found - expected).norm().item<double>() <= 1e-5 * expected.norm().item<double>();
+  };
+  EXPECT_TRUE(near(y, get("y")));
+  EXPECT_TRUE(near(x.grad(), get("dx")));
+  EXPECT_TRUE(near(info.a.grad(), get("d_lora_A")));
+  EXPECT_TRUE(near(info.b.grad(), get("d_lora_B")));
+  adapter.merge();
+  EXPECT_TRUE(near(layer->weight.detach(), get("merged")));
+}
+
+INSTANTIATE_TEST_SUITE_P(Cases, PeftLinear,
+                         testing::Values("batch", "batch_no_bias", "square", "sequence",
+                                         "sequence_no_bias", "vector", "empty", "rslora", "larger"),
+                         [](const auto& test) { return test.param; });
+
+TEST(PeftInit, DrawsTheSameFactorsFromOneSeed) {
+  const auto file = SafetensorsFile::open(LOWRANK_FIXTURES "/peft_init.safetensors");
+  Mlp net(MlpOptions{});
+  at::manual_seed(3);
+  auto adapter = attach(*net, {.rank = 4});
+  for (const auto& layer : adapter.layers()) {
+    EXPECT_EQ(sha256_hex(layer.a), file.metadata().at("sha256." + layer.name + ".lora_A"));
+  }
+}
+
+}  // namespace
+}  // namespace lowrank

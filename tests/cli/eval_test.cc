@@ -1,0 +1,170 @@
+#include <ATen/ATen.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <lowrank/io/safetensors.h>
+
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "support/refusals.h"
+#include "support/tiny_images.h"
+#include "support/tiny_models.h"
+
+namespace lowrank {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+namespace fs = std::filesystem;
+using Json = nlohmann::json;
+
+Json json_of(const CommandResult& result) {
+  EXPECT_EQ(result.status, 0) << result.err;
+  return Json::parse(result.out);
+}
+
+void expect_same_figures(const Json& found, const Json& expected) {
+  for (const char* field :
+       {"accuracy", "correct", "total", "wrong_by_class", "total_by_class", "confusion"}) {
+    EXPECT_EQ(found.at(field), expected.at(field)) << field;
+  }
+}
+
+class EvalCommand : public ::testing::Test {
+ protected:
+  std::vector<std::string> eval(const std::string& base,
+                                const std::vector<std::string>& more = {}) const {
+    std::vector<std::string> words = {"eval", base, "--data", data_, "--threads", "1"};
+    words.insert(words.end(), more.begin(), more.end());
+    return words;
+  }
+
+  const TemporaryFolder images_;
+  const std::string data_ = write_tiny_images(images_);
+  const TemporaryFolder folder_;
+};
+
+TEST_F(EvalCommand, FollowsADigitFromTrainingToTheMergedAdapter) {
+  const auto base = (folder_ / "base").string();
+  const auto two = (folder_ / "two").string();
+  const auto trained =
+      run_lowrank({"train", "--data", data_, "--sizes", "16,32,10", "--epochs", "6", "--lr",
+                   "0.003", "--threads", "1", "--out", base, "--quiet"});
+  ASSERT_EQ(trained.status, 0) << trained.err;
+  EXPECT_EQ(trained.err, "");
+  const auto bytes = read_bytes(folder_ / "base" / "model.safetensors");
+  const auto tuned =
+      run_lowrank({"finetune", base, "--data", data_, "--only", "2", "--rank", "1", "--alpha", "1",
+                   "--steps", "100", "--lr", "0.01", "--threads", "1", "--out", two});
+  ASSERT_EQ(tuned.status, 0) << tuned.err;
+
+  const auto results =
+      run_each({eval(base, {"--json", "--confusion"}),
+                eval(base, {"--json", "--confusion", "--adapter", two}),
+                eval(base, {"--json", "--confusion", "--adapter", two, "--no-adapter"}),
+                eval(base, {"--json", "--confusion", "--adapter", two, "--merge"}),
+                eval(base, {"--confusion", "--train-split"})});
+  const auto plain = json_of(results[0]);
+  EXPECT_EQ(plain.at("mode"), "base");
+  EXPECT_FALSE(plain.contains("base_matches"));
+  EXPECT_EQ(plain.at("total"), 200);
+  EXPECT_EQ(plain.at("total_by_class"), std::vector<int64_t>(10, 20));
+  EXPECT_GT(plain.at("accuracy"), 0.5);
+  EXPECT_EQ(plain.at("confusion").size(), 10);
+  const int64_t diagonal = plain.at("confusion")[2][2];
+  EXPECT_EQ(plain.at("wrong_by_class")[2], 20 - diagonal);
+
+  const auto on = json_of(results[1]);
+  EXPECT_EQ(on.at("mode"), "adapter on");
+  EXPECT_EQ(on.at("base_matches"), true);
+  EXPECT_EQ(on.at("acts_like_base"), false);
+  EXPECT_EQ(results[1].err, "");
+  EXPECT_LT(on.at("wrong_by_class")[2], plain.at("wrong_by_class")[2]);
+
+  const auto off = json_of(results[2]);
+  EXPECT_EQ(off.at("mode"), "adapter off");
+  expect_same_figures(off, plain);
+  const auto merged = json_of(results[3]);
+  EXPECT_EQ(merged.at("mode"), "adapter merged");
+  expect_same_figures(merged, on);
+  EXPECT_THAT(results[4].out, AllOf(HasSubstr("base: accuracy 0."), HasSubstr("of 300)"),
+                                    HasSubstr("true \\ said")));
+  EXPECT_EQ(read_bytes(folder_ / "base" / "model.safetensors"), bytes);
+}
+
+TEST_F(EvalCommand, WarnsOfAnotherBaseAndOfAnAdapterThatDoesNothing) {
+  const auto base = save_tiny_base(folder_ / "base", 0);
+  const auto other = save_tiny_base(folder_ / "other", 1);
+  const auto adapter = save_tiny_adapter(base, folder_ / "adapter");
+  const auto zero = save_tiny_adapter(base, folder_ / "zero", /*zero_b=*/true);
+  const auto results = run_each(
+      {eval(other, {"--adapter", adapter, "--json"}), eval(base, {"--adapter", zero, "--json"})});
+  EXPECT_THAT(results[0].err,
+              AllOf(HasSubstr("lowrank: warning: the adapter \"" + adapter + "\" was trained on"),
+                    HasSubstr("another base of the same shapes")));
+  EXPECT_EQ(json_of(results[0]).at("base_matches"), false);
+  EXPECT_THAT(results[1].err, HasSubstr("every lora_B in \"" + zero + "\" is zero"));
+  EXPECT_EQ(json_of(results[1]).at("base_matches"), true);
+  EXPECT_EQ(json_of(results[1]).at("acts_like_base"), true);
+}
+
+TEST_F(EvalCommand, WritesLogits) {
+  const auto base = save_tiny_base(folder_ / "base");
+  const auto path = (folder_ / "logits.safetensors").string();
+  ASSERT_EQ(run_lowrank(eval(base, {"--logits", path})).status, 0);
+  const auto file = SafetensorsFile::open(path);
+  EXPECT_EQ(file.tensor("logits").sizes(), (at::IntArrayRef{200, 10}));
+  EXPECT_EQ(file.tensor("labels")[13].item<int64_t>(), 3);
+  const auto bytes = read_bytes(path);
+  expect_refusals({{eval(base, {"--logits", path}), 1, "Pass --force to replace it."}});
+  EXPECT_EQ(read_bytes(path), bytes);
+}
+
+TEST_F(EvalCommand, RefusesWrongArguments) {
+  const auto base = save_tiny_base(folder_ / "base");
+  const auto wide = save_tiny_base(folder_ / "wide", 0, {9, 10});
+  const auto adapter = save_tiny_adapter(base, folder_ / "adapter");
+  expect_refusals({
+      {{"eval"}, 2, "base is required"},
+      {eval(base, {"--merge"}), 2, "[eval] --merge goes with --adapter. Got no --adapter."},
+      {eval(base, {"--no-adapter"}), 2, "--no-adapter goes with --adapter"},
+      {eval(base, {"--adapter", adapter, "--merge", "--no-adapter"}), 2, "Got both."},
+      {eval(wide), 2, "must have 16 inputs and 10 outputs. Got 9 and 10."},
+      {eval(base, {"--adapter", base}), 1, "an adapter folder must hold adapter_config.json."},
+  });
+}
+
+TEST_F(EvalCommand, RefusesSpoiltAdapters) {
+  const auto base = save_tiny_base(folder_ / "base");
+  const auto wide = save_tiny_base(folder_ / "wide", 0, {16, 9, 10});
+  const auto spoil = [&](const std::string& name, const std::string& file, const std::string& what,
+                         const std::string& by) {
+    const auto adapter = save_tiny_adapter(base, folder_ / name);
+    auto text = read_bytes(fs::path(adapter) / file);
+    const auto at = text.find(what);
+    EXPECT_NE(at, std::string::npos) << what;
+    folder_.write(name + "/" + file, text.replace(at, what.size(), by));
+    return eval(base, {"--adapter", adapter});
+  };
+  const std::string config = "adapter_config.json";
+  const std::string weights = "adapter_model.safetensors";
+  const auto good = save_tiny_adapter(base, folder_ / "good");
+  auto cut = spoil("cut", config, "\"r\"", "\"r\"");
+  const auto bytes = read_bytes(folder_ / "cut" / weights);
+  folder_.write("cut/" + weights, bytes.substr(0, bytes.size() - 8));
+  expect_refusals({
+      {eval(wide, {"--adapter", good}), 1, "for the layer \"linear1\" of 16 inputs and 9 outputs"},
+      {spoil("json", config, "}", ""), 1, "must be valid JSON"},
+      {spoil("rank", config, "\"r\": 2", "\"r\": 3"), 1, "must have shape (3, 16)"},
+      {spoil("zero", config, "\"r\": 2", "\"r\": 0"), 1, "a whole number r of at least 1. Got 0."},
+      {spoil("layer", config, "linear1", "linaer1"), 1, "Did you mean \"linear1\"?"},
+      {spoil("alpha", config, "\"lora_alpha\": 4", "\"lora_alpha\": 0"), 1,
+       "a finite lora_alpha other than 0. Got 0."},
+      {spoil("name", weights, "linear2.lora_B", "linear9.lora_B"), 1,
+       "must hold a tensor \"base_model.model.linear2.lora_B.weight\". Got none."},
+      {cut, 1, "must lie, in order, within the"},
+  });
+}
+
+}  // namespace
+}  // namespace lowrank

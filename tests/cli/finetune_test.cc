@@ -1,0 +1,144 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <lowrank/io/safetensors.h>
+
+#include <csignal>
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "support/refusals.h"
+#include "support/running_command.h"
+#include "support/tiny_images.h"
+#include "support/tiny_models.h"
+
+namespace lowrank {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+namespace fs = std::filesystem;
+
+class FinetuneCommand : public ::testing::Test {
+ protected:
+  std::vector<std::string> command(const std::string& out,
+                                   const std::vector<std::string>& more = {}) const {
+    return on(base_, out, more);
+  }
+  std::vector<std::string> on(const std::string& base, const std::string& out,
+                              const std::vector<std::string>& more = {}) const {
+    std::vector<std::string> words = {"finetune",  base, "--data", data_,
+                                      "--threads", "1",  "--out",  (folder_ / out).string()};
+    words.insert(words.end(), more.begin(), more.end());
+    return words;
+  }
+
+  const TemporaryFolder images_;
+  const std::string data_ = write_tiny_images(images_);
+  const TemporaryFolder folder_;
+  const std::string base_ = save_tiny_base(folder_ / "base");
+};
+
+TEST_F(FinetuneCommand, ARunThatWasInterruptedEndsAsOneThatWasNot) {
+  const std::vector<std::string> options = {"--only",  "2",    "--replay", "0.5",    "--rank", "2",
+                                            "--steps", "3000", "--init",   "normal", "--seed", "3"};
+  const auto base_before = read_bytes(folder_ / "base" / "model.safetensors");
+  const auto whole = run_lowrank(command("whole", options));
+  ASSERT_EQ(whole.status, 0) << whole.err;
+  EXPECT_THAT(whole.out, HasSubstr("Trained 84 parameters in 2 layers for 3,000 steps"));
+
+  const auto started = [&] { return fs::exists(folder_ / "cut" / "checkpoint.safetensors"); };
+  const auto stopped = RunningCommand(command("cut", options)).stop(SIGINT, started);
+  EXPECT_EQ(stopped.status, 1) << stopped.out;
+  EXPECT_THAT(stopped.err, HasSubstr("--resume " + (folder_ / "cut").string() + " goes on."));
+  EXPECT_FALSE(fs::exists(folder_ / "cut" / "adapter_model.safetensors"));
+
+  const auto resumed = run_lowrank({"finetune", "--resume", (folder_ / "cut").string()});
+  EXPECT_EQ(resumed.status, 0) << resumed.err;
+  for (const char* name : {"adapter_model.safetensors", "adapter_config.json", "training.json"}) {
+    EXPECT_EQ(read_bytes(folder_ / "cut" / name), read_bytes(folder_ / "whole" / name)) << name;
+  }
+  EXPECT_EQ(std::distance(fs::directory_iterator(folder_ / "cut"), {}), 3) << "something is left";
+  EXPECT_EQ(read_bytes(folder_ / "base" / "model.safetensors"), base_before);
+}
+
+TEST_F(FinetuneCommand, RefusesToGoOnOnABaseThatChanged) {
+  const auto started = [&] { return fs::exists(folder_ / "cut" / "checkpoint.safetensors"); };
+  const auto stopped = RunningCommand(command("cut", {"--steps", "3000"})).stop(SIGINT, started);
+  ASSERT_EQ(stopped.status, 1) << stopped.out;
+  save_tiny_base(folder_ / "base", /*seed=*/1);
+  const auto refused =
+      run_lowrank({"finetune", "--resume", (folder_ / "cut").string(), "--steps", "3000"});
+  EXPECT_EQ(refused.status, 1);
+  EXPECT_THAT(refused.err, HasSubstr("base"));
+  EXPECT_FALSE(fs::exists(folder_ / "cut" / "adapter_model.safetensors"));
+}
+
+TEST_F(FinetuneCommand, WarnsOfARankThatBringsNothing) {
+  const auto result = run_lowrank(command("out", {"--rank", "9", "--steps", "2", "--json"}));
+  EXPECT_EQ(result.status, 0);
+  EXPECT_THAT(result.err, AllOf(HasSubstr("lowrank: warning: rank 9 is above 8"),
+                                HasSubstr("\"linear1\" (8 x 16)")));
+  EXPECT_EQ(nlohmann::json::parse(result.out).at("parameters"), 9 * (8 + 16 + 10 + 8));
+}
+
+TEST_F(FinetuneCommand, RefusesWrongArguments) {
+  expect_refusals({
+      {{"finetune", "--data", data_, "--out", (folder_ / "a").string()},
+       2,
+       "the folder of a base model must be given. Got none."},
+      {command("a", {"--rank", "0"}), 2, "rank must be at least 1. Got 0."},
+      {command("a", {"--rank", "-1"}), 2, "rank must be at least 1. Got -1."},
+      {command("a", {"--alpha", "0"}), 2, "alpha must be finite and not 0. Got 0."},
+      {command("a", {"--alpha", "nan"}), 2, "alpha must be finite and not 0. Got nan."},
+      {command("a", {"--target-modules", "linaer1"}), 2, "Did you mean \"linear1\"?"},
+      {command("a", {"--only", "10"}), 2, "Got 10."},
+      {command("a", {"--replay", "0.5"}), 2, "Got no --only."},
+      {command("a", {"--only", "2", "--replay", "1"}), 2, "the replay share must be"},
+      {command("a", {"--init", "norml"}), 2, "Did you mean \"normal\"?"},
+      {{"finetune", "--resume", (folder_ / "base").string()}, 1, "must exist. Got no such file."},
+  });
+  EXPECT_EQ(std::distance(fs::directory_iterator(folder_.path()), {}), 1) << "a folder was made";
+}
+
+TEST_F(FinetuneCommand, RefusesAClassWithoutExamples) {
+  const TemporaryFolder images;
+  auto words = on(base_, "a", {"--only", "9"});
+  words[3] = write_tiny_images(images, {.classes = 9});
+  expect_refusals({{words, 2, "class 9 must have examples in"}});
+  EXPECT_FALSE(fs::exists(folder_ / "a"));
+}
+
+TEST_F(FinetuneCommand, RefusesSpoiltBases) {
+  const auto spoil = [&](const std::string& name, const std::string& file,
+                         const std::function<std::string(std::string)>& change) {
+    const auto base = save_tiny_base(folder_ / name);
+    const auto path = fs::path(base) / file;
+    folder_.write(name + "/" + file, change(read_bytes(path)));
+    return on(base, "a");
+  };
+  const std::string weights = "model.safetensors";
+  expect_refusals({
+      {on((folder_ / "none").string(), "a"), 1, "config.json\" must exist"},
+      {spoil("json", "config.json", [](const std::string& s) { return s.substr(0, 20); }), 1,
+       "must be valid JSON. Got wrong syntax at byte"},
+      {spoil("short", weights, [](const std::string& s) { return s.substr(0, s.size() - 4); }), 1,
+       "must lie, in order, within the"},
+      {spoil("huge", weights, [](std::string s) { return s.replace(0, 8, 8, '\x7f'); }), 1,
+       "Got a header length of"},
+      {spoil("twice", weights,
+             [](std::string s) { return s.replace(s.find("linear2.bias"), 12, "linear1.bias"); }),
+       1, "Got the key \"linear1.bias\" twice."},
+  });
+  EXPECT_FALSE(fs::exists(folder_ / "a"));
+}
+
+TEST_F(FinetuneCommand, LosesNoAdapterThatIsThere) {
+  save_tiny_adapter(base_, folder_ / "two");
+  const auto before = read_bytes(folder_ / "two" / "adapter_model.safetensors");
+  expect_refusals({{command("two"), 1, "Pass --force to replace it."},
+                   {command("two", {"--force", "--rank", "0"}), 2, "rank must be at least 1"}});
+  EXPECT_EQ(read_bytes(folder_ / "two" / "adapter_model.safetensors"), before);
+}
+
+}  // namespace
+}  // namespace lowrank

@@ -1,0 +1,60 @@
+#pragma once
+
+#include <ATen/ATen.h>
+#include <lowrank/models/mlp.h>
+#include <lowrank/train/trainer.h>
+
+#include <functional>
+#include <string>
+#include <vector>
+
+namespace lowrank {
+
+/// Forty images of 4 x 4 random pixels with random labels, and a small net for them.
+struct TrainingProblem {
+  ImageDataset data;
+  models::Mlp model = nullptr;
+  int64_t forwards = 0;                             // so far
+  std::function<void(int64_t forward)> on_forward;  // called with its number, from 1
+
+  explicit TrainingProblem(uint64_t weights_seed = 0, at::ScalarType dtype = at::kFloat) {
+    at::manual_seed(99);
+    data = {at::randint(0, 256, {40, 4, 4}, at::kByte), at::randint(0, 10, {40}, at::kLong),
+            "random", 10};
+    at::manual_seed(weights_seed);
+    model = models::Mlp(models::MlpOptions{.sizes = {16, 12, 10}});
+    model->to(dtype);
+  }
+
+  TrainingTask task() {
+    TrainingTask task;
+    task.forward = [this](const at::Tensor& x) {
+      ++forwards;
+      if (on_forward) on_forward(forwards);
+      return model->forward(x);
+    };
+    for (const auto& item : model->named_parameters()) {
+      task.parameters.push_back({item.key(), item.value()});
+    }
+    task.data = &data;
+    task.indices = at::arange(data.size(), at::kLong);
+    task.dtype = model->parameters().front().scalar_type();
+    return task;
+  }
+
+  /// All parameters in one vector.
+  at::Tensor weights() const {
+    std::vector<at::Tensor> parts;
+    for (const auto& parameter : model->parameters()) parts.push_back(parameter.detach().flatten());
+    return at::cat(parts);
+  }
+  at::Tensor gradients() const {
+    std::vector<at::Tensor> parts;
+    for (const auto& parameter : model->parameters()) parts.push_back(parameter.grad().flatten());
+    return at::cat(parts);
+  }
+};
+
+inline RunOptions quiet_run() { return {.quiet = true}; }
+
+}  // namespace lowrank
