@@ -36,7 +36,7 @@ struct MnistCommand {
 
   MnistCommand() {
     finetune.lora = {.rank = 1, .alpha = 1, .init = LoraInit::kNormal};
-    finetune.train.steps = 100;
+    finetune.train.steps = 200;  // what cuts the digit's mistakes to a third, with some to spare
   }
 };
 
