@@ -60,6 +60,8 @@ class Contestant:
 class Worker:
     """A contestant's process: it prints its first losses, then measures for each line it is sent."""
 
+    least_share = 1.0  # of one core that any measurement got
+
     def __init__(self, contestant, setting, arguments=()):
         self.command = [*contestant.command, "--serve", *arguments]
         if setting.threads:
@@ -78,7 +80,9 @@ class Worker:
     def rate(self, seconds):
         self.process.stdin.write(f"{seconds}\n")
         self.process.stdin.flush()
-        return self.read()["rate"]
+        measured = self.read()
+        Worker.least_share = min(Worker.least_share, measured["cpu_seconds"] / measured["seconds"])
+        return measured["rate"]
 
     def __enter__(self):
         return self
@@ -213,6 +217,9 @@ def main():
         written["contests"][kind] = {"loss_difference": difference, "results": results}
         print_table(kind, results)
         print(flush=True)
+    written["least_share_of_a_core"] = Worker.least_share
+    if Worker.least_share < 0.9:
+        print(f"The machine was busy: one measurement got {Worker.least_share:.0%} of a core. Repeat it alone.")
     args.out.write_text(json.dumps(written, indent=2) + "\n")
     print(f"LibTorch's threads + the BLAS library's own. All samples: {args.out}")
     print("Repeat it: make bench")

@@ -94,11 +94,12 @@ class Trainer:
         return [self.step(self.images[0], self.labels[0]) for _ in range(CHECKED_STEPS)]
 
     def measure(self, seconds):
-        steps, start = 0, time.perf_counter()
+        steps, start, cpu = 0, time.perf_counter(), time.process_time()
         while (spent := time.perf_counter() - start) < seconds:
             loss = self.step(*next(self.batches))
             steps += 1
-        return {"steps": steps, "seconds": spent, "rate": steps / spent, "last_loss": loss}
+        cpu = time.process_time() - cpu
+        return {"steps": steps, "seconds": spent, "cpu_seconds": cpu, "rate": steps / spent, "last_loss": loss}
 
 
 def main():

@@ -10,6 +10,7 @@
 #include <CLI/CLI.hpp>
 #include <chrono>
 #include <cstdio>
+#include <ctime>
 #include <iostream>
 #include <vector>
 
@@ -50,6 +51,7 @@ class Trainer {
   std::string measure(double seconds) {
     using Clock = std::chrono::steady_clock;
     const auto start = Clock::now();
+    const auto cpu_start = std::clock();
     int64_t steps = 0;
     double spent = 0;
     double loss = 0;
@@ -59,8 +61,10 @@ class Trainer {
       ++steps;
       spent = std::chrono::duration<double>(Clock::now() - start).count();
     }
-    return fmt::format(R"({{"steps": {}, "seconds": {}, "rate": {}, "last_loss": {}}})", steps,
-                       spent, static_cast<double>(steps) / spent, loss);
+    const double cpu = static_cast<double>(std::clock() - cpu_start) / CLOCKS_PER_SEC;
+    return fmt::format(
+        R"({{"steps": {}, "seconds": {}, "cpu_seconds": {}, "rate": {}, "last_loss": {}}})", steps,
+        spent, cpu, static_cast<double>(steps) / spent, loss);
   }
 
  private:
