@@ -3,8 +3,9 @@
 #include <fmt/ranges.h>
 #include <lowrank/adapter/adapter.h>
 #include <lowrank/models/mlp.h>
+#include <lowrank/train/adam.h>
+#include <malloc.h>
 #include <torch/nn/functional/loss.h>
-#include <torch/optim/adam.h>
 #include <torch/utils.h>
 
 #include <CLI/CLI.hpp>
@@ -12,6 +13,7 @@
 #include <cstdio>
 #include <ctime>
 #include <iostream>
+#include <limits>
 #include <vector>
 
 // Training steps a second of the library, for bench/compare.py. The same steps, on the same
@@ -34,8 +36,7 @@ struct Options {
 
 class Trainer {
  public:
-  explicit Trainer(const Options& options)
-      : model_(make_model()), optimizer_(trainable(options), torch::optim::AdamOptions(1e-3)) {
+  explicit Trainer(const Options& options) : model_(make_model()), optimizer_(trainable(options)) {
     torch::manual_seed(1);
     images_ = at::randn({kImageBatches, options.batch, 784}).unbind();
     labels_ = at::randint(0, 10, {kLabelBatches, options.batch}, at::kLong).unbind();
@@ -84,8 +85,7 @@ class Trainer {
   }
 
   double step(const at::Tensor& x, const at::Tensor& y) {
-    // LibTorch 1.13's zero_grad() keeps the gradients as zeros; PyTorch's rivals drop them.
-    for (auto& parameter : optimizer_.param_groups()[0].params()) parameter.mutable_grad().reset();
+    optimizer_.zero_grad();
     const at::Tensor loss = torch::nn::functional::cross_entropy(model_->forward(x), y);
     loss.backward();
     optimizer_.step();
@@ -93,7 +93,7 @@ class Trainer {
   }
 
   lowrank::models::Mlp model_;
-  torch::optim::Adam optimizer_;
+  lowrank::Adam optimizer_;
   std::vector<at::Tensor> images_;
   std::vector<at::Tensor> labels_;
   int64_t next_ = 0;
@@ -116,6 +116,8 @@ void run(const Options& options) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  mallopt(M_MMAP_THRESHOLD, 1 << 25);  // as cli/main.cc does, and for its reason
+  mallopt(M_TRIM_THRESHOLD, std::numeric_limits<int>::max());
   Options options;
   CLI::App app("Training steps a second of lowrank; one JSON line a measurement.");
   app.add_option("--what", options.what)->check(CLI::IsMember({"lora", "pretrain"}));

@@ -2,9 +2,11 @@
 #include <fmt/format.h>
 #include <lowrank/error.h>
 #include <lowrank/version.h>
+#include <malloc.h>
 
 #include <CLI/CLI.hpp>
 #include <cstdio>
+#include <limits>
 #include <new>
 #include <string>
 
@@ -14,6 +16,7 @@ namespace {
 
 constexpr int kFailed = 1;
 constexpr int kWrongArguments = 2;
+constexpr int kLargestFromHeap = 1 << 25;  // bytes; the most that glibc takes
 
 int report(const std::string& sentence, int status) {
   fmt::print(stderr, "lowrank: {}\n", sentence);
@@ -53,6 +56,10 @@ int run(int argc, char** argv) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  // Each training step frees gradients of several megabytes. glibc would give the pages back to the
+  // system and take thousands of page faults to get them again.
+  mallopt(M_MMAP_THRESHOLD, kLargestFromHeap);
+  mallopt(M_TRIM_THRESHOLD, std::numeric_limits<int>::max());
   try {
     return run(argc, argv);
   } catch (const lowrank::ArgumentError& error) {

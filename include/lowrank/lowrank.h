@@ -27,6 +27,7 @@
 #include <lowrank/models/model_folder.h>
 #include <lowrank/report/table.h>
 #include <lowrank/report/terminal_image.h>
+#include <lowrank/train/adam.h>
 #include <lowrank/train/evaluate.h>
 #include <lowrank/train/interrupt.h>
 #include <lowrank/train/progress.h>

@@ -7,9 +7,7 @@
 #include <lowrank/io/json.h>
 #include <lowrank/io/safetensors.h>
 
-#include <memory>
 #include <nlohmann/json.hpp>
-#include <type_traits>
 #include <utility>
 
 namespace lowrank {
@@ -19,28 +17,8 @@ NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Counters, step, loss_sum, loss_count, last_me
 
 namespace {
 
-using torch::optim::Adam;
-using torch::optim::AdamParamState;
-
 constexpr const char* kIdentity = "lowrank.identity";
 constexpr const char* kCounters = "lowrank.counters";
-
-/// LibTorch 1.13 keys an optimizer's state by the parameter's address as text, 2.x by the address.
-template <class Map>
-typename Map::key_type state_key(const Map&, const at::Tensor& parameter) {
-  void* address = parameter.unsafeGetTensorImpl();
-  if constexpr (std::is_same_v<typename Map::key_type, std::string>) {
-    return c10::guts::to_string(address);
-  } else {
-    return address;
-  }
-}
-
-const AdamParamState* find_moments(Adam& optimizer, const at::Tensor& parameter) {
-  const auto it = optimizer.state().find(state_key(optimizer.state(), parameter));
-  return it == optimizer.state().end() ? nullptr
-                                       : static_cast<const AdamParamState*>(it->second.get());
-}
 
 SafetensorsFile open_checkpoint(const std::filesystem::path& path) {
   if (!std::filesystem::exists(path)) {
@@ -87,15 +65,16 @@ Counters read_counters(const SafetensorsFile& file) {
 }  // namespace
 
 void write_checkpoint(const std::filesystem::path& path, const std::string& identity,
-                      const std::vector<NamedTensor>& parameters, Adam& optimizer,
+                      const std::vector<NamedTensor>& parameters, const Adam& optimizer,
                       const TrainingState& state) {
   std::vector<SafetensorsEntry> entries;
   for (size_t i = 0; i < parameters.size(); ++i) {
     const auto& [name, tensor] = parameters[i];
     entries.push_back({"parameter." + name, tensor.detach()});
-    if (const auto* moments = find_moments(optimizer, tensor)) {
-      entries.push_back({"exp_avg." + name, moments->exp_avg()});
-      entries.push_back({"exp_avg_sq." + name, moments->exp_avg_sq()});
+    const auto& moments = optimizer.moments()[i];
+    if (moments.steps > 0) {
+      entries.push_back({"exp_avg." + name, moments.exp_avg});
+      entries.push_back({"exp_avg_sq." + name, moments.exp_avg_sq});
     }
     if (!state.best.empty()) entries.push_back({"best." + name, state.best[i]});
   }
@@ -113,18 +92,19 @@ TrainingState read_checkpoint(const std::filesystem::path& path, const std::stri
   TrainingState state;
   state.counters = read_counters(file);
   const at::NoGradGuard no_grad;
-  for (const auto& [name, tensor] : parameters) {
+  auto moments = optimizer.moments();
+  for (size_t i = 0; i < parameters.size(); ++i) {
+    const auto& [name, tensor] = parameters[i];
     auto parameter = tensor;
     parameter.copy_(read_like(file, "parameter." + name, tensor));
-    if (file.contains("best." + name))
+    if (file.contains("best." + name)) {
       state.best.push_back(read_like(file, "best." + name, tensor));
+    }
     if (!file.contains("exp_avg." + name)) continue;
-    auto moments = std::make_unique<AdamParamState>();
-    moments->step(state.counters.step);
-    moments->exp_avg(read_like(file, "exp_avg." + name, tensor).to(tensor.device()));
-    moments->exp_avg_sq(read_like(file, "exp_avg_sq." + name, tensor).to(tensor.device()));
-    optimizer.state()[state_key(optimizer.state(), tensor)] = std::move(moments);
+    moments[i] = {state.counters.step, read_like(file, "exp_avg." + name, tensor),
+                  read_like(file, "exp_avg_sq." + name, tensor)};
   }
+  optimizer.restore(moments);
   return state;
 }
 

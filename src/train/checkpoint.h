@@ -1,7 +1,7 @@
 #pragma once
 
+#include <lowrank/train/adam.h>
 #include <lowrank/train/trainer.h>
-#include <torch/optim/adam.h>
 
 namespace lowrank {
 
@@ -23,13 +23,12 @@ struct TrainingState {
 
 /// One file, written atomically: parameters, Adam's moments, the best parameters, the counters.
 void write_checkpoint(const std::filesystem::path& path, const std::string& identity,
-                      const std::vector<NamedTensor>& parameters, torch::optim::Adam& optimizer,
+                      const std::vector<NamedTensor>& parameters, const Adam& optimizer,
                       const TrainingState& state);
 
 /// Puts parameters and optimizer back. Throws FileError for a file that is missing, damaged or of
 /// another identity.
 TrainingState read_checkpoint(const std::filesystem::path& path, const std::string& identity,
-                              const std::vector<NamedTensor>& parameters,
-                              torch::optim::Adam& optimizer);
+                              const std::vector<NamedTensor>& parameters, Adam& optimizer);
 
 }  // namespace lowrank

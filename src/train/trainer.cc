@@ -2,10 +2,10 @@
 #include <ATen/core/grad_mode.h>
 #include <lowrank/data/sampler.h>
 #include <lowrank/error.h>
+#include <lowrank/train/adam.h>
 #include <lowrank/train/interrupt.h>
 #include <lowrank/train/progress.h>
 #include <lowrank/train/trainer.h>
-#include <torch/optim/adam.h>
 
 #include <algorithm>
 #include <chrono>
@@ -54,7 +54,7 @@ class Run {
                  {.batch_size = options.batch_size, .seed = options.seed, .replay = options.replay},
                  options.replay > 0 ? task.replay_indices : at::Tensor()),
         parameters_(tensors_of(task.parameters)),
-        optimizer_(parameters_, torch::optim::AdamOptions(options.learning_rate)),
+        optimizer_(parameters_, {.learning_rate = options.learning_rate}),
         total_(options.steps > 0 ? options.steps
                                  : steps_for(options.epochs * sampler_.batches_per_epoch())) {}
 
@@ -112,9 +112,7 @@ class Run {
 
   double step() {
     const double factor = schedule_factor(options_.schedule, state_.counters.step, total_);
-    for (auto& group : optimizer_.param_groups()) {
-      static_cast<torch::optim::AdamOptions&>(group.options()).lr(options_.learning_rate * factor);
-    }
+    optimizer_.options().learning_rate = options_.learning_rate * factor;
     optimizer_.zero_grad();
     double sum = 0;
     for (int64_t i = 0; i < options_.accumulate; ++i) sum += batch();
@@ -219,7 +217,7 @@ class Run {
   ValidationSplit split_;
   Sampler sampler_;
   std::vector<at::Tensor> parameters_;
-  torch::optim::Adam optimizer_;
+  Adam optimizer_;
   int64_t total_;
   TrainingState state_;
   Clock::time_point begin_, next_checkpoint_;

@@ -3,13 +3,20 @@
 #include <gtest/gtest.h>
 #include <lowrank/adapter/adapter.h>
 #include <lowrank/data/sampler.h>
+#include <lowrank/error.h>
 #include <lowrank/io/safetensors.h>
 #include <lowrank/models/mlp.h>
+#include <lowrank/train/adam.h>
 #include <lowrank/train/trainer.h>
+#include <torch/optim/adam.h>
 
+#include <limits>
 #include <string>
 
-// train() beside PyTorch's Adam: the fixtures' ten batches of four examples.
+#include "support/expect_error.h"
+
+// The optimizer beside torch::optim::Adam in float64, then train() beside PyTorch's Adam: the
+// fixtures' ten batches of four examples.
 namespace lowrank {
 namespace {
 
@@ -64,6 +71,84 @@ struct Fixture {
         << name;
   }
 };
+
+/// `steps` steps on gradients from a fixed seed, scaled from 1e-6 to 1e6; the gradients of every
+/// third step are missing. Moves `parameter` and gives torch::optim::Adam's result in float64.
+at::Tensor reference_steps(const at::Tensor& parameter, Adam& optimizer, int steps) {
+  auto reference = parameter.detach().to(at::kDouble).clone().requires_grad_();
+  torch::optim::Adam torch_adam({reference}, torch::optim::AdamOptions(1e-3));
+  for (int step = 0; step < steps; ++step) {
+    const auto exponents = at::randint(-6, 7, parameter.sizes(), at::kDouble);
+    const auto gradient = at::randn(parameter.sizes(), at::kDouble) * at::pow(10, exponents);
+    optimizer.zero_grad();
+    reference.mutable_grad().reset();
+    if (step % 3 != 2) {
+      parameter.mutable_grad() = gradient.to(parameter.scalar_type());
+      reference.mutable_grad() = gradient;
+    }
+    optimizer.step();
+    torch_adam.step();
+  }
+  return reference.detach();
+}
+
+double worst_difference(const at::Tensor& found, const at::Tensor& expected) {
+  return (found.detach().to(at::kDouble) - expected).abs().max().item<double>();
+}
+
+TEST(Adam, StepsAsTorchsDoesInOnePass) {
+  at::manual_seed(1);
+  for (const int64_t count : {1, 7, 8, 31, 1000, 70001}) {  // below, at and above vectors, threads
+    for (const auto dtype : {at::kFloat, at::kDouble}) {
+      const auto parameter = at::randn({count}, dtype).requires_grad_();
+      Adam optimizer({parameter});
+      const auto expected = reference_steps(parameter, optimizer, 12);
+      EXPECT_LT(worst_difference(parameter, expected), dtype == at::kFloat ? 2e-6 : 1e-14)
+          << count << " of " << c10::toString(dtype);
+    }
+  }
+}
+
+TEST(Adam, StepsAsTorchsDoesOnAnyLayoutAndDtype) {
+  at::manual_seed(2);
+  const auto transposed = at::randn({5, 7}).t();
+  Adam by_columns({transposed});
+  const auto expected = reference_steps(transposed, by_columns, 12);
+  EXPECT_LT(worst_difference(transposed, expected), 2e-6);
+  const auto rounded = at::randn({33}, at::kBFloat16);
+  Adam of_bfloat16({rounded});
+  const auto expected_rounded = reference_steps(rounded, of_bfloat16, 4);
+  EXPECT_LT(worst_difference(rounded, expected_rounded), 2e-2);
+}
+
+TEST(Adam, GoesOnFromRestoredMoments) {
+  at::manual_seed(3);
+  const auto one = at::randn({9}), other = one.clone(), gradient = at::randn({9});
+  Adam first({one}), second({other});
+  const auto step = [&](const at::Tensor& parameter, Adam& optimizer) {
+    parameter.mutable_grad() = gradient;
+    optimizer.step();
+  };
+  step(one, first);
+  other.copy_(one);
+  second.restore(first.moments());
+  step(one, first);
+  step(other, second);
+  EXPECT_TRUE(at::equal(one, other));
+  LOWRANK_EXPECT_ERROR(second.restore({}), TensorError, "the parameters' shapes and dtypes");
+  LOWRANK_EXPECT_ERROR(second.restore({{1, at::zeros({8}), at::zeros({8})}}), TensorError,
+                       "the parameters' shapes and dtypes");
+}
+
+TEST(Adam, RefusesOptionsOutOfTheirRange) {
+  const auto parameter = at::zeros({2});
+  LOWRANK_EXPECT_ERROR(Adam({}), ArgumentError, "there must be a parameter to train");
+  LOWRANK_EXPECT_ERROR(Adam({parameter}, {.learning_rate = 0}), ArgumentError,
+                       "the learning rate must be finite and above 0. Got 0");
+  LOWRANK_EXPECT_ERROR(Adam({parameter}, {.beta1 = 1}), ArgumentError, "below 1. Got 1 and 0.999");
+  LOWRANK_EXPECT_ERROR(Adam({parameter}, {.epsilon = std::numeric_limits<double>::quiet_NaN()}),
+                       ArgumentError, "epsilon must be finite and at least 0. Got nan");
+}
 
 TEST(Adam, TrainsAnMlpAsPyTorchDoes) {
   for (int64_t steps = 1; steps <= 10; ++steps) {

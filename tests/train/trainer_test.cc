@@ -3,7 +3,7 @@
 #include <gtest/gtest.h>
 #include <lowrank/data/sampler.h>
 #include <lowrank/error.h>
-#include <torch/optim/adam.h>
+#include <lowrank/train/adam.h>
 
 #include <limits>
 #include <vector>
@@ -20,7 +20,7 @@ double relative_difference(const at::Tensor& a, const at::Tensor& b) {
 
 TEST(Trainer, TakesTheStepsOfAPlainLoop) {
   TrainingProblem expected;
-  torch::optim::Adam optimizer(expected.model->parameters(), torch::optim::AdamOptions(0.01));
+  Adam optimizer(expected.model->parameters(), {.learning_rate = 0.01});
   Sampler sampler(at::arange(40, at::kLong), {.batch_size = 6, .seed = 5});
   double last = 0;
   for (int step = 0; step < 14; ++step) {

@@ -1,0 +1,52 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+#include <lowrank/export.h>
+
+#include <cstdint>
+#include <vector>
+
+namespace lowrank {
+
+struct AdamOptions {
+  double learning_rate = 1e-3;  // above 0; may be changed between steps
+  double beta1 = 0.9;           // decay of the mean of the gradients, in [0, 1)
+  double beta2 = 0.999;         // decay of the mean of their squares, in [0, 1)
+  double epsilon = 1e-8;        // added to the denominator, at least 0
+};
+
+/// Adam (Kingma & Ba, arXiv 1412.6980, algorithm 1) with the arithmetic of torch.optim.Adam, in one
+/// pass over the memory of dense float32 and float64 parameters on the CPU. Any other parameter
+/// takes LibTorch's operators.
+class LOWRANK_API Adam {
+ public:
+  /// What the optimizer keeps for one parameter, in its shape and dtype, zero at first.
+  struct Moments {
+    int64_t steps = 0;      // that it had a gradient in
+    at::Tensor exp_avg;     // mean of the gradients
+    at::Tensor exp_avg_sq;  // mean of their squares
+  };
+
+  /// Throws ArgumentError for an option out of its range, and for no parameters.
+  explicit Adam(std::vector<at::Tensor> parameters, const AdamOptions& options = {});
+
+  AdamOptions& options() { return options_; }
+
+  /// Drops all gradients, so that the next backward pass need not add to zeros.
+  void zero_grad();
+
+  /// Moves each parameter that has a gradient. Throws TensorError for a sparse gradient.
+  void step();
+
+  /// For checkpoints: the moments, in the order of the parameters.
+  const std::vector<Moments>& moments() const { return moments_; }
+  /// Goes on from there. Throws TensorError for moments of other shapes or dtypes.
+  void restore(const std::vector<Moments>& moments);
+
+ private:
+  std::vector<at::Tensor> parameters_;
+  std::vector<Moments> moments_;
+  AdamOptions options_;
+};
+
+}  // namespace lowrank

@@ -1,0 +1,127 @@
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+#include <ATen/core/grad_mode.h>
+#include <lowrank/error.h>
+#include <lowrank/train/adam.h>
+
+#include <cmath>
+#include <utility>
+
+#include "kernels/adam_step.h"
+
+namespace lowrank {
+namespace {
+
+/// Elements a thread should at least have: below this, waking it up costs more.
+constexpr int64_t kElementsPerThread = int64_t{1} << 15;
+
+void check(const AdamOptions& options) {
+  const auto fraction = [](double value) { return value >= 0 && value < 1; };
+  if (!fraction(options.beta1) || !fraction(options.beta2)) {
+    fail<ArgumentError>("adam", "beta1 and beta2 must be at least 0 and below 1",
+                        fmt::format("{} and {}", options.beta1, options.beta2));
+  }
+  if (!(options.learning_rate > 0) || !std::isfinite(options.learning_rate)) {
+    fail<ArgumentError>("adam", "the learning rate must be finite and above 0",
+                        fmt::format("{}", options.learning_rate));
+  }
+  if (!(options.epsilon >= 0) || !std::isfinite(options.epsilon)) {
+    fail<ArgumentError>("adam", "epsilon must be finite and at least 0",
+                        fmt::format("{}", options.epsilon));
+  }
+}
+
+template <class number>
+void step_in_one_pass(const at::Tensor& parameter, const at::Tensor& gradient,
+                      const Adam::Moments& moments, const kernels::AdamStep& step) {
+  auto* p = parameter.data_ptr<number>();
+  const auto* g = gradient.data_ptr<number>();
+  auto* m = moments.exp_avg.data_ptr<number>();
+  auto* v = moments.exp_avg_sq.data_ptr<number>();
+  at::parallel_for(0, parameter.numel(), kElementsPerThread, [&](int64_t begin, int64_t end) {
+    kernels::adam_step(p + begin, g + begin, m + begin, v + begin, end - begin, step);
+  });
+}
+
+/// The same by LibTorch's operators, for any dtype, device and layout.
+void step_by_operators(at::Tensor parameter, const at::Tensor& gradient,
+                       const Adam::Moments& moments, const kernels::AdamStep& step) {
+  auto m = moments.exp_avg, v = moments.exp_avg_sq;
+  m.mul_(step.beta1).add_(gradient, 1 - step.beta1);
+  v.mul_(step.beta2).addcmul_(gradient, gradient, 1 - step.beta2);
+  const auto denominator = v.sqrt().div_(step.root_correction2).add_(step.epsilon);
+  parameter.addcdiv_(m, denominator, -step.step_size);
+}
+
+kernels::AdamStep numbers_of_step(const AdamOptions& options, int64_t number) {
+  const auto t = static_cast<double>(number);
+  return {.beta1 = options.beta1,
+          .beta2 = options.beta2,
+          .epsilon = options.epsilon,
+          .step_size = options.learning_rate / (1 - std::pow(options.beta1, t)),
+          .root_correction2 = std::sqrt(1 - std::pow(options.beta2, t))};
+}
+
+bool fits_one_pass(const at::Tensor& parameter) {
+  return parameter.device().is_cpu() && parameter.is_contiguous() &&
+         (parameter.scalar_type() == at::kFloat || parameter.scalar_type() == at::kDouble);
+}
+
+}  // namespace
+
+Adam::Adam(std::vector<at::Tensor> parameters, const AdamOptions& options)
+    : parameters_(std::move(parameters)), options_(options) {
+  check(options_);
+  if (parameters_.empty()) {
+    fail<ArgumentError>("adam", "there must be a parameter to train", "none");
+  }
+  for (const auto& parameter : parameters_) {
+    moments_.push_back({0, at::zeros_like(parameter), at::zeros_like(parameter)});
+  }
+}
+
+void Adam::zero_grad() {
+  for (auto& parameter : parameters_) parameter.mutable_grad().reset();
+}
+
+void Adam::step() {
+  const at::NoGradGuard no_grad;
+  for (size_t i = 0; i < parameters_.size(); ++i) {
+    const auto& parameter = parameters_[i];
+    const auto& gradient = parameter.grad();
+    if (!gradient.defined()) continue;
+    if (gradient.layout() != at::kStrided) {
+      fail<TensorError>("adam", "gradients must be dense", "a sparse one");
+    }
+    const auto step = numbers_of_step(options_, ++moments_[i].steps);
+    if (!fits_one_pass(parameter)) {
+      step_by_operators(parameter, gradient, moments_[i], step);
+    } else if (parameter.scalar_type() == at::kFloat) {
+      step_in_one_pass<float>(parameter, gradient.contiguous(), moments_[i], step);
+    } else {
+      step_in_one_pass<double>(parameter, gradient.contiguous(), moments_[i], step);
+    }
+  }
+}
+
+void Adam::restore(const std::vector<Moments>& moments) {
+  bool fits = moments.size() == parameters_.size();
+  for (size_t i = 0; fits && i < moments.size(); ++i) {
+    for (const auto* moment : {&moments[i].exp_avg, &moments[i].exp_avg_sq}) {
+      fits = fits && moment->defined() && moment->sizes() == parameters_[i].sizes() &&
+             moment->scalar_type() == parameters_[i].scalar_type();
+    }
+  }
+  if (!fits) {
+    fail<TensorError>("adam", "restored moments must have the parameters' shapes and dtypes",
+                      fmt::format("{} pairs of others", moments.size()));
+  }
+  const at::NoGradGuard no_grad;
+  for (size_t i = 0; i < moments.size(); ++i) {
+    moments_[i].steps = moments[i].steps;
+    moments_[i].exp_avg.copy_(moments[i].exp_avg);
+    moments_[i].exp_avg_sq.copy_(moments[i].exp_avg_sq);
+  }
+}
+
+}  // namespace lowrank
