@@ -67,6 +67,21 @@ size_t best(const std::vector<double>& shares) {
   return static_cast<size_t>(std::max_element(shares.begin(), shares.end()) - shares.begin());
 }
 
+void require_fit(const models::ImageClassifier& classifier, const at::Tensor& pixels) {
+  const auto inputs = classifier.model->options().sizes.front();
+  const auto height = classifier.image_height, width = classifier.image_width;
+  const bool fits =
+      height > 0 ? pixels.size(0) == height && pixels.size(1) == width : pixels.numel() == inputs;
+  if (fits) return;
+  fail<ArgumentError>("predict",
+                      height > 0 ? fmt::format("the image must have {} x {} pixels, as those the "
+                                               "model was trained on",
+                                               height, width)
+                                 : fmt::format("the image must have the model's {} pixels", inputs),
+                      fmt::format("{} x {}", pixels.size(0), pixels.size(1)),
+                      "Scale it first (for MNIST to 28 x 28, white on black).");
+}
+
 void print(const Picture& picture, const std::vector<double>& off,
            const std::optional<std::vector<double>>& on) {
   fmt::print("{}\n", render_image(picture.pixels));
@@ -91,12 +106,7 @@ void run_predict(const PredictCommand& command) {
   auto classifier = load_base(command.base, resources);
   auto picture = picture_of(command);
   if (command.invert) picture.pixels = 255 - picture.pixels;
-  const auto inputs = classifier.model->options().sizes.front();
-  if (picture.pixels.numel() != inputs) {
-    fail<ArgumentError>("predict", fmt::format("the image must have the model's {} pixels", inputs),
-                        fmt::format("{} x {}", picture.pixels.size(0), picture.pixels.size(1)),
-                        "Scale it first (for MNIST to 28 x 28, white on black).");
-  }
+  require_fit(classifier, picture.pixels);
   const auto off = probabilities(classifier, picture.pixels, resources);
   std::optional<std::vector<double>> on;
   if (!command.adapter.empty()) {

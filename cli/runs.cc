@@ -127,8 +127,8 @@ Json to_json(const TrainResult& result, bool with_times) {
 }
 
 BaseResult train_base(const BaseRun& run, const ImageDataset& data, const RunContext& context) {
-  ImageClassifier classifier{models::Mlp(models::MlpOptions{.sizes = run.sizes}),
-                             run.normalization};
+  ImageClassifier classifier{models::Mlp(models::MlpOptions{.sizes = run.sizes}), run.normalization,
+                             data.images.size(1), data.images.size(2)};
   classifier.model->to(context.resources.device, context.resources.dtype);
   require_fit(classifier, data);
   auto task = task_for(classifier, data, context.resources);

@@ -32,7 +32,8 @@ if [ scripts/own_code_only.cc -nt "$plugin" ]; then
     -isystem "$("llvm-config-$version" --includedir)" scripts/own_code_only.cc -o "$plugin"
 fi
 
-cmake --build "$build" --target src/CMakeFiles/lowrank_objects.dir/cmake_pch.hxx.pch
+cmake --build "$build" --target src/CMakeFiles/lowrank_objects.dir/cmake_pch.hxx.pch \
+  tests/CMakeFiles/lowrank_tests.dir/cmake_pch.hxx.pch
 files=("$@")
 if [ "${#files[@]}" -eq 0 ]; then
   mapfile -t files < <(sed -n 's/^ *"file": "\(.*\)",\?$/\1/p' "$build/compile_commands.json" |

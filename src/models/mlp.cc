@@ -15,7 +15,7 @@ MlpImpl::MlpImpl(MlpOptions options) : options_(std::move(options)) {
                         fmt::format("{}", fmt::join(sizes, "-")));
   }
   for (size_t i = 1; i < sizes.size(); ++i) {
-    layers_.push_back(
+    layers_.emplace_back(
         register_module(fmt::format("linear{}", i), torch::nn::Linear(sizes[i - 1], sizes[i])));
   }
 }

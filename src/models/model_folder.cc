@@ -53,6 +53,25 @@ double read_number(const nlohmann::json& config, const char* name, double otherw
   return it->get<double>();
 }
 
+/// Height and width of the images, whose product must be the number of inputs; zeros where the
+/// config does not say.
+std::pair<int64_t, int64_t> read_image_size(const nlohmann::json& config, int64_t inputs,
+                                            const Path& file) {
+  const auto height = config.find("image_height"), width = config.find("image_width");
+  if (height == config.end() && width == config.end()) return {0, 0};
+  const auto fits = [&](const auto& size) {
+    return size != config.end() && size->is_number_integer() && *size >= 1 && *size <= inputs;
+  };
+  if (!fits(height) || !fits(width) || height->get<int64_t>() * width->get<int64_t>() != inputs) {
+    const auto text = [&](const auto& size) {
+      return size == config.end() ? "none" : size->dump();
+    };
+    fail_field(file, fmt::format("image_height and image_width whose product is {}", inputs),
+               fmt::format("{} and {}", text(height), text(width)));
+  }
+  return {height->get<int64_t>(), width->get<int64_t>()};
+}
+
 nlohmann::json read_config(const Path& file) {
   auto config = read_json_file(file);
   if (!config.is_object()) fail_field(file, "a JSON object", config.type_name());
@@ -103,6 +122,10 @@ void save_classifier(const ImageClassifier& classifier, const Path& folder) {
   config["activation"] = "relu";
   config["image_mean"] = classifier.normalization.mean;
   config["image_deviation"] = classifier.normalization.deviation;
+  if (classifier.image_height > 0) {
+    config["image_height"] = classifier.image_height;
+    config["image_width"] = classifier.image_width;
+  }
   FileGroup files;
   write_safetensors(files.open(folder / kWeightsFile), entries, {{"format", "pt"}});
   files.add(folder / kConfigFile, config.dump(2) + "\n");
@@ -122,11 +145,12 @@ ImageClassifier load_classifier(const Path& folder) {
       read_number(config, "image_deviation", normalization.deviation, config_file);
   if (normalization.deviation == 0) fail_field(config_file, "image_deviation other than 0", "0");
 
+  const auto [height, width] = read_image_size(config, sizes.front(), config_file);
   Mlp model(MlpOptions{.sizes = sizes});
   model->to(file.tensor("linear1.weight").scalar_type());
   const at::NoGradGuard no_grad;
   for (auto& item : model->named_parameters()) item.value().copy_(file.tensor(item.key()));
-  return {model, normalization};
+  return {model, normalization, height, width};
 }
 
 }  // namespace lowrank::models

@@ -44,7 +44,7 @@ void step_in_one_pass(const at::Tensor& parameter, const at::Tensor& gradient,
 }
 
 /// The same by LibTorch's operators, for any dtype, device and layout.
-void step_by_operators(at::Tensor parameter, const at::Tensor& gradient,
+void step_by_operators(const at::Tensor& parameter, const at::Tensor& gradient,
                        const Adam::Moments& moments, const kernels::AdamStep& step) {
   auto m = moments.exp_avg, v = moments.exp_avg_sq;
   m.mul_(step.beta1).add_(gradient, 1 - step.beta1);

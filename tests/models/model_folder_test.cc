@@ -109,6 +109,26 @@ TEST_F(ModelFolder, RefusesABadConfig) {
                         "must hold image_deviation other than 0. Got 0.");
 }
 
+TEST_F(ModelFolder, KeepsTheImagesHeightAndWidth) {
+  EXPECT_EQ(load_classifier(folder_.path()).image_height, 0) << "not known";
+  auto classifier = make();
+  classifier.image_height = 1;
+  classifier.image_width = 4;
+  save_classifier(classifier, folder_.path());
+  const auto loaded = load_classifier(folder_.path());
+  EXPECT_EQ(loaded.image_height, 1);
+  EXPECT_EQ(loaded.image_width, 4);
+
+  const std::string sizes = R"({"model_type": "mlp", "sizes": [4, 3, 2], )";
+  const std::string required = "must hold image_height and image_width whose product is 4. Got ";
+  expect_config_refused(sizes + R"("image_height": 2, "image_width": 3})", required + "2 and 3.");
+  expect_config_refused(sizes + R"("image_height": 4})", required + "4 and none.");
+  expect_config_refused(sizes + R"("image_height": -1, "image_width": -4})",
+                        required + "-1 and -4.");
+  expect_config_refused(sizes + R"("image_height": "2", "image_width": 2})",
+                        required + "\"2\" and 2.");
+}
+
 TEST_F(ModelFolder, RefusesWeightsThatAreNotTheConfigs) {
   auto entries = entries_of(make());
   entries.pop_back();

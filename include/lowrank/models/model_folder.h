@@ -12,11 +12,14 @@ namespace lowrank::models {
 struct ImageClassifier {
   Mlp model;
   /// How its inputs were normalized in training, and must be ever after.
-  Normalization normalization;
+  Normalization normalization = {};
+  /// Height and width of the images it was trained on; 0 where that is not known.
+  int64_t image_height = 0;
+  int64_t image_width = 0;
 };
 
 /// Writes model.safetensors and config.json (model_type "mlp", sizes, image_mean,
-/// image_deviation), both or neither. Throws FileError where the folder cannot be written.
+/// image_deviation, image_height, image_width), both or neither. Throws FileError where the folder cannot be written.
 LOWRANK_API void save_classifier(const ImageClassifier& classifier,
                                  const std::filesystem::path& folder);
 
