@@ -19,7 +19,8 @@ struct ImageClassifier {
 };
 
 /// Writes model.safetensors and config.json (model_type "mlp", sizes, image_mean,
-/// image_deviation, image_height, image_width), both or neither. Throws FileError where the folder cannot be written.
+/// image_deviation, image_height, image_width), both or neither. Throws FileError where the folder
+/// cannot be written.
 LOWRANK_API void save_classifier(const ImageClassifier& classifier,
                                  const std::filesystem::path& folder);
 
