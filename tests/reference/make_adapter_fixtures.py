@@ -1,10 +1,12 @@
-"""Writes tests/fixtures/combine.safetensors: adapters that PEFT combined.
+"""Writes tests/fixtures/combine.safetensors and init_methods.safetensors: what PEFT does to factors.
 
 Run by hand as make_fixtures.py is; README.md beside this file names every tensor.
 """
 
 import peft
 import torch
+from peft.tuners.lora import corda
+from peft.tuners.lora.config import CordaConfig
 
 from make_fixtures import FIXTURES, save
 
@@ -60,7 +62,55 @@ def combine():
     save("combine.safetensors", tensors, weights=",".join(map(str, WEIGHTS)))
 
 
+# name: (rank, alpha, PEFT's init_lora_weights, its LoraGAConfig or CorDA method)
+INITIALISED = {
+    "pissa": (3, 6, "pissa", {}),
+    "pissa_niter": (3, 6, "pissa_niter_4", {}),
+    "olora": (3, 6, "olora", {}),
+    "orthogonal": (4, 8, "orthogonal", {}),
+    "corda_ipm": (3, 6, "corda", dict(corda_method="ipm")),
+    "corda_kpm": (3, 6, "corda", dict(corda_method="kpm")),
+    "lora_ga": (3, 6, "lora_ga", {}),
+    "lora_ga_alternating": (3, 6, "lora_ga", dict(direction="ArBr", scale="unit")),
+    "lora_ga_swapped": (3, 6, "lora_ga", dict(direction="A2rBr", scale="gd_scale")),
+    "lora_ga_random": (2, 6, "lora_ga", dict(direction="random", scale="unit")),
+}
+
+
+def give_eigens(net, config, covariance):
+    """What preprocess_corda leaves at the layer, from a covariance that is at hand."""
+    layer = net[0]
+    layer.covariance_matrix = covariance
+    layer.rank, layer.corda_method = config.r, config.corda_config.corda_method
+    layer.eigens = corda.collect_eigens_for_layer(layer, config)
+    corda.crop_corda_eigens(net, config)
+
+
+def init_methods():
+    torch.manual_seed(300)
+    weight, gradient = torch.randn(8, 12), torch.randn(8, 12)
+    inputs = torch.randn(40, 12) @ torch.randn(12, 12)
+    covariance = inputs.T @ inputs / inputs.abs().max() ** 2
+    tensors = {"weight": weight, "gradient": gradient, "covariance": covariance}
+    for name, (rank, alpha, method, options) in INITIALISED.items():
+        net = torch.nn.Sequential(torch.nn.Linear(12, 8, bias=False))
+        net[0].weight.data = weight.clone()
+        config = peft.LoraConfig(r=rank, lora_alpha=alpha, target_modules=["0"], init_lora_weights=method)
+        if method == "lora_ga":
+            config.lora_ga_config = peft.LoraGAConfig(**options)
+            net[0]._peft_loraga_grad = gradient.clone()
+        if method == "corda":
+            config.corda_config = CordaConfig(**options)
+            give_eigens(net, config, covariance)
+        torch.manual_seed(301)
+        layer = peft.get_peft_model(net, config).base_model.model[0]
+        tensors[name + ".lora_A"] = layer.lora_A["default"].weight
+        tensors[name + ".lora_B"] = layer.lora_B["default"].weight
+    save("init_methods.safetensors", tensors, seed="301")
+
+
 if __name__ == "__main__":
     FIXTURES.mkdir(exist_ok=True)
     torch.set_num_threads(1)
     combine()
+    init_methods()
