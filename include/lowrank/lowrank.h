@@ -2,6 +2,7 @@
 
 /// All of lowrank, layer by layer. Programs that care for compile time include what they use.
 #include <lowrank/adapter/adapter.h>
+#include <lowrank/adapter/combine.h>
 #include <lowrank/adapter/lora_config.h>
 #include <lowrank/data/dataset.h>
 #include <lowrank/data/idx.h>

@@ -1,0 +1,64 @@
+#pragma once
+
+#include <lowrank/export.h>
+
+#include <cstdint>
+#include <string>
+
+/// How several adapters become one: the methods of PEFT's add_weighted_adapter
+/// (tuners/lora/model.py, utils/merge_utils.py) under its names. Adapter i brings
+/// ΔWᵢ = sᵢ·Bᵢ·Aᵢ with its scaling sᵢ, and has the weight wᵢ, which may be negative.
+namespace lowrank {
+
+/// The methods named *_svd prune and add the dense ΔWᵢ, then keep the best approximation of the
+/// wanted rank. Their namesakes without it treat all Aᵢ and all Bᵢ by themselves, as kLinear does:
+/// they need equal ranks, cost nothing, and bring cross terms between the adapters.
+///
+/// To prune is to keep the entries that are largest in magnitude (magnitude, TIES), or random ones
+/// that are then divided by the density (DARE); the rest becomes zero. TIES elects a sign for each
+/// entry and averages the weighted entries that have it; the other methods add the weighted ones.
+enum class CombineMethod {
+  kCat,     ///< Σ wᵢ·ΔWᵢ exactly, with rank Σ rᵢ
+  kLinear,  ///< A = Σ ±√|wᵢsᵢ|·Aᵢ, B = Σ √|wᵢsᵢ|·Bᵢ
+  kSvd,     ///< the best approximation of Σ wᵢ·ΔWᵢ
+  kTies,    ///< Yadav et al., "TIES-Merging", arXiv 2306.01708
+  kTiesSvd,
+  kDareLinear,  ///< Yu et al., "Language Models are Super Mario" (DARE), arXiv 2311.03099
+  kDareLinearSvd,
+  kDareTies,  ///< DARE's pruning, then TIES's election
+  kDareTiesSvd,
+  kMagnitudePrune,  ///< pruned by magnitude, then added
+  kMagnitudePruneSvd,
+};
+
+/// What decides the sign that TIES elects for an entry.
+enum class MajoritySign {
+  kTotal,      ///< the sum of the pruned values
+  kFrequency,  ///< how many of them are positive and how many negative
+};
+
+struct CombineOptions {
+  CombineMethod method = CombineMethod::kSvd;
+  /// Of kSvd and *_svd: the largest rank of the result, which is less where a layer allows no more;
+  /// 0: the largest rank among the adapters. Must be 0 with the other methods.
+  int64_t rank = 0;
+  /// The share of the entries that pruning keeps, in (0, 1]; 1 keeps all. Must be 1 with kCat,
+  /// kLinear and kSvd, which prune nothing.
+  double density = 1;
+  MajoritySign majority_sign = MajoritySign::kTotal;  ///< of the TIES methods
+  uint64_t seed = 0;                                  ///< of what DARE drops
+};
+
+/// Throws ArgumentError for a rank or density that is out of range or that the method does not
+/// take.
+LOWRANK_API void check(const CombineOptions& options);
+
+/// PEFT's name, such as "dare_ties_svd", and back; throws ArgumentError for another name.
+LOWRANK_API const char* combine_method_name(CombineMethod method);
+LOWRANK_API CombineMethod combine_method(const std::string& name);
+
+/// "total" or "frequency", and back; throws ArgumentError for another name.
+LOWRANK_API const char* majority_sign_name(MajoritySign sign);
+LOWRANK_API MajoritySign majority_sign(const std::string& name);
+
+}  // namespace lowrank

@@ -1,0 +1,40 @@
+#pragma once
+
+#include "adapter/init/factor_pair.h"
+
+namespace lowrank::init {
+
+/// Which singular triplets of W·C the adapter gets.
+enum class CordaMethod {
+  kIpm,  ///< the largest: "instruction-previewed", learns the task of the inputs
+  kKpm,  ///< the smallest: "knowledge-preserved", leaves what the inputs need in the base
+};
+
+/// The mean of XᵀX over batches X of a layer's inputs, each divided by its largest magnitude.
+/// PEFT divides by |max x|, which is near 0 for inputs that are nearly all negative.
+class CordaCovariance {
+ public:
+  /// Takes a batch `x` (..., in). Throws TensorError for one that is not finite, all zero, or of
+  /// another `in` than the batches before.
+  void add(const at::Tensor& x);
+  /// (in, in), float64. Throws TensorError where nothing was added.
+  at::Tensor mean() const;
+
+ private:
+  at::Tensor sum_;
+  int64_t batches_ = 0;
+};
+
+/// CorDA (Yang et al., arXiv 2406.05223; PEFT's tuners/lora/corda.py and corda_init): with
+/// C = covariance + 0.01·mean(diagonal)·I (of which the lower triangle is read) and W·C = U·S·Vᵀ, A
+/// = √(S_r/s)·V_rᵀ·C⁻¹ and B = U_r·√(S_r/s). With rank min(out, in), s·B·A is W. In float64 the
+/// damping of 0.01 bounds the condition number by about 100·in, so that PEFT's doubling of it (for
+/// float32) is not needed. Draws nothing.
+///
+/// Throws ArgumentError for a rank below 1 or above min(out, in), and for a scaling that is not
+/// finite and above 0; TensorError for tensors that are no real, finite matrices, and for a
+/// `covariance` that is not (in, in), or zero, or has a clearly negative eigenvalue.
+FactorPair corda(const at::Tensor& w, const at::Tensor& covariance, int64_t rank, double scaling,
+                 CordaMethod method);
+
+}  // namespace lowrank::init

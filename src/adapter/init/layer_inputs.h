@@ -1,0 +1,11 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+namespace lowrank::init {
+
+/// A batch `x` (..., in) of a layer's inputs as a finite float64 matrix (rows, in). Throws
+/// TensorError, "[method] ...", where it is none, or its last dimension is not `in` (0: any).
+at::Tensor layer_inputs(const char* method, const at::Tensor& x, int64_t in);
+
+}  // namespace lowrank::init

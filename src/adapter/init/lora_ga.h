@@ -1,0 +1,43 @@
+#pragma once
+
+#include "adapter/init/factor_pair.h"
+
+namespace lowrank::init {
+
+/// Which of the first 2r singular vectors of the gradient (counted from 0) go where.
+enum class LoraGaDirection {
+  kArBr,    ///< A: the odd ones, B: the even ones
+  kA2rBr,   ///< A: r to 2r, B: up to r
+  kArB2r,   ///< A: up to r, B: r to 2r
+  kRandom,  ///< the same r of them at random for both
+};
+
+enum class LoraGaScale {
+  kStable,     ///< B times ⁴√out / √gamma
+  kWeightSvd,  ///< B times the largest singular value of W / that of B's first vector
+  kGdScale,    ///< both divided by the scaling
+  kUnit,       ///< as they are
+};
+
+/// PEFT's LoraGAConfig.
+struct LoraGaOptions {
+  LoraGaDirection direction = LoraGaDirection::kArB2r;
+  LoraGaScale scale = LoraGaScale::kStable;
+  double stable_gamma = 16;  ///< of kStable; above 0
+};
+
+/// LoRA-GA (Wang et al., arXiv 2407.05000; PEFT's lora_ga_init): with the first 2r triplets of the
+/// `gradient` (out, in) of the loss by `w` (out, in), A is r of its Vᵀ and B is r of its U·S, as
+/// the options say: the first step of the adapter goes where that of full fine-tuning goes.
+///
+/// The triplets come from randomized_svd() with q = min(4·rank, out, in) and 4 iterations, which
+/// draws; then kRandom draws a permutation, as PEFT does. For kWeightSvd the norm of W is exact,
+/// where PEFT takes one more randomized_svd().
+///
+/// Throws ArgumentError for a rank below 1 or above min(out, in)/2, for a scaling or stable_gamma
+/// that is not finite and above 0; TensorError for tensors that are no real, finite matrices of one
+/// shape.
+FactorPair lora_ga(const at::Tensor& w, const at::Tensor& gradient, int64_t rank, double scaling,
+                   const LoraGaOptions& options = {});
+
+}  // namespace lowrank::init
