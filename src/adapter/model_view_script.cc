@@ -87,6 +87,7 @@ ModelLayer view(const std::string& name, const Module& module) {
     layer.buffers.emplace_back(item.name, item.value);
   }
   layer.kind = kind_of(full_type, layer.type, layer.parameter("weight"));
+  if (layer.kind == LayerKind::kLinear) layer.type = "Linear";
   if (layer.kind == LayerKind::kConv) layer.groups = groups_of(module);
   layer.is_training = follow(module);
   return layer;
