@@ -3,6 +3,7 @@
 /// All of lowrank, layer by layer. Programs that care for compile time include what they use.
 #include <lowrank/adapter/adapter.h>
 #include <lowrank/adapter/lora_config.h>
+#include <lowrank/adapter/plan.h>
 #include <lowrank/data/dataset.h>
 #include <lowrank/data/idx.h>
 #include <lowrank/data/image_file.h>
