@@ -13,6 +13,7 @@ void add_finetune(CLI::App& app);
 void add_eval(CLI::App& app);
 void add_predict(CLI::App& app);
 void add_info(CLI::App& app);
+void add_targets(CLI::App& app);
 void add_svd(CLI::App& app);
 void add_data(CLI::App& app);
 

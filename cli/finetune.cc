@@ -7,6 +7,7 @@
 #include <memory>
 
 #include "commands.h"
+#include "lora_flags.h"
 #include "runs.h"
 #include "training_flags.h"
 

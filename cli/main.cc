@@ -40,6 +40,7 @@ int run(int argc, char** argv) {
   lowrank::cli::add_eval(app);
   lowrank::cli::add_predict(app);
   lowrank::cli::add_info(app);
+  lowrank::cli::add_targets(app);
   lowrank::cli::add_svd(app);
   lowrank::cli::add_data(app);
   try {

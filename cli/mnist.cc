@@ -15,6 +15,7 @@
 #include "adapter_checks.h"
 #include "commands.h"
 #include "evaluation_report.h"
+#include "lora_flags.h"
 #include "runs.h"
 #include "training_flags.h"
 

@@ -7,6 +7,7 @@
 #include <lowrank/io/json.h>
 #include <lowrank/train/evaluate.h>
 
+#include "lora_flags.h"
 #include "training_flags.h"
 
 namespace lowrank::cli {

@@ -5,19 +5,6 @@
 #include <filesystem>
 
 namespace lowrank::cli {
-namespace {
-
-LoraInit init_of(const std::string& name) {
-  if (name == "kaiming") return LoraInit::kKaimingUniform;
-  if (name == "normal") return LoraInit::kNormal;
-  fail<ArgumentError>("init", "--init must be kaiming or normal", fmt::format("\"{}\"", name),
-                      did_you_mean(name, {"kaiming", "normal"}));
-}
-
-const char* name_of(LoraInit init) { return init == LoraInit::kNormal ? "normal" : "kaiming"; }
-
-}  // namespace
-
 void add_training_flags(CLI::App& app, TrainOptions& options) {
   const auto group = "Training";
   app.add_option("--epochs", options.epochs, "Passes over the examples")
@@ -47,29 +34,6 @@ void add_training_flags(CLI::App& app, TrainOptions& options) {
   app.add_option("--validation", options.validation,
                  "Share of the examples held back; the best state on them is kept")
       ->group(group);
-}
-
-void add_lora_flags(CLI::App& app, LoraConfig& config) {
-  const auto group = "LoRA";
-  app.add_option("--rank", config.rank, "Rank r of the factors")
-      ->capture_default_str()
-      ->group(group);
-  app.add_option("--alpha", config.alpha, "The update is scaled by alpha / r")
-      ->capture_default_str()
-      ->group(group);
-  app.add_option("--target-modules", config.target_modules,
-                 "Layers, separated by commas, or all-linear")
-      ->delimiter(',')
-      ->type_name("NAME,...")
-      ->capture_default_str()
-      ->group(group);
-  app.add_option_function<std::string>(
-         "--init", [&config](const std::string& name) { config.init = init_of(name); },
-         "How A starts: kaiming (PEFT's default) or normal")
-      ->type_name("NAME")
-      ->default_str(name_of(config.init))
-      ->group(group);
-  app.add_flag("--rslora", config.use_rslora, "Scale by alpha / sqrt(r)")->group(group);
 }
 
 std::string RunFolder::folder(const std::string& command) const {
@@ -106,29 +70,11 @@ void take_training(const CLI::App& app, TrainOptions& options, const nlohmann::j
   take_unless_given(app, "--validation", options.validation, run.at("validation"));
 }
 
-void take_lora(const CLI::App& app, LoraConfig& config, const nlohmann::json& run) {
-  take_unless_given(app, "--rank", config.rank, run.at("rank"));
-  take_unless_given(app, "--alpha", config.alpha, run.at("alpha"));
-  take_unless_given(app, "--target-modules", config.target_modules, run.at("target_modules"));
-  if (app.count("--init") == 0) config.init = init_of(run.at("init").get<std::string>());
-  take_unless_given(app, "--rslora", config.use_rslora, run.at("rslora"));
-}
-
 void take_common(const CLI::App& app, CommonOptions& options, const nlohmann::json& run) {
   take_unless_given(app, "--seed", options.seed, run.at("seed"));
   take_unless_given(app, "--threads", options.threads, run.at("threads"));
   take_unless_given(app, "--device", options.device, run.at("device"));
   take_unless_given(app, "--dtype", options.dtype, run.at("dtype"));
-}
-
-nlohmann::ordered_json to_json(const LoraConfig& config) {
-  nlohmann::ordered_json json;
-  json["rank"] = config.rank;
-  json["alpha"] = config.alpha;
-  json["target_modules"] = config.target_modules;
-  json["init"] = name_of(config.init);
-  json["rslora"] = config.use_rslora;
-  return json;
 }
 
 }  // namespace lowrank::cli

@@ -1,6 +1,5 @@
 #pragma once
 
-#include <lowrank/adapter/lora_config.h>
 #include <lowrank/train/train_options.h>
 
 #include <CLI/CLI.hpp>
@@ -16,9 +15,6 @@ namespace lowrank::cli {
 /// --epochs, --steps, --batch-size, --lr, --schedule, --warmup, --clip-norm, --accumulate,
 /// --validation; the defaults are those `options` holds.
 void add_training_flags(CLI::App& app, TrainOptions& options);
-
-/// --rank, --alpha, --target-modules, --init, --rslora.
-void add_lora_flags(CLI::App& app, LoraConfig& config);
 
 /// --out and --resume: where a run writes, and which run goes on.
 struct RunFolder {
@@ -37,10 +33,6 @@ void take_unless_given(const CLI::App& app, const std::string& flag, T& field,
   if (app.count(flag) == 0 && !value.is_null()) field = value.get<T>();
 }
 void take_training(const CLI::App& app, TrainOptions& options, const nlohmann::json& run);
-void take_lora(const CLI::App& app, LoraConfig& config, const nlohmann::json& run);
 void take_common(const CLI::App& app, CommonOptions& options, const nlohmann::json& run);
-
-/// The same, by name, for a run's identity.
-nlohmann::ordered_json to_json(const LoraConfig& config);
 
 }  // namespace lowrank::cli

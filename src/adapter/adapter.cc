@@ -4,7 +4,6 @@
 #include <lowrank/error.h>
 #include <torch/nn/module.h>
 
-#include <cmath>
 #include <utility>
 
 #include "adapter/initialise.h"
@@ -18,48 +17,54 @@ void require_adaptable(const Target& target) {
   const auto& weight = target.weight;
   if (!weight.is_floating_point() || weight.dim() != 2 || weight.numel() == 0) {
     fail<TensorError>("attach", "an adapted weight must be a floating-point matrix with elements",
-                      fmt::format("\"{}\" of type {} with {} elements", target.name,
+                      fmt::format("\"{}\" of type {} with {} elements", target.path(),
                                   c10::toString(weight.scalar_type()), weight.numel()));
   }
   if (effective::is_marked(weight)) {
     fail<TensorError>("attach", "a layer can carry one adapter",
-                      fmt::format("\"{}\", which is adapted already", target.name),
+                      fmt::format("\"{}\", which is adapted already", target.path()),
                       "Detach the first adapter, or load both into one.");
+  }
+}
+
+/// What this version of attach cannot honour yet.
+void require_supported(const LoraConfig& config, const std::vector<Target>& targets) {
+  const auto refuse = [](const char* field) {
+    fail<ArgumentError>("attach", fmt::format("{} must be left away in this version", field),
+                        "one that is set");
+  };
+  if (config.use_dora) refuse("use_dora");
+  if (config.lora_bias) refuse("lora_bias");
+  if (config.lora_dropout != 0) refuse("lora_dropout");
+  if (config.bias != BiasMode::kNone) refuse("bias");
+  if (!config.modules_to_save.empty()) refuse("modules_to_save");
+  if (config.init != LoraInit::kKaimingUniform && config.init != LoraInit::kNormal)
+    refuse("init_lora_weights");
+  for (const auto& target : targets) {
+    if (target.kind == LayerKind::kLinear) continue;
+    fail<ArgumentError>("attach", "target_modules must match Linear layers in this version",
+                        fmt::format("\"{}\"", target.path()));
   }
 }
 
 }  // namespace
 
-void check(const LoraConfig& config) {
-  if (config.rank < 1) {
-    fail<ArgumentError>("attach", "rank must be at least 1", std::to_string(config.rank));
-  }
-  if (!std::isfinite(config.alpha) || config.alpha == 0) {
-    fail<ArgumentError>("attach", "alpha must be finite and not 0", fmt::format("{}", config.alpha),
-                        "The update is scaled by alpha / rank.");
-  }
-}
-
-double LoraConfig::scaling() const {
-  return alpha / (use_rslora ? std::sqrt(static_cast<double>(rank)) : static_cast<double>(rank));
-}
-
 Adapter attach(torch::nn::Module& model, const LoraConfig& config) {
-  check(config);
-  const auto targets = find_targets(model, config.target_modules);
+  const auto targets = find_targets(layers_of(model), config);
+  require_supported(config, targets);
   for (const auto& target : targets) require_adaptable(target);
   auto state = std::make_shared<Adapter::State>();
   state->config = config;
   state->base = base_parameters(model);
   for (const auto& target : targets) {
     auto factors = std::make_shared<effective::Factors>();
-    auto [a, b] = initial_factors(target.weight, config.rank, config.init);
-    factors->layer = target.name;
+    auto [a, b] = initial_factors(target.weight, target.rank, config.init);
+    factors->layer = target.layer;
     factors->a = a.requires_grad_();
     factors->b = b.requires_grad_();
-    factors->scaling = config.scaling();
+    factors->scaling = target.scaling;
     factors->adapter = state->on;
-    state->layers.push_back({target.name, target.weight, factors, {}});
+    state->layers.push_back({target.layer, target.weight, factors, {}});
   }
   for (const auto& parameter : state->base) parameter.tensor.requires_grad_(false);
   for (const auto& layer : state->layers) effective::bind(layer.weight, layer.factors);

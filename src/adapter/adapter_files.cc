@@ -4,7 +4,6 @@
 #include <lowrank/adapter/adapter.h>
 #include <lowrank/error.h>
 #include <lowrank/io/atomic_file.h>
-#include <lowrank/io/json.h>
 #include <lowrank/io/safetensors.h>
 #include <torch/nn/module.h>
 
@@ -47,7 +46,7 @@ at::Tensor read_factor(const SafetensorsFile& file, const std::string& name,
     fail<FileError>(
         "load",
         fmt::format("\"{}\" must have shape ({}) for the layer \"{}\" of {} inputs and {} outputs",
-                    name, fmt::join(required, ", "), target.name, target.weight.size(1),
+                    name, fmt::join(required, ", "), target.layer, target.weight.size(1),
                     target.weight.size(0)),
         fmt::format("({}) in \"{}\"", fmt::join(tensor.sizes(), ", "), file.path().string()),
         "The adapter was made for another model, or its config for another adapter.");
@@ -62,17 +61,17 @@ at::Tensor read_factor(const SafetensorsFile& file, const std::string& name,
   return tensor;
 }
 
-std::vector<LayerFile> read_layers(const SafetensorsFile& file, const LoraConfig& config,
+std::vector<LayerFile> read_layers(const SafetensorsFile& file,
                                    const std::vector<Target>& targets) {
   std::vector<LayerFile> layers;
   std::set<std::string> expected;
   for (const auto& target : targets) {
-    const auto a_key = key(target.name, "lora_A");
-    const auto b_key = key(target.name, "lora_B");
+    const auto a_key = key(target.layer, "lora_A");
+    const auto b_key = key(target.layer, "lora_B");
     expected.insert({a_key, b_key});
     layers.push_back({target,
-                      read_factor(file, a_key, {config.rank, target.weight.size(1)}, target),
-                      read_factor(file, b_key, {target.weight.size(0), config.rank}, target)});
+                      read_factor(file, a_key, {target.rank, target.weight.size(1)}, target),
+                      read_factor(file, b_key, {target.weight.size(0), target.rank}, target)});
   }
   for (const auto& name : file.names()) {
     if (expected.contains(name)) continue;
@@ -84,11 +83,11 @@ std::vector<LayerFile> read_layers(const SafetensorsFile& file, const LoraConfig
   return layers;
 }
 
-/// Matching target_modules of a file is the file's business: what matches nothing is a FileError.
-std::vector<Target> targets_of_file(torch::nn::Module& model, const LoraConfig& config,
-                                    const std::filesystem::path& file) {
+/// A file's config is the file's business: what matches nothing is a FileError.
+template <class Work>
+auto as_file_error(const std::filesystem::path& file, const Work& work) {
   try {
-    return find_targets(model, config.target_modules);
+    return work();
   } catch (const ArgumentError& error) {
     throw FileError(fmt::format("{} (in \"{}\")", error.what(), file.string()));
   }
@@ -127,7 +126,8 @@ void Adapter::save(const std::filesystem::path& folder, const SaveOptions& optio
     entries.push_back({key(layer.name, "lora_B"), layer.factors->b.detach()});
     names.push_back(layer.name);
   }
-  const auto config = to_peft_json(state_->config, names, options.base_model);
+  const auto config =
+      to_peft_json(state_->config, {.modules = names, .base_model = options.base_model});
   FileGroup files;
   write_safetensors(files.open(folder / kWeightsFile), entries,
                     {{"format", "pt"}, {kFingerprint, fingerprint_of(state_->base)}});
@@ -138,17 +138,18 @@ void Adapter::save(const std::filesystem::path& folder, const SaveOptions& optio
 LoadedAdapter load_adapter(torch::nn::Module& model, const std::filesystem::path& folder) {
   require_file(folder, kConfigFile);
   require_file(folder, kWeightsFile);
-  const auto config = from_peft_json(read_json_file(folder / kConfigFile), folder / kConfigFile);
+  const auto config = read_lora_config(folder / kConfigFile);
   const auto file = SafetensorsFile::open(folder / kWeightsFile);
-  const auto layers =
-      read_layers(file, config, targets_of_file(model, config, folder / kConfigFile));
+  const auto targets =
+      as_file_error(folder / kConfigFile, [&] { return find_targets(layers_of(model), config); });
+  const auto layers = read_layers(file, targets);
 
   LoadReport report;
   report.found_base = base_fingerprint(model);
   const auto expected = file.metadata().find(kFingerprint);
   if (expected != file.metadata().end()) report.expected_base = expected->second;
 
-  auto adapter = attach(model, config);
+  auto adapter = as_file_error(folder / kConfigFile, [&] { return attach(model, config); });
   const at::NoGradGuard no_grad;
   const auto attached = adapter.layers();
   report.acts_like_base = true;

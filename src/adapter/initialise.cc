@@ -31,6 +31,8 @@ InitialFactors initial_factors(const at::Tensor& weight, int64_t rank, LoraInit 
     case LoraInit::kNormal:
       a.normal_(0, 1);
       break;
+    default:
+      break;  // refused by attach
   }
   b.zero_();
   return {a.to(weight.device()), b.to(weight.device())};

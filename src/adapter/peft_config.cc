@@ -1,181 +1,218 @@
 #include "adapter/peft_config.h"
 
 #include <lowrank/error.h>
+#include <lowrank/io/json.h>
 
+#include <algorithm>
 #include <array>
+#include <cctype>
 #include <cmath>
+#include <map>
 #include <set>
 #include <utility>
+
+#include "adapter/module_selector.h"
+#include "adapter/peft_fields.h"
 
 namespace lowrank {
 namespace {
 
-using nlohmann::json;
+using Json = nlohmann::ordered_json;
 
-/// Fields that change the numbers, with what they are when they change nothing (beside absence,
-/// null, false and empty lists or objects).
+/// Fields that change the numbers in a way that cannot be honoured, unless they are absent, null,
+/// false or empty.
 struct Unsupported {
   const char* field;
   const char* meaning;
 };
-constexpr std::array<Unsupported, 20> kUnsupported = {{
-    {"use_dora", "DoRA"},
-    {"lora_bias", "a bias on lora_B"},
-    {"modules_to_save", "modules that are trained whole"},
-    {"rank_pattern", "ranks by layer"},
-    {"alpha_pattern", "alphas by layer"},
-    {"exclude_modules", "excluded layers"},
-    {"layers_to_transform", "a choice of layers by index"},
-    {"layers_pattern", "a choice of layers by index"},
+constexpr std::array<Unsupported, 11> kUnsupported = {{
     {"trainable_token_indices", "trainable tokens"},
-    {"target_parameters", "adapted bare parameters"},
     {"layer_replication", "replicated layers"},
     {"kasa_config", "KaSA"},
     {"use_bdlora", "block-diagonal LoRA"},
     {"alora_invocation_tokens", "activated LoRA"},
     {"use_qalora", "QALoRA"},
     {"arrow_config", "Arrow routing"},
-    {"corda_config", "CorDA"},
-    {"lora_ga_config", "LoRA-GA"},
     {"megatron_config", "Megatron layers"},
-    {"loftq_config", "LoftQ"},
+    {"monteclora_config", "Monte Carlo LoRA"},
+    {"velora_config", "VeLoRA"},
+    {"ensure_weight_tying", "adapters tied over layers"},
 }};
 
-/// Initialisations that leave the base as it is; the others make PEFT change it when it loads.
-const std::set<std::string> kPlainInit = {"gaussian", "orthogonal", "eva"};
-
-class Reader {
- public:
-  Reader(const json& object, const std::filesystem::path& file) : json_(object), file_(file) {
-    if (!json_.is_object()) wrong("a JSON object", std::string("a ") + json_.type_name());
-  }
-
-  [[noreturn]] void wrong(const std::string& required, const std::string& found,
-                          const std::string& hint = "") const {
-    fail<FileError>("load", fmt::format("\"{}\" must hold {}", file_.string(), required), found,
-                    hint);
-  }
-
-  const json* find(const char* field) const {
-    const auto it = json_.find(field);
-    return it == json_.end() || it->is_null() ? nullptr : &*it;
-  }
-
-  void require_known_kind() const {
-    const auto* type = find("peft_type");
-    if (type == nullptr || *type != "LORA") {
-      wrong("peft_type \"LORA\"", type == nullptr ? "none" : type->dump());
-    }
-    for (const auto& [field, meaning] : kUnsupported) {
-      const auto* value = find(field);
-      if (value == nullptr || *value == false || (value->is_structured() && value->empty())) {
-        continue;
-      }
-      wrong(fmt::format("no {} ({}), which this version cannot honour", field, meaning),
-            value->dump().substr(0, 60));
-    }
-    const auto* bias = find("bias");
-    if (bias != nullptr && *bias != "none") wrong("bias \"none\"", bias->dump());
-    const auto* init = find("init_lora_weights");
-    if (init != nullptr && !init->is_boolean() &&
-        !(init->is_string() && kPlainInit.contains(init->get<std::string>()))) {
-      wrong("init_lora_weights that leaves the base as it is", init->dump(),
-            "PEFT changes the base for it when it loads; convert the adapter there with "
-            "path_initial_model_for_weight_conversion.");
-    }
-  }
-
-  int64_t rank() const {
-    const auto* value = find("r");
-    if (value == nullptr) return LoraConfig().rank;
-    if (!value->is_number_integer() || value->get<int64_t>() < 1) {
-      wrong("a whole number r of at least 1", value->dump());
-    }
-    return value->get<int64_t>();
-  }
-
-  double alpha() const {
-    const auto* value = find("lora_alpha");
-    if (value == nullptr) return LoraConfig().alpha;
-    if (!value->is_number() || !std::isfinite(value->get<double>()) || value->get<double>() == 0) {
-      wrong("a finite lora_alpha other than 0", value->dump());
-    }
-    return value->get<double>();
-  }
-
-  bool flag(const char* field) const {
-    const auto* value = find(field);
-    if (value == nullptr) return false;
-    if (!value->is_boolean()) wrong(fmt::format("true or false as {}", field), value->dump());
-    return value->get<bool>();
-  }
-
-  std::vector<std::string> target_modules() const {
-    const auto* value = find("target_modules");
-    if (value == nullptr) wrong("target_modules", "none");
-    if (*value == "all-linear") return {"all-linear"};
-    if (!value->is_array()) wrong("a list of names as target_modules", value->dump());
-    std::vector<std::string> names;
-    for (const auto& name : *value) {
-      if (!name.is_string()) wrong("a list of names as target_modules", value->dump());
-      names.push_back(name.get<std::string>());
-    }
-    if (names.empty()) wrong("at least one name in target_modules", "an empty list");
-    return names;
-  }
-
- private:
-  const json& json_;
-  const std::filesystem::path& file_;
+/// Fields that LoraConfig has, and those that are written the same for every adapter.
+const std::set<std::string> kOwnFields = {
+    "alpha_pattern",     "bias",
+    "exclude_modules",   "fan_in_fan_out",
+    "inference_mode",    "init_lora_weights",
+    "layers_pattern",    "layers_to_transform",
+    "lora_alpha",        "lora_bias",
+    "lora_dropout",      "modules_to_save",
+    "peft_type",         "r",
+    "rank_pattern",      "target_modules",
+    "target_parameters", "use_dora",
+    "use_rslora",
 };
 
+void require_supported(const PeftFields& fields) {
+  const auto type = fields.text("peft_type", "none");
+  if (type != "LORA") fields.wrong("peft_type \"LORA\"", fmt::format("\"{}\"", type));
+  for (const auto& [field, meaning] : kUnsupported) {
+    const auto* value = fields.find(field);
+    if (value == nullptr || *value == false || (value->is_structured() && value->empty())) continue;
+    fields.wrong(fmt::format("no {} ({}), which this version cannot honour", field, meaning),
+                 value->dump(-1, ' ', /*ensure_ascii=*/true).substr(0, 60));
+  }
+}
+
+/// target_modules: one string is a regular expression, but for all-linear.
+ModuleSelector selector(const PeftFields& fields, const char* field) {
+  const auto* value = fields.find(field);
+  if (value == nullptr || !value->is_string()) return ModuleSelector(fields.names(field));
+  const auto text = value->get<std::string>();
+  return is_all_linear(text) ? ModuleSelector{kAllLinear} : ModuleSelector::matching(text);
+}
+
+ModuleSelector target_modules(const PeftFields& fields) {
+  auto targets = selector(fields, "target_modules");
+  const auto parameters = fields.names("target_parameters");
+  if (!parameters.empty() && !targets.regex.empty()) {
+    fields.wrong("names as target_modules beside target_parameters",
+                 fmt::format("the regular expression \"{}\"", targets.regex));
+  }
+  targets.names.insert(targets.names.end(), parameters.begin(), parameters.end());
+  if (targets.empty()) {
+    fields.wrong("target_modules",
+                 fields.find("target_modules") == nullptr ? "none" : "an empty list");
+  }
+  return targets;
+}
+
+void read_init(const PeftFields& fields, LoraConfig& config) {
+  const auto* value = fields.find("init_lora_weights");
+  if (value == nullptr || value->is_boolean()) return;
+  auto name = fields.text("init_lora_weights", "");
+  std::transform(name.begin(), name.end(), name.begin(),
+                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  if (name == "kaiming" || name == "normal") fields.wrong("PEFT's name of an init", name);
+  try {
+    set_init(config, name);
+  } catch (const ArgumentError& error) {
+    fields.wrong("init_lora_weights that this version knows", error.what());
+  }
+}
+
 /// PEFT writes lora_alpha as it was given: 16 rather than 16.0.
-nlohmann::ordered_json number(double value) {
+Json number(double value) {
   if (value == std::floor(value) && std::abs(value) < 1e15) return static_cast<int64_t>(value);
   return value;
 }
 
-}  // namespace
-
-nlohmann::ordered_json to_peft_json(const LoraConfig& config,
-                                    const std::vector<std::string>& layers,
-                                    const std::string& base_model) {
-  // Sorted by key, as PEFT writes them. init_lora_weights stays at its default: the others make
-  // PEFT look at the base when it loads, and the values come from the file anyway.
-  nlohmann::ordered_json json;
-  json["alpha_pattern"] = nlohmann::ordered_json::object();
-  json["auto_mapping"] = nullptr;
-  json["base_model_name_or_path"] =
-      base_model.empty() ? nlohmann::ordered_json(nullptr) : nlohmann::ordered_json(base_model);
-  json["bias"] = "none";
-  json["fan_in_fan_out"] = false;
-  json["inference_mode"] = true;
-  json["init_lora_weights"] = true;
-  json["layers_pattern"] = nullptr;
-  json["layers_to_transform"] = nullptr;
-  json["lora_alpha"] = number(config.alpha);
-  json["lora_dropout"] = 0.0;
-  json["modules_to_save"] = nullptr;
-  json["peft_type"] = "LORA";
-  json["r"] = config.rank;
-  json["rank_pattern"] = nlohmann::ordered_json::object();
-  json["revision"] = nullptr;
-  json["target_modules"] = layers;
-  json["task_type"] = nullptr;
-  json["use_dora"] = false;
-  json["use_rslora"] = config.use_rslora;
-  return json;
+template <class T>
+Json list_or_null(const std::vector<T>& values) {
+  return values.empty() ? Json(nullptr) : Json(values);
 }
 
-LoraConfig from_peft_json(const nlohmann::json& json, const std::filesystem::path& file) {
-  const Reader reader(json, file);
-  reader.require_known_kind();
+Json selector_json(const ModuleSelector& selector) {
+  return selector.regex.empty() ? list_or_null(selector.names) : Json(selector.regex);
+}
+
+/// The names as they are, where each of them finds some of the layers and nothing else is adapted.
+Json target_modules_json(const LoraConfig& config, const PeftTargets& targets) {
+  const auto& own = config.target_modules;
+  if (!own.regex.empty()) return own.regex;
+  const bool same =
+      targets.parameters.empty() &&
+      std::all_of(own.names.begin(), own.names.end(), [&](const auto& name) {
+        return std::any_of(targets.modules.begin(), targets.modules.end(),
+                           [&](const auto& path) { return matches_name(path, name); });
+      });
+  return same ? own.names : targets.modules;
+}
+
+Json init_json(const LoraConfig& config) {
+  // PEFT has no name for standard normal factors; they are in the file anyway.
+  if (config.init == LoraInit::kKaimingUniform || config.init == LoraInit::kNormal) return true;
+  return init_name(config);
+}
+
+/// What LoraConfig holds, under PEFT's names.
+void write_own_fields(Json& json, const LoraConfig& config) {
+  json["alpha_pattern"] = Json::object();
+  for (const auto& [key, alpha] : config.alpha_pattern) json["alpha_pattern"][key] = number(alpha);
+  json["bias"] = bias_name(config.bias);
+  json["exclude_modules"] = selector_json(config.exclude_modules);
+  json["inference_mode"] = true;
+  json["init_lora_weights"] = init_json(config);
+  json["layers_pattern"] = list_or_null(config.layers_pattern);
+  json["layers_to_transform"] = list_or_null(config.layers_to_transform);
+  json["lora_alpha"] = number(config.alpha);
+  json["lora_bias"] = config.lora_bias;
+  json["lora_dropout"] = config.lora_dropout;
+  json["modules_to_save"] = list_or_null(config.modules_to_save);
+  json["peft_type"] = "LORA";
+  json["r"] = config.rank;
+  json["rank_pattern"] = Json::object();
+  for (const auto& [key, rank] : config.rank_pattern) json["rank_pattern"][key] = rank;
+  json["use_dora"] = config.use_dora;
+  json["use_rslora"] = config.use_rslora;
+}
+
+}  // namespace
+
+Json to_peft_json(const LoraConfig& config, const PeftTargets& targets) {
+  Json json;
+  for (const char* field : {"auto_mapping", "base_model_name_or_path", "revision", "task_type"}) {
+    json[field] = nullptr;
+  }
+  if (!config.extra_json.empty()) json.update(Json::parse(config.extra_json));
+  if (!targets.base_model.empty()) json["base_model_name_or_path"] = targets.base_model;
+  write_own_fields(json, config);
+  json["fan_in_fan_out"] = targets.fan_in_fan_out;
+  json["target_modules"] = target_modules_json(config, targets);
+  json["target_parameters"] = list_or_null(targets.parameters);
+  // As PEFT does; only at the top, for a pattern's first match counts.
+  std::map<std::string, Json> sorted;
+  for (auto& [key, value] : json.items()) sorted.emplace(key, std::move(value));
+  return Json(sorted);
+}
+
+LoraConfig from_peft_json(const Json& json, const std::filesystem::path& file) {
+  const PeftFields fields(json, file);
+  require_supported(fields);
   LoraConfig config;
-  config.rank = reader.rank();
-  config.alpha = reader.alpha();
-  config.target_modules = reader.target_modules();
-  config.use_rslora = reader.flag("use_rslora");
+  config.rank = fields.whole_number("r", config.rank);
+  if (config.rank < 1) fields.wrong("an r of at least 1", std::to_string(config.rank));
+  config.alpha = fields.number("lora_alpha", config.alpha);
+  if (config.alpha == 0) fields.wrong("a lora_alpha other than 0", "0");
+  config.target_modules = target_modules(fields);
+  config.exclude_modules = selector(fields, "exclude_modules");
+  config.layers_to_transform = fields.whole_numbers("layers_to_transform");
+  config.layers_pattern = fields.names("layers_pattern", /*alone=*/true);
+  config.rank_pattern = fields.rank_pattern("rank_pattern");
+  config.alpha_pattern = fields.alpha_pattern("alpha_pattern");
+  config.modules_to_save = fields.names("modules_to_save");
+  config.use_rslora = fields.flag("use_rslora");
+  config.use_dora = fields.flag("use_dora");
+  config.lora_bias = fields.flag("lora_bias");
+  config.lora_dropout = fields.number("lora_dropout", 0);
+  fields.flag("fan_in_fan_out");  // the layer's own kind counts
+  read_init(fields, config);
+  try {
+    config.bias = bias_mode(fields.text("bias", "none"));
+    check(config);
+  } catch (const ArgumentError& error) {
+    throw FileError(fmt::format("{} (in \"{}\")", error.what(), file.string()));
+  }
+  Json extra = Json::object();
+  for (const auto& [key, value] : json.items()) {
+    if (!kOwnFields.contains(key)) extra[key] = value;
+  }
+  if (!extra.empty()) config.extra_json = extra.dump();
   return config;
+}
+
+LoraConfig read_lora_config(const std::filesystem::path& file) {
+  return from_peft_json(read_ordered_json_file(file), file);
 }
 
 }  // namespace lowrank

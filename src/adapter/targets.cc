@@ -1,132 +1,123 @@
 #include "adapter/targets.h"
 
+#include <ATen/ATen.h>
+#include <fmt/ranges.h>
 #include <lowrank/error.h>
-#include <torch/nn/modules/linear.h>
 
 #include <algorithm>
+#include <cmath>
 #include <utility>
+
+#include "adapter/module_selector.h"
+#include "adapter/target_choice.h"
 
 namespace lowrank {
 namespace {
 
-constexpr const char* kAllLinear = "all-linear";
-
-struct Layer {
-  std::string name;
-  torch::nn::Module* module;
-  torch::nn::LinearImpl* linear;  // null for other kinds
-};
-
-std::vector<Layer> layers_of(torch::nn::Module& model) {
-  std::vector<Layer> layers;
-  const auto add = [&](const std::string& name, torch::nn::Module* module) {
-    layers.push_back({name, module, dynamic_cast<torch::nn::LinearImpl*>(module)});
-  };
-  add("", &model);
-  // include_self would need the model to be owned by a shared_ptr, which one on the stack is not.
-  for (const auto& item : model.named_modules(/*name_prefix=*/"", /*include_self=*/false)) {
-    add(item.key(), item.value().get());
-  }
-  return layers;
+std::string path_of(const std::string& layer, const std::string& parameter) {
+  return layer.empty() ? parameter : layer + "." + parameter;
 }
 
-bool matches(const std::string& layer, const std::string& target) {
-  return layer == target || layer.ends_with("." + target);
+/// A product with a weight and a look-up in it are different operators, so that the input and the
+/// output embedding of a language model may be one tensor.
+bool told_apart(LayerKind one, LayerKind other) {
+  return (one == LayerKind::kEmbedding) != (other == LayerKind::kEmbedding) &&
+         (one == LayerKind::kLinear || other == LayerKind::kLinear);
 }
 
-/// Full paths and last components of the Linear layers: what a user may have meant.
-std::vector<std::string> linear_names(const std::vector<Layer>& layers) {
-  std::vector<std::string> names;
-  for (const auto& layer : layers) {
-    if (layer.linear != nullptr) names.push_back(layer.name);
-  }
-  return names;
-}
-
-[[noreturn]] void fail_unmatched(const std::string& target, const std::vector<Layer>& layers) {
-  auto names = linear_names(layers);
-  if (names.empty()) {
-    fail<ArgumentError>("attach", "the model must have a Linear layer", "a model without one");
-  }
-  const auto found = fmt::format("\"{}\", which matches none of {}", target, list_names(names));
-  for (const auto& layer : layers) {
-    if (layer.linear != nullptr && layer.name.find('.') != std::string::npos) {
-      names.push_back(layer.name.substr(layer.name.rfind('.') + 1));
-    }
-  }
-  fail<ArgumentError>("attach", "each of target_modules must match a layer", found,
-                      did_you_mean(target, names));
-}
-
-void require_linear(const Layer& layer, const std::string& target) {
-  if (layer.linear != nullptr) return;
-  fail<ArgumentError>(
-      "attach", "target_modules must match Linear layers",
-      fmt::format("\"{}\", which matches \"{}\", a {}", target, layer.name, layer.module->name()));
-}
-
-/// Which layers are wanted, in the model's order.
-std::vector<const Layer*> select(const std::vector<Layer>& layers,
-                                 const std::vector<std::string>& target_modules) {
-  std::vector<bool> wanted(layers.size(), false);
-  for (const auto& target : target_modules) {
-    const bool all = target == kAllLinear;
-    bool matched = false;
-    for (size_t i = 0; i < layers.size(); ++i) {
-      if (all ? layers[i].linear == nullptr : !matches(layers[i].name, target)) continue;
-      require_linear(layers[i], target);
-      wanted[i] = matched = true;
-    }
-    if (!matched) fail_unmatched(target, layers);
-  }
-  std::vector<const Layer*> selected;
-  for (size_t i = 0; i < layers.size(); ++i) {
-    if (wanted[i]) selected.push_back(&layers[i]);
-  }
-  return selected;
-}
-
-/// The tensors a layer owns. A Linear's weight member is what its forward reads, and is another
-/// tensor than the registered one where someone tied it by assignment.
-std::vector<std::pair<std::string, at::Tensor>> tensors_of(const Layer& layer) {
-  std::vector<std::pair<std::string, at::Tensor>> tensors;
-  for (const auto& parameter : layer.module->named_parameters(/*recurse=*/false)) {
-    tensors.emplace_back(parameter.key(), parameter.value());
-  }
-  if (layer.linear != nullptr) tensors.emplace_back("weight", layer.linear->weight);
-  return tensors;
-}
-
-/// A weight that two layers own would be adapted in both: nothing tells the two products apart.
-void require_unshared(const Layer& target, const std::vector<Layer>& layers) {
-  const auto& weight = target.linear->weight;
+/// A weight that two layers own would be adapted in both where nothing tells their operators apart.
+void require_unshared(const Target& target, const std::vector<ModelLayer>& layers) {
   for (const auto& other : layers) {
-    if (other.module == target.module) continue;
-    for (const auto& [name, tensor] : tensors_of(other)) {
-      if (!tensor.is_alias_of(weight) || tensor.storage_offset() != weight.storage_offset()) {
+    if (other.name == target.layer || told_apart(target.kind, other.kind)) continue;
+    for (const auto& [name, tensor] : other.parameters) {
+      if (!tensor.is_alias_of(target.weight) ||
+          tensor.storage_offset() != target.weight.storage_offset()) {
         continue;
       }
-      fail<TensorError>("attach", "an adapted weight must belong to one layer",
-                        fmt::format("\"{}.weight\" and \"{}.{}\", which are one tensor",
-                                    target.name, other.name, name),
-                        "Untie them first (give one a clone of the weight).");
+      fail<TensorError>(
+          "attach", "an adapted weight must belong to one layer",
+          fmt::format("\"{}\" and \"{}\", which are one tensor",
+                      path_of(target.layer, target.parameter), path_of(other.name, name)),
+          "Untie them first (give one a clone of the weight).");
     }
   }
+}
+
+void require_fit(const Target& target, const LoraConfig& config) {
+  if (target.kind == LayerKind::kConv && target.rank % target.groups != 0) {
+    fail<ArgumentError>(
+        "attach", "the rank must be a multiple of a convolution's groups",
+        fmt::format("rank {} for \"{}\" of {} groups", target.rank, target.path(), target.groups));
+  }
+  if (config.lora_bias && !target.bias.defined()) {
+    fail<ArgumentError>("attach", "lora_bias must be for layers that have a bias",
+                        fmt::format("\"{}\", which has none", target.path()),
+                        "It could not be merged.");
+  }
+}
+
+/// Every key must match a target: one that matches nothing is a typo (PEFT lets it pass).
+template <class T>
+void require_used(const std::vector<std::pair<std::string, T>>& pattern, const FirstMatch<T>& keys,
+                  const std::vector<Target>& targets, const char* what) {
+  std::vector<std::string> names;
+  for (const auto& target : targets) names.push_back(target.path());
+  for (size_t i = 0; i < pattern.size(); ++i) {
+    if (std::any_of(names.begin(), names.end(),
+                    [&](const auto& name) { return keys.key_matches(i, name); })) {
+      continue;
+    }
+    fail<ArgumentError>(
+        "attach", fmt::format("each key of {} must match an adapted layer", what),
+        fmt::format("\"{}\", which matches none of {}", pattern[i].first, list_names(names)),
+        did_you_mean(pattern[i].first, with_endings(names)));
+  }
+}
+
+void set_ranks(std::vector<Target>& targets, const LoraConfig& config) {
+  const FirstMatch<int64_t> ranks(config.rank_pattern, "rank_pattern");
+  const FirstMatch<double> alphas(config.alpha_pattern, "alpha_pattern");
+  require_used(config.rank_pattern, ranks, targets, "rank_pattern");
+  require_used(config.alpha_pattern, alphas, targets, "alpha_pattern");
+  LoraConfig own = config;
+  for (auto& target : targets) {
+    own.rank = target.rank = ranks.value_for(target.path(), config.rank);
+    own.alpha = target.alpha = alphas.value_for(target.path(), config.alpha);
+    target.scaling = own.scaling();
+  }
+}
+
+Target make_target(const ModelLayer& layer, const std::string& parameter) {
+  Target target;
+  target.layer = layer.name;
+  target.parameter = parameter;
+  target.weight = layer.parameter(parameter);
+  target.is_training = layer.is_training;
+  if (parameter != "weight") {
+    target.kind = LayerKind::kOther;
+    return target;
+  }
+  target.kind = layer.kind;
+  target.groups = layer.groups;
+  target.bias = layer.parameter("bias");
+  return target;
 }
 
 }  // namespace
 
-std::vector<Target> find_targets(torch::nn::Module& model,
-                                 const std::vector<std::string>& target_modules) {
-  if (target_modules.empty()) {
-    fail<ArgumentError>("attach", "target_modules must name at least one layer", "an empty list");
-  }
-  const auto layers = layers_of(model);
+std::string Target::path() const {
+  return parameter == "weight" ? layer : path_of(layer, parameter);
+}
+
+std::vector<Target> find_targets(const std::vector<ModelLayer>& layers, const LoraConfig& config) {
+  check(config);
   std::vector<Target> targets;
-  for (const auto* layer : select(layers, target_modules)) {
-    require_unshared(*layer, layers);
-    targets.push_back({layer->name, layer->linear->weight});
+  for (const auto& [layer, parameter] : choose_targets(layers, config)) {
+    targets.push_back(make_target(layers[layer], layers[layer].parameters[parameter].first));
+    require_unshared(targets.back(), layers);
   }
+  set_ranks(targets, config);
+  for (const auto& target : targets) require_fit(target, config);
   return targets;
 }
 

@@ -1,26 +1,44 @@
 #pragma once
 
 #include <ATen/core/Tensor.h>
+#include <lowrank/adapter/lora_config.h>
 
 #include <string>
 #include <vector>
 
-namespace torch::nn {
-class Module;
-}
+#include "adapter/model_view.h"
 
 namespace lowrank {
 
-/// A Linear layer that an adapter is attached to.
+/// One weight that an adapter is to be attached to.
 struct Target {
-  std::string name;   // dotted module path; empty where the model itself is the layer
-  at::Tensor weight;  // (out, in)
+  std::string layer;      // dotted module path; empty where the model itself is the layer
+  std::string parameter;  // "weight", or the parameter named directly: "weight_ih_l0"
+  LayerKind kind = LayerKind::kLinear;
+  at::Tensor weight;
+  at::Tensor bias;     // the layer's own "bias"; undefined where it has none
+  int64_t groups = 1;  // of a convolution
+  int64_t rank = 0;    // by rank_pattern, else config.rank
+  double alpha = 0;    // by alpha_pattern, else config.alpha
+  double scaling = 0;  // alpha / rank, or alpha / √rank
+  std::function<bool()> is_training;
+
+  /// The module path, with the parameter where it is not "weight": "lstm.weight_ih_l0".
+  std::string path() const;
 };
 
-/// The layers that `target_modules` names, in the model's order (PEFT, tuners/tuners_utils.py,
-/// check_target_module_exists: exact, or ending with "." + name). Throws ArgumentError where a
-/// name matches nothing or what is no Linear layer, TensorError where two layers share a weight.
-std::vector<Target> find_targets(torch::nn::Module& model,
-                                 const std::vector<std::string>& target_modules);
+/// What an adapter of this config would be attached to, in the model's order. Throws ArgumentError
+/// where a name, a pattern's key or a regular expression matches nothing (with the nearest names),
+/// where everything is excluded, and where a layer has no weight of two or more dimensions or its
+/// kind cannot take what is asked (rank not divisible by groups, lora_bias without a bias); and
+/// TensorError where two layers that nothing tells apart share a weight.
+std::vector<Target> find_targets(const std::vector<ModelLayer>& layers, const LoraConfig& config);
+
+/// The parameters that modules_to_save and bias make trainable beside the factors: full path and
+/// tensor, in the model's order. Throws ArgumentError where a name matches nothing, or a module has
+/// buffers that its forward changes.
+std::vector<std::pair<std::string, at::Tensor>> find_whole_parameters(
+    const std::vector<ModelLayer>& layers, const LoraConfig& config,
+    const std::vector<Target>& targets);
 
 }  // namespace lowrank

@@ -3,6 +3,7 @@
 #include <lowrank/io/json.h>
 
 #include <functional>
+#include <limits>
 #include <unordered_set>
 #include <vector>
 
@@ -11,27 +12,28 @@
 namespace lowrank {
 namespace {
 
-using nlohmann::json;
-
 /// Called by the parser at each brace, bracket and key, before anything is built from it.
+template <class Json>
 class Guard {
  public:
-  Guard(const std::string& what, std::string_view operation) : what_(what), operation_(operation) {}
+  Guard(const std::string& what, std::string_view operation, size_t most_keys)
+      : what_(what), operation_(operation), most_keys_(most_keys) {}
 
-  bool operator()(int depth, json::parse_event_t event, const json& parsed) {
+  bool operator()(int depth, typename Json::parse_event_t event, const Json& parsed) {
+    using Event = typename Json::parse_event_t;
     switch (event) {
-      case json::parse_event_t::object_start:
+      case Event::object_start:
         keys_.emplace_back();
         check_depth(depth);
         break;
-      case json::parse_event_t::array_start:
+      case Event::array_start:
         check_depth(depth);
         break;
-      case json::parse_event_t::object_end:
+      case Event::object_end:
         keys_.pop_back();
         break;
-      case json::parse_event_t::key:
-        check_new(parsed.get_ref<const std::string&>());
+      case Event::key:
+        check_new(parsed.template get_ref<const std::string&>());
         break;
       default:
         break;
@@ -53,24 +55,29 @@ class Guard {
       fail<FileError>(operation_, fmt::format("the keys of an object in {} must differ", what_),
                       fmt::format("the key {} twice", io::quoted(key)));
     }
+    if (keys_.back().size() > most_keys_) {
+      fail<FileError>(operation_,
+                      fmt::format("an object in {} must have at most {} keys", what_, most_keys_),
+                      "more");
+    }
   }
 
   const std::string& what_;
   std::string_view operation_;
+  size_t most_keys_;
   std::vector<std::unordered_set<std::string>> keys_;
 };
 
 /// The parser's own text less its prefix and the bytes it quotes from the file.
-std::string reason(const json::parse_error& error) {
+std::string reason(const nlohmann::json::parse_error& error) {
   std::string text = error.what();
   if (const size_t dash = text.find(" - "); dash != std::string::npos) text.erase(0, dash + 3);
   return text.substr(0, text.find("; last read"));
 }
 
-}  // namespace
-
-nlohmann::json parse_json(std::string_view text, const std::string& what,
-                          std::string_view operation) {
+template <class Json>
+Json parse(std::string_view text, const std::string& what, std::string_view operation,
+           size_t most_keys = std::numeric_limits<size_t>::max()) {
   if (text.size() > kLongestJson) {
     fail<FileError>(operation, fmt::format("{} must be at most {} bytes long", what, kLongestJson),
                     io::count_bytes(text.size()));
@@ -81,19 +88,31 @@ nlohmann::json parse_json(std::string_view text, const std::string& what,
                     fmt::format("wrong syntax at byte {}: a zero byte", zero + 1));
   }
   try {
-    Guard guard(what, operation);
-    return json::parse(text.begin(), text.end(), std::ref(guard));
-  } catch (const json::parse_error& error) {
+    Guard<Json> guard(what, operation, most_keys);
+    return Json::parse(text.begin(), text.end(), std::ref(guard));
+  } catch (const nlohmann::json::parse_error& error) {
     fail<FileError>(operation, what + " must be valid JSON",
                     fmt::format("wrong syntax at byte {}: {}", error.byte, reason(error)));
-  } catch (const json::exception& error) {
+  } catch (const nlohmann::json::exception& error) {
     fail<FileError>(operation, what + " must hold numbers that fit into 64 bits",
                     "a number out of range");
   }
 }
 
+}  // namespace
+
+nlohmann::json parse_json(std::string_view text, const std::string& what,
+                          std::string_view operation) {
+  return parse<nlohmann::json>(text, what, operation);
+}
+
 nlohmann::json read_json_file(const std::filesystem::path& path) {
   return parse_json(read_file(path, kLongestJson), io::quoted(path));
+}
+
+nlohmann::ordered_json read_ordered_json_file(const std::filesystem::path& path) {
+  return parse<nlohmann::ordered_json>(read_file(path, kLongestJson), io::quoted(path), "json",
+                                       kMostOrderedKeys);
 }
 
 }  // namespace lowrank

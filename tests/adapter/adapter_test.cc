@@ -319,8 +319,10 @@ TEST(Adapter, ChecksItsConfig) {
       "linear1, linear2, spare. Did you mean \"linear1\"?");
   LOWRANK_EXPECT_ERROR(with({.target_modules = {"linear1", "nothing"}}), ArgumentError,
                        "\"nothing\"");
-  LOWRANK_EXPECT_ERROR(with({.target_modules = {"relu"}}), ArgumentError,
-                       "target_modules must match Linear layers");
+  LOWRANK_EXPECT_ERROR(
+      with({.target_modules = {"relu"}}), ArgumentError,
+      "target_modules must match layers with a weight of two or more dimensions. Got "
+      "\"relu\", which matches \"relu\", a ReLU.");
   for (const auto& parameter : net.parameters()) EXPECT_TRUE(parameter.requires_grad());
 }
 

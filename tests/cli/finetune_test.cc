@@ -39,12 +39,15 @@ class FinetuneCommand : public ::testing::Test {
 };
 
 TEST_F(FinetuneCommand, ARunThatWasInterruptedEndsAsOneThatWasNot) {
-  const std::vector<std::string> options = {"--only",  "2",    "--replay", "0.5",    "--rank", "2",
-                                            "--steps", "3000", "--init",   "normal", "--seed", "3"};
+  const std::vector<std::string> options = {
+      "--only",         "2",          "--replay",       "0.5",
+      "--rank",         "2",          "--steps",        "3000",
+      "--init",         "normal",     "--seed",         "3",
+      "--target-regex", "linear[12]", "--rank-pattern", "linear2=3,linear.=2"};
   const auto base_before = read_bytes(folder_ / "base" / "model.safetensors");
   const auto whole = run_lowrank(command("whole", options));
   ASSERT_EQ(whole.status, 0) << whole.err;
-  EXPECT_THAT(whole.out, HasSubstr("Trained 84 parameters in 2 layers for 3,000 steps"));
+  EXPECT_THAT(whole.out, HasSubstr("Trained 102 parameters in 2 layers for 3,000 steps"));
 
   const auto started = [&] { return fs::exists(folder_ / "cut" / "checkpoint.safetensors"); };
   const auto stopped = RunningCommand(command("cut", options)).stop(SIGINT, started);

@@ -73,5 +73,17 @@ TEST(Json, ReadsAFile) {
                        "none.json\" must exist. Got \"No such file or directory\".");
 }
 
+TEST(Json, ReadsAFileInItsOwnOrder) {
+  const TemporaryFolder folder;
+  const std::string text = R"({"z":1,"a":{"y":2,"b":3}})";
+  EXPECT_EQ(read_ordered_json_file(folder.write("ordered.json", text)).dump(), text);
+  LOWRANK_EXPECT_ERROR(read_ordered_json_file(folder.write("twice.json", R"({"a":1,"a":2})")),
+                       FileError, "Got the key \"a\" twice.");
+  std::string many = "{";
+  for (size_t i = 0; i <= kMostOrderedKeys; ++i) many += fmt::format("\"{}\":0,", i);
+  LOWRANK_EXPECT_ERROR(read_ordered_json_file(folder.write("many.json", many + "\"x\":0}")),
+                       FileError, "must have at most 10000 keys. Got more.");
+}
+
 }  // namespace
 }  // namespace lowrank

@@ -13,6 +13,9 @@ namespace lowrank {
 /// The deepest nesting and the longest text `parse_json` takes.
 inline constexpr int kDeepestJson = 64;
 inline constexpr size_t kLongestJson = 100'000'000;
+/// The most keys of one object that `read_ordered_json_file` takes: such an object is searched from
+/// its start.
+inline constexpr size_t kMostOrderedKeys = 10'000;
 
 /// Parses untrusted JSON (RFC 8259, UTF-8). `what` names the text in messages, for example
 /// `the header of "model.safetensors"`; `operation` is the word in brackets.
@@ -23,5 +26,8 @@ LOWRANK_API nlohmann::json parse_json(std::string_view text, const std::string& 
 
 /// Reads and parses a JSON file. Throws FileError as `read_file` and `parse_json` do.
 LOWRANK_API nlohmann::json read_json_file(const std::filesystem::path& path);
+/// The same with the keys of each object in the order of the file. Throws FileError as well for an
+/// object of more than `kMostOrderedKeys` keys.
+LOWRANK_API nlohmann::ordered_json read_ordered_json_file(const std::filesystem::path& path);
 
 }  // namespace lowrank

@@ -1,0 +1,129 @@
+#include <c10/util/Exception.h>
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+#include <lowrank/adapter/plan.h>
+#include <lowrank/error.h>
+#include <lowrank/models/model_folder.h>
+#include <lowrank/report/table.h>
+#include <torch/csrc/jit/serialization/import.h>
+
+#include <filesystem>
+#include <memory>
+
+#include "commands.h"
+#include "common_options.h"
+#include "lora_flags.h"
+
+namespace lowrank::cli {
+namespace {
+
+using Json = nlohmann::ordered_json;
+namespace fs = std::filesystem;
+
+struct TargetsCommand {
+  CommonOptions common;
+  std::string model;
+  LoraConfig lora;
+};
+
+constexpr auto kExamples = R"(Examples:
+  lowrank targets base/
+  lowrank targets classifier.pt --target-modules embedding,lstm --rank 4
+  lowrank targets classifier.pt --target-regex '.*\.(query|value)' --rank-pattern query=16 --json)";
+
+torch::jit::Module load_script(const fs::path& file) {
+  try {
+    return torch::jit::load(file.string(), at::kCPU);
+  } catch (const c10::Error& error) {
+    const std::string reason = error.what_without_backtrace();
+    fail<FileError>("targets", fmt::format("\"{}\" must be a TorchScript file", file.string()),
+                    reason.substr(0, reason.find('\n')),
+                    "torch.jit.script(model).save(...) writes one; torch.save does not.");
+  }
+}
+
+AdapterPlan plan_for(const fs::path& model, const LoraConfig& config) {
+  if (!fs::exists(model)) {
+    fail<FileError>("targets", "the model must be a model folder or a TorchScript file",
+                    fmt::format("nothing at \"{}\"", model.string()));
+  }
+  if (fs::is_directory(model)) return plan_adapter(*models::load_classifier(model).model, config);
+  return plan_adapter(load_script(model), config);
+}
+
+double share(int64_t part, int64_t whole) {
+  return whole == 0 ? 0 : static_cast<double>(part) / static_cast<double>(whole);
+}
+
+Json to_json(const AdapterPlan& plan) {
+  Json json;
+  json["layers"] = Json::array();
+  for (const auto& layer : plan.layers) {
+    json["layers"].push_back({{"name", layer.name},
+                              {"kind", layer.kind},
+                              {"shape", layer.shape},
+                              {"rank", layer.rank},
+                              {"alpha", layer.alpha},
+                              {"scaling", layer.scaling},
+                              {"parameters", layer.parameters},
+                              {"share", share(layer.parameters, layer.weights)}});
+  }
+  json["whole"] = Json::array();
+  for (const auto& whole : plan.whole) {
+    json["whole"].push_back(
+        {{"name", whole.name}, {"shape", whole.shape}, {"parameters", whole.parameters}});
+  }
+  json["model_parameters"] = plan.model_parameters;
+  json["trained_parameters"] = plan.trained_parameters;
+  json["share"] = share(plan.trained_parameters, plan.model_parameters);
+  return json;
+}
+
+std::string shape_text(const std::vector<int64_t>& shape) {
+  return fmt::format("({})", fmt::join(shape, ", "));
+}
+
+std::string percent(double share) { return fmt::format("{:.2f} %", 100 * share); }
+
+void print(const AdapterPlan& plan) {
+  Table table({"layer", "kind", "shape", "rank", "alpha", "parameters", "of the weight"});
+  for (const auto& layer : plan.layers) {
+    table.add({layer.name.empty() ? "(the model)" : layer.name, layer.kind, shape_text(layer.shape),
+               std::to_string(layer.rank), fmt::format("{}", layer.alpha),
+               with_thousands(layer.parameters), percent(share(layer.parameters, layer.weights))});
+  }
+  for (const auto& whole : plan.whole) {
+    table.add({whole.name, "whole", shape_text(whole.shape), "", "",
+               with_thousands(whole.parameters), percent(1)});
+  }
+  fmt::print("{}{} parameters to train, {} of the model's {}.\n", table.text(),
+             with_thousands(plan.trained_parameters),
+             percent(share(plan.trained_parameters, plan.model_parameters)),
+             with_thousands(plan.model_parameters));
+}
+
+void run_targets(const TargetsCommand& command) {
+  apply_common_options(command.common);
+  const auto plan = plan_for(command.model, command.lora);
+  if (command.common.json) {
+    fmt::print("{}\n", to_json(plan).dump(2));
+  } else {
+    print(plan);
+  }
+}
+
+}  // namespace
+
+void add_targets(CLI::App& app) {
+  auto command = std::make_shared<TargetsCommand>();
+  auto* targets = app.add_subcommand("targets", "Show which layers of a model would be adapted");
+  targets->add_option("model", command->model, "Folder of a model, or a TorchScript file")
+      ->type_name("MODEL")
+      ->required();
+  add_lora_flags(*targets, command->lora);
+  add_common_options(*targets, command->common);
+  targets->footer(kExamples);
+  targets->callback([command] { run_targets(*command); });
+}
+
+}  // namespace lowrank::cli

@@ -1,0 +1,73 @@
+#include "adapter/module_selector.h"
+
+#include <cctype>
+#include <charconv>
+
+namespace lowrank {
+
+bool is_all_linear(const std::string& name) {
+  return std::equal(name.begin(), name.end(), kAllLinear,
+                    kAllLinear + std::char_traits<char>::length(kAllLinear),
+                    [](unsigned char a, char b) { return std::tolower(a) == b; });
+}
+
+bool matches_name(const std::string& path, const std::string& name) {
+  return path == name || path.ends_with("." + name);
+}
+
+bool is_saved_whole(const std::string& path, const std::vector<std::string>& modules_to_save) {
+  for (size_t end = path.find('.');; end = path.find('.', end + 1)) {
+    const auto holder = path.substr(0, end);
+    for (const auto& name : modules_to_save) {
+      if (holder.ends_with(name)) return true;
+    }
+    if (end == std::string::npos) return false;
+  }
+}
+
+CompiledSelector::CompiledSelector(const ModuleSelector& selector, const std::string& what)
+    : names_(selector.names) {
+  if (!selector.regex.empty()) regex_.emplace(selector.regex, what);
+}
+
+bool CompiledSelector::matches(const std::string& path) const {
+  if (regex_) return regex_->matches_all_of(path);
+  return std::any_of(names_.begin(), names_.end(),
+                     [&](const auto& name) { return matches_name(path, name); });
+}
+
+LayerIndices::LayerIndices(const LoraConfig& config)
+    : wanted_(config.layers_to_transform.begin(), config.layers_to_transform.end()) {
+  auto segments = config.layers_pattern;
+  if (segments.empty()) segments.emplace_back("[^.]*");
+  for (const auto& segment : segments) {
+    patterns_.emplace_back(fmt::format(".*?\\.(?:{})\\.([0-9]+)\\.", segment), "layers_pattern");
+  }
+  // Where PEFT finds no index: the segment begins the path ("layers.3.query"), or the number ends
+  // it.
+  for (const auto& segment : segments) {
+    patterns_.emplace_back(fmt::format("(?:.*?\\.)?(?:{})\\.([0-9]+)(?:\\.|$)", segment),
+                           "layers_pattern");
+  }
+}
+
+std::optional<int64_t> LayerIndices::index_of(const std::string& path) const {
+  for (const auto& pattern : patterns_) {
+    const auto digits = pattern.first_group(path);
+    if (!digits) continue;
+    int64_t index = 0;
+    const auto [end, error] =
+        std::from_chars(digits->data(), digits->data() + digits->size(), index);
+    if (error != std::errc() || end != digits->data() + digits->size()) return std::nullopt;
+    return index;
+  }
+  return std::nullopt;
+}
+
+bool LayerIndices::wants(const std::string& path) const {
+  if (wanted_.empty()) return true;
+  const auto index = index_of(path);
+  return index.has_value() && wanted_.contains(*index);
+}
+
+}  // namespace lowrank

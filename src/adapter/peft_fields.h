@@ -1,0 +1,41 @@
+#pragma once
+
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace lowrank {
+
+/// The fields of an untrusted adapter_config.json by name and type; null counts as absent. All of
+/// these throw FileError that names the file and the field.
+class PeftFields {
+ public:
+  using Json = nlohmann::ordered_json;
+
+  PeftFields(const Json& object, const std::filesystem::path& file);
+
+  [[noreturn]] void wrong(const std::string& required, const std::string& found,
+                          const std::string& hint = "") const;
+
+  const Json* find(const char* field) const;
+  bool flag(const char* field) const;
+  int64_t whole_number(const char* field, int64_t otherwise) const;
+  double number(const char* field, double otherwise) const;
+  std::string text(const char* field, const std::string& otherwise) const;
+  /// A list of strings; also one string alone, where PEFT takes that for a list of one.
+  std::vector<std::string> names(const char* field, bool alone = false) const;
+  /// A list of whole numbers, or one alone.
+  std::vector<int64_t> whole_numbers(const char* field) const;
+  std::vector<std::pair<std::string, int64_t>> rank_pattern(const char* field) const;
+  std::vector<std::pair<std::string, double>> alpha_pattern(const char* field) const;
+
+ private:
+  const Json* find_object(const char* field) const;
+
+  const Json& json_;
+  const std::filesystem::path& file_;
+};
+
+}  // namespace lowrank

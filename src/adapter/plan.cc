@@ -1,0 +1,80 @@
+#include <ATen/ATen.h>
+#include <lowrank/adapter/plan.h>
+
+#include <set>
+#include <utility>
+
+#include "adapter/targets.h"
+
+namespace lowrank {
+namespace {
+
+/// Of what the layer gives: the length of DoRA's magnitudes and of a bias on B.
+int64_t outputs(const Target& target) {
+  const bool transposed = target.kind == LayerKind::kConv1D || target.kind == LayerKind::kEmbedding;
+  return target.weight.size(transposed ? 1 : 0);
+}
+
+/// A and B by PEFT's shapes (tuners/lora/layer.py): of a convolution, A reads all input channels
+/// and B is split into the groups.
+int64_t factor_elements(const Target& target) {
+  const auto rows = target.weight.size(0);
+  const auto columns = rows == 0 ? 0 : target.weight.numel() / rows;
+  if (target.kind != LayerKind::kConv) return target.rank * (rows + columns);
+  return target.rank * columns * target.groups + rows * (target.rank / target.groups);
+}
+
+int64_t elements_of(const std::vector<ModelLayer>& layers) {
+  std::set<std::pair<const void*, int64_t>> seen;
+  int64_t elements = 0;
+  for (const auto& layer : layers) {
+    for (const auto& [name, tensor] : layer.parameters) {
+      const void* storage = tensor.storage().unsafeGetStorageImpl();
+      if (seen.emplace(storage, tensor.storage_offset()).second) elements += tensor.numel();
+    }
+  }
+  return elements;
+}
+
+const std::string& type_of(const std::vector<ModelLayer>& layers, const std::string& name) {
+  size_t i = 0;
+  while (layers[i].name != name) ++i;
+  return layers[i].type;
+}
+
+AdapterPlan plan(const std::vector<ModelLayer>& layers, const LoraConfig& config) {
+  const auto targets = find_targets(layers, config);
+  AdapterPlan plan;
+  plan.model_parameters = elements_of(layers);
+  for (const auto& target : targets) {
+    PlannedLayer layer{.name = target.path(),
+                       .kind = type_of(layers, target.layer),
+                       .shape = target.weight.sizes().vec(),
+                       .rank = target.rank,
+                       .alpha = target.alpha,
+                       .scaling = target.scaling,
+                       .weights = target.weight.numel(),
+                       .parameters = factor_elements(target)};
+    if (config.use_dora) layer.parameters += outputs(target);
+    if (config.lora_bias) layer.parameters += outputs(target);
+    plan.trained_parameters += layer.parameters;
+    plan.layers.push_back(std::move(layer));
+  }
+  for (const auto& [name, tensor] : find_whole_parameters(layers, config, targets)) {
+    plan.whole.push_back({name, tensor.sizes().vec(), tensor.numel()});
+    plan.trained_parameters += tensor.numel();
+  }
+  return plan;
+}
+
+}  // namespace
+
+AdapterPlan plan_adapter(torch::nn::Module& model, const LoraConfig& config) {
+  return plan(layers_of(model), config);
+}
+
+AdapterPlan plan_adapter(const torch::jit::Module& model, const LoraConfig& config) {
+  return plan(layers_of(model), config);
+}
+
+}  // namespace lowrank

@@ -1,0 +1,26 @@
+#pragma once
+
+#include <lowrank/adapter/lora_config.h>
+
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "adapter/model_view.h"
+
+namespace lowrank {
+
+/// Positions of a layer, and of a parameter in it.
+using ParameterIndex = std::pair<size_t, size_t>;
+
+/// Which parameters target_modules, exclude_modules, layers_to_transform and modules_to_save leave
+/// to be adapted, in the model's order; at least one. Exclusion comes first, as in PEFT, and holds
+/// for parameters that are named directly as well. Throws ArgumentError as find_targets says.
+std::vector<ParameterIndex> choose_targets(const std::vector<ModelLayer>& layers,
+                                           const LoraConfig& config);
+
+/// The names and all their endings after a dot ("layer.0.query": also "0.query" and "query"): what
+/// somebody may have meant.
+std::vector<std::string> with_endings(const std::vector<std::string>& names);
+
+}  // namespace lowrank

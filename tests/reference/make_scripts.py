@@ -1,0 +1,78 @@
+"""Writes tests/fixtures/*.pt: small TorchScript files, as torch.jit.script and torch.jit.trace save them.
+
+Run by hand, with Debian's PyTorch (python3-torch) alone:
+
+    /usr/bin/python3 tests/reference/make_scripts.py
+
+README.md beside this file says what each holds.
+"""
+
+import pathlib
+
+import torch
+from torch import nn
+
+FIXTURES = pathlib.Path(__file__).resolve().parent.parent / "fixtures"
+
+
+class Tagger(nn.Module):
+    """Every kind of layer that is told by name, and two that are not (an LSTM, a batch norm)."""
+
+    def __init__(self):
+        super().__init__()
+        self.embedding = nn.Embedding(11, 8)
+        self.conv = nn.Conv1d(8, 6, 3, padding=1, groups=2)
+        self.norm = nn.BatchNorm1d(6)
+        self.lstm = nn.LSTM(6, 5, batch_first=True)
+        self.layers = nn.ModuleList([nn.Linear(5, 5), nn.Linear(5, 5, bias=False)])
+        self.head = nn.Linear(5, 3)
+
+    def forward(self, tokens):
+        x = self.norm(self.conv(self.embedding(tokens).transpose(1, 2)))
+        x, _ = self.lstm(x.transpose(1, 2))
+        for layer in self.layers:
+            x = torch.relu(layer(x))
+        return self.head(x)
+
+
+class Conv1D(nn.Module):
+    """In the likeness of transformers' class, under its name: weight (in, out)."""
+
+    def __init__(self, outputs, inputs):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(inputs, outputs))
+        self.bias = nn.Parameter(torch.zeros(outputs))
+
+    def forward(self, x):
+        return torch.matmul(x, self.weight) + self.bias
+
+
+Conv1D.__module__ = "transformers.pytorch_utils"
+
+
+class TinyForSequenceClassification(nn.Module):
+    """A language model's parts: tied input and output embeddings, and a classifier."""
+
+    def __init__(self):
+        super().__init__()
+        self.wte = nn.Embedding(7, 4)
+        self.c_attn = Conv1D(4, 4)
+        self.decoder = nn.Linear(4, 7, bias=False)
+        self.decoder.weight = self.wte.weight
+        self.score = nn.Linear(7, 2, bias=False)
+
+    def forward(self, tokens):
+        return self.score(self.decoder(self.c_attn(self.wte(tokens))))
+
+
+def save(name, module):
+    module.save(str(FIXTURES / name))
+    print(f"{name}: {(FIXTURES / name).stat().st_size} bytes")
+
+
+if __name__ == "__main__":
+    torch.manual_seed(0)
+    tagger = Tagger()
+    save("scripted.pt", torch.jit.script(tagger))
+    save("traced.pt", torch.jit.trace(tagger.eval(), torch.zeros(2, 4, dtype=torch.long)))
+    save("scripted_tied.pt", torch.jit.script(TinyForSequenceClassification()))
