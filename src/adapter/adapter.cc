@@ -1,178 +1,216 @@
-#include <ATen/ATen.h>
-#include <ATen/core/grad_mode.h>
 #include <lowrank/adapter/adapter.h>
-#include <lowrank/error.h>
-#include <torch/nn/module.h>
 
+#include <ATen/ATen.h>
+#include <lowrank/error.h>
+
+#include <algorithm>
+#include <cmath>
+#include <map>
 #include <utility>
 
-#include "adapter/initialise.h"
 #include "adapter/state.h"
-#include "adapter/targets.h"
 
 namespace lowrank {
 namespace {
 
-void require_adaptable(const Target& target) {
-  const auto& weight = target.weight;
-  if (!weight.is_floating_point() || weight.dim() != 2 || weight.numel() == 0) {
-    fail<TensorError>("attach", "an adapted weight must be a floating-point matrix with elements",
-                      fmt::format("\"{}\" of type {} with {} elements", target.path(),
-                                  c10::toString(weight.scalar_type()), weight.numel()));
-  }
-  if (effective::is_marked(weight)) {
-    fail<TensorError>("attach", "a layer can carry one adapter",
-                      fmt::format("\"{}\", which is adapted already", target.path()),
-                      "Detach the first adapter, or load both into one.");
-  }
+using Names = std::vector<std::string>;
+
+std::string prefix_of(const LayerFactors& layer) {
+  return layer.target.path().empty() ? "" : layer.target.path() + ".";
 }
 
-/// What this version of attach cannot honour yet.
-void require_supported(const LoraConfig& config, const std::vector<Target>& targets) {
-  const auto refuse = [](const char* field) {
-    fail<ArgumentError>("attach", fmt::format("{} must be left away in this version", field),
-                        "one that is set");
-  };
-  if (config.use_dora) refuse("use_dora");
-  if (config.lora_bias) refuse("lora_bias");
-  if (config.lora_dropout != 0) refuse("lora_dropout");
-  if (config.bias != BiasMode::kNone) refuse("bias");
-  if (!config.modules_to_save.empty()) refuse("modules_to_save");
-  if (config.init != LoraInit::kKaimingUniform && config.init != LoraInit::kNormal)
-    refuse("init_lora_weights");
-  for (const auto& target : targets) {
-    if (target.kind == LayerKind::kLinear) continue;
-    fail<ArgumentError>("attach", "target_modules must match Linear layers in this version",
-                        fmt::format("\"{}\"", target.path()));
+void add_named(std::vector<std::pair<std::string, at::Tensor>>& parameters,
+               const LayerFactors& layer) {
+  const auto prefix = prefix_of(layer);
+  const bool embedding = layer.target.kind == LayerKind::kEmbedding;
+  parameters.emplace_back(prefix + (embedding ? "lora_embedding_A" : "lora_A.weight"), layer.a);
+  parameters.emplace_back(prefix + (embedding ? "lora_embedding_B" : "lora_B.weight"), layer.b);
+  if (layer.magnitude.defined()) {
+    parameters.emplace_back(prefix + "lora_magnitude_vector", layer.magnitude);
   }
+  if (layer.bias.defined()) parameters.emplace_back(prefix + "lora_B.bias", layer.bias);
+}
+
+void require_unmerged(const NamedAdapter& adapter, const char* operation) {
+  if (!adapter.merged) return;
+  fail<TensorError>(operation, "the adapter must not be merged",
+                    fmt::format("\"{}\", which is", adapter.name), "Unmerge it first.");
 }
 
 }  // namespace
 
-Adapter attach(torch::nn::Module& model, const LoraConfig& config) {
-  const auto targets = find_targets(layers_of(model), config);
-  require_supported(config, targets);
-  for (const auto& target : targets) require_adaptable(target);
-  auto state = std::make_shared<Adapter::State>();
-  state->config = config;
-  state->base = base_parameters(model);
-  for (const auto& target : targets) {
-    auto factors = std::make_shared<effective::Factors>();
-    auto [a, b] = initial_factors(target.weight, target.rank, config.init);
-    factors->layer = target.layer;
-    factors->a = a.requires_grad_();
-    factors->b = b.requires_grad_();
-    factors->scaling = target.scaling;
-    factors->adapter = state->on;
-    state->layers.push_back({target.layer, target.weight, factors, {}});
-  }
-  for (const auto& parameter : state->base) parameter.tensor.requires_grad_(false);
-  for (const auto& layer : state->layers) effective::bind(layer.weight, layer.factors);
-  return Adapter(std::move(state));
-}
-
 Adapter::Adapter(std::shared_ptr<State> state) : state_(std::move(state)) {}
 
-const LoraConfig& Adapter::config() const { return state_->config; }
+Names Adapter::names() const {
+  const StateLock lock(state_->mutex);
+  Names names;
+  for (const auto& adapter : state_->adapters) names.push_back(adapter.name);
+  return names;
+}
 
-std::vector<AdaptedLayer> Adapter::layers() const {
+Names Adapter::active() const {
+  const StateLock lock(state_->mutex);
+  return state_->active;
+}
+
+void Adapter::add(const std::string& name, const LoraConfig& config) {
+  const StateLock lock(state_->mutex);
+  check_name(*state_, name);
+  put_adapter(*state_, make_adapter(*state_, name, config));
+}
+
+void Adapter::remove(const std::string& name) {
+  const StateLock lock(state_->mutex);
+  const auto& adapter = state_->adapter(name);
+  require_unmerged(adapter, "remove");
+  const auto removed = adapter.name;
+  std::erase(state_->active, removed);
+  std::erase_if(state_->adapters, [&](const auto& other) { return other.name == removed; });
+  state_->publish();
+}
+
+void Adapter::rename(const std::string& name, const std::string& new_name) {
+  const StateLock lock(state_->mutex);
+  auto& adapter = state_->adapter(name);
+  check_name(*state_, new_name);
+  std::replace(state_->active.begin(), state_->active.end(), adapter.name, new_name);
+  adapter.name = new_name;
+}
+
+void Adapter::set_active(const Names& names) {
+  const StateLock lock(state_->mutex);
+  for (const auto& name : names) state_->adapter(name);
+  const auto selection = state_->select(names);  // throws before anything changes
+  state_->active = names;
+  state_->publish();
+}
+
+void Adapter::set_scale(const std::string& name, double scale) {
+  if (!std::isfinite(scale)) {
+    fail<ArgumentError>("adapter", "a scale must be finite", fmt::format("{}", scale));
+  }
+  const StateLock lock(state_->mutex);
+  auto& adapter = state_->adapter(name);
+  require_unmerged(adapter, "scale");
+  adapter.scale = scale;
+  state_->publish();
+}
+
+const LoraConfig& Adapter::config(const std::string& name) const {
+  const StateLock lock(state_->mutex);
+  return state_->adapter(name).config;
+}
+
+std::vector<AdaptedLayer> Adapter::layers(const std::string& name) const {
+  const StateLock lock(state_->mutex);
   std::vector<AdaptedLayer> layers;
-  for (const auto& layer : state_->layers) {
-    const auto& factors = *layer.factors;
+  const auto& adapter = state_->adapter(name);
+  for (const auto& layer : adapter.layers) {
+    const auto& site = *state_->tensors[layer.site].site;
     auto path = LayerPath::kUnreached;
-    if (factors.fast_calls > 0) path = LayerPath::kFast;
-    if (factors.general_calls > 0) path = LayerPath::kGeneral;
-    layers.push_back({layer.name, layer.weight, factors.a, factors.b, factors.scaling, path});
+    if (site.factored_reads > 0) path = LayerPath::kFast;
+    if (site.dense_reads > 0) path = LayerPath::kGeneral;
+    layers.push_back({layer.target.path(), layer.target.weight, layer.a, layer.b, layer.magnitude,
+                      layer.bias, term_of(layer, adapter).scaling, path});
   }
   return layers;
 }
 
-std::vector<at::Tensor> Adapter::parameters() const {
-  std::vector<at::Tensor> parameters;
-  for (const auto& layer : state_->layers) {
-    parameters.push_back(layer.factors->a);
-    parameters.push_back(layer.factors->b);
-  }
+std::vector<std::pair<std::string, at::Tensor>> Adapter::named_parameters(
+    const std::string& name) const {
+  const StateLock lock(state_->mutex);
+  std::vector<std::pair<std::string, at::Tensor>> parameters;
+  const auto& adapter = state_->adapter(name);
+  for (const auto& layer : adapter.layers) add_named(parameters, layer);
+  for (const auto& whole : adapter.whole) parameters.emplace_back(whole.path, whole.value);
   return parameters;
 }
 
-int64_t Adapter::parameter_count() const {
+std::vector<at::Tensor> Adapter::parameters(const std::string& name) const {
+  std::vector<at::Tensor> parameters;
+  for (const auto& [path, tensor] : named_parameters(name)) parameters.push_back(tensor);
+  return parameters;
+}
+
+int64_t Adapter::parameter_count(const std::string& name) const {
   int64_t count = 0;
-  for (const auto& parameter : parameters()) count += parameter.numel();
+  for (const auto& parameter : parameters(name)) count += parameter.numel();
   return count;
 }
 
-std::vector<std::string> Adapter::unreached_layers() const {
-  std::vector<std::string> names;
-  for (const auto& layer : layers()) {
+Names Adapter::unreached_layers(const std::string& name) const {
+  Names names;
+  for (const auto& layer : layers(name)) {
     if (layer.path == LayerPath::kUnreached) names.push_back(layer.name);
   }
   return names;
 }
 
-void Adapter::enable() { state_->on->enabled = true; }
-void Adapter::disable() { state_->on->enabled = false; }
-bool Adapter::enabled() const { return state_->on->enabled; }
-bool Adapter::merged() const { return state_->on->merged; }
-
-void Adapter::merge() {
-  if (merged()) {
-    fail<TensorError>("merge", "the adapter must not be merged yet", "one that is merged");
-  }
-  const at::NoGradGuard no_grad;
-  std::vector<at::Tensor> sums;
-  for (const auto& layer : state_->layers) {
-    const auto sum = effective::dense(effective::without_mark(layer.weight), *layer.factors);
-    if (!at::isfinite(sum).all().item<bool>()) {
-      fail<TensorError>("merge", "W + s·B·A must be finite in every layer",
-                        fmt::format("NaN or Inf in \"{}\"", layer.name), "Nothing was changed.");
-    }
-    sums.push_back(sum);
-  }
-  for (size_t i = 0; i < sums.size(); ++i) {
-    auto& layer = state_->layers[i];
-    auto weight = effective::without_mark(layer.weight);
-    layer.unmerged = weight.clone();
-    weight.copy_(sums[i]);
-  }
-  state_->on->merged = true;
+void Adapter::enable() {
+  const StateLock lock(state_->mutex);
+  state_->enabled = true;
+  state_->publish();
 }
 
-void Adapter::unmerge() {
-  if (!merged()) {
-    fail<TensorError>("unmerge", "the adapter must be merged", "one that is not merged");
-  }
-  const at::NoGradGuard no_grad;
-  for (auto& layer : state_->layers) {
-    effective::without_mark(layer.weight).copy_(layer.unmerged);
-    layer.unmerged.reset();
-  }
-  state_->on->merged = false;
+void Adapter::disable() {
+  const StateLock lock(state_->mutex);
+  state_->enabled = false;
+  state_->publish();
+}
+
+bool Adapter::enabled() const {
+  const StateLock lock(state_->mutex);
+  return state_->enabled;
 }
 
 void Adapter::detach() {
+  const StateLock lock(state_->mutex);
   if (merged()) unmerge();
-  for (const auto& layer : state_->layers) effective::unbind(layer.weight);
+  state_->adapters.clear();
+  state_->active.clear();
+  state_->publish();  // clones of the model mean their base from now on
+  for (const auto& tensor : state_->tensors) effective::unbind(tensor.tensor, *tensor.site);
+  state_->tensors.clear();
   for (const auto& parameter : state_->base) {
     parameter.tensor.requires_grad_(parameter.required_grad);
   }
-  state_->layers.clear();
 }
 
-struct DisableAdapter::Scope {
-  explicit Scope(std::shared_ptr<effective::AdapterSwitch> of) : adapter(std::move(of)) {}
-  std::shared_ptr<effective::AdapterSwitch> adapter;  // outlives the scope's look at it
-  effective::ThreadDisable disabled{adapter.get()};
+struct AdapterScope::Impl {
+  effective::Scope scope;
 };
 
-DisableAdapter::DisableAdapter(const Adapter& adapter) {
-  if (adapter.merged()) {
-    fail<TensorError>("disable", "the adapter must not be merged to be switched off",
-                      "one that is merged", "Unmerge it first.");
-  }
-  scope_ = std::make_unique<Scope>(adapter.state_->on);
+AdapterScope::AdapterScope(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+AdapterScope::~AdapterScope() = default;
+
+AdapterScope Adapter::use(const Names& names) const {
+  const StateLock lock(state_->mutex);
+  for (const auto& name : names) require_unmerged(state_->adapter(name), "use");
+  return AdapterScope(std::unique_ptr<AdapterScope::Impl>(
+      new AdapterScope::Impl{{state_->board, state_->select(names)}}));
 }
 
-DisableAdapter::~DisableAdapter() = default;
+AdapterScope Adapter::use_rows(const Names& names) const {
+  const StateLock lock(state_->mutex);
+  std::map<std::string, std::vector<int64_t>> rows;
+  for (size_t i = 0; i < names.size(); ++i) {
+    const bool base = names[i].empty() || names[i] == "__base__";
+    if (!base) rows[names[i]].push_back(static_cast<int64_t>(i));
+  }
+  auto mixed = std::make_shared<effective::Selection>();
+  mixed->batch_rows = static_cast<int64_t>(names.size());
+  for (const auto& [name, of_name] : rows) {
+    require_unmerged(state_->adapter(name), "use");
+    mixed->parts.push_back({at::tensor(of_name, at::kLong), state_->select({name})});
+  }
+  return AdapterScope(
+      std::unique_ptr<AdapterScope::Impl>(new AdapterScope::Impl{{state_->board, mixed}}));
+}
+
+DisableAdapter::DisableAdapter(const Adapter& adapter)
+    : scope_([&]() -> AdapterScope {
+        for (const auto& named : adapter.state_->adapters) require_unmerged(named, "disable");
+        return adapter.use(std::vector<std::string>());
+      }()) {}
 
 }  // namespace lowrank

@@ -23,16 +23,12 @@ std::string fingerprint_of(const std::vector<BaseParameter>& parameters) {
   return sum.hex();
 }
 
-std::vector<BaseParameter> base_parameters(const torch::nn::Module& model) {
+std::string base_fingerprint(const torch::nn::Module& model) {
   std::vector<BaseParameter> parameters;
   for (const auto& item : model.named_parameters()) {
-    parameters.push_back({item.key(), item.value(), item.value().requires_grad()});
+    parameters.push_back({item.key(), item.value(), false});
   }
-  return parameters;
-}
-
-std::string base_fingerprint(const torch::nn::Module& model) {
-  return fingerprint_of(base_parameters(model));
+  return fingerprint_of(parameters);
 }
 
 }  // namespace lowrank

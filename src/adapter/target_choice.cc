@@ -50,7 +50,9 @@ class TargetChoice {
   std::vector<ParameterIndex> choose() {
     if (adaptable_.empty()) {
       fail<ArgumentError>("attach", "the model must have a weight of two or more dimensions",
-                          "a model without one");
+                          "a model without one",
+                          "torch.jit.freeze and optimize_for_inference make constants of the "
+                          "weights: attach before them.");
     }
     require_exclusions_matched();
     require_indices_present();

@@ -127,7 +127,7 @@ TEST_F(AdapterFiles, AreRefusedForAnotherModel) {
   LOWRANK_EXPECT_ERROR(
       load_adapter(*wider, two()), FileError,
       "[load] \"base_model.model.linear1.lora_B.weight\" must have shape (7, 2) for the layer "
-      "\"linear1\" of 8 inputs and 7 outputs. Got (6, 2) in ");
+      "\"linear1\" with a weight of (7, 8). Got (6, 2) in ");
   auto shorter = Mlp(MlpOptions{.sizes = {8, 3}});
   LOWRANK_EXPECT_ERROR(load_adapter(*shorter, two()), FileError, "\"linear2\"");
 }
@@ -147,17 +147,29 @@ TEST_F(AdapterFiles, AreRefusedWithTensorsMissingOrUnexpected) {
   LOWRANK_EXPECT_ERROR(load(), FileError, "must be finite. Got NaN or Inf.");
 }
 
+TEST_F(AdapterFiles, MustHoldWhatTheirConfigAsksFor) {
+  const std::vector<std::tuple<const char*, nlohmann::json, const char*>> fields = {
+      {"use_dora", true, "must hold a tensor \"base_model.model.linear1.lora_magnitude_vector\""},
+      {"lora_bias", true, "must hold a tensor \"base_model.model.linear1.lora_B.bias\""},
+      {"bias", "all", "must hold a tensor \"base_model.model.linear1.base_layer.bias\""},
+      {"rank_pattern", {{"linear1", 4}}, "must have shape (4, 8) for the layer \"linear1\""},
+      {"modules_to_save", {"linear2"}, "must hold a tensor \"base_model.model.linear2.weight\""},
+  };
+  const auto good = read_bytes(two() / "adapter_config.json");
+  for (const auto& [field, value, message] : fields) {
+    set(field, value);
+    LOWRANK_EXPECT_ERROR(load(), FileError, message);
+    folder_.write("two/adapter_config.json", good);
+  }
+}
+
 TEST_F(AdapterFiles, AreRefusedForWhatCannotBeHonoured) {
   const std::vector<std::pair<const char*, nlohmann::json>> fields = {
-      {"use_dora", true},
-      {"lora_bias", true},
-      {"bias", "all"},
-      {"rank_pattern", {{"linear9", 4}}},
-      {"rank_pattern", {{"linear1", 4}}},  // then lora_A is of another shape
-      {"lora_dropout", 1},
-      {"layers_to_transform", {0}},
-      {"init_lora_weights", "pissa"},
       {"peft_type", "ADALORA"},
+      {"use_qalora", true},
+      {"layer_replication", {{0, 4}, {2, 5}}},
+      {"rank_pattern", {{"linear9", 4}}},
+      {"lora_dropout", 1},
       {"r", 0},
       {"r", "two"},
       {"lora_alpha", 0},
@@ -167,8 +179,7 @@ TEST_F(AdapterFiles, AreRefusedForWhatCannotBeHonoured) {
   const auto good = read_bytes(two() / "adapter_config.json");
   for (const auto& [field, value] : fields) {
     set(field, value);
-    LOWRANK_EXPECT_ERROR(load(), FileError,
-                         std::string(field) == "rank_pattern" ? "linear" : field);
+    LOWRANK_EXPECT_ERROR(load(), FileError, field);
     folder_.write("two/adapter_config.json", good);
   }
   EXPECT_NO_THROW(load());
@@ -176,6 +187,7 @@ TEST_F(AdapterFiles, AreRefusedForWhatCannotBeHonoured) {
 
 TEST_F(AdapterFiles, HonourRsloraAndTheFieldsThatDoNotMatter) {
   set("use_rslora", true);
+  set("lora_dropout", 0.1);
   set("something_new", {1, 2});
   set("task_type", "CAUSAL_LM");
   const auto loaded = load();

@@ -153,13 +153,13 @@ TEST_F(EvalCommand, RefusesSpoiltAdapters) {
   const auto bytes = read_bytes(folder_ / "cut" / weights);
   folder_.write("cut/" + weights, bytes.substr(0, bytes.size() - 8));
   expect_refusals({
-      {eval(wide, {"--adapter", good}), 1, "for the layer \"linear1\" of 16 inputs and 9 outputs"},
+      {eval(wide, {"--adapter", good}), 1, "for the layer \"linear1\" with a weight of (9, 16)"},
       {spoil("json", config, "}", ""), 1, "must be valid JSON"},
       {spoil("rank", config, "\"r\": 2", "\"r\": 3"), 1, "must have shape (3, 16)"},
-      {spoil("zero", config, "\"r\": 2", "\"r\": 0"), 1, "a whole number r of at least 1. Got 0."},
+      {spoil("zero", config, "\"r\": 2", "\"r\": 0"), 1, "must hold an r of at least 1. Got 0."},
       {spoil("layer", config, "linear1", "linaer1"), 1, "Did you mean \"linear1\"?"},
       {spoil("alpha", config, "\"lora_alpha\": 4", "\"lora_alpha\": 0"), 1,
-       "a finite lora_alpha other than 0. Got 0."},
+       "must hold a lora_alpha other than 0. Got 0."},
       {spoil("name", weights, "linear2.lora_B", "linear9.lora_B"), 1,
        "must hold a tensor \"base_model.model.linear2.lora_B.weight\". Got none."},
       {cut, 1, "must lie, in order, within the"},

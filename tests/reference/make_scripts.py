@@ -65,6 +65,35 @@ class TinyForSequenceClassification(nn.Module):
         return self.score(self.decoder(self.c_attn(self.wte(tokens))))
 
 
+class Reader(nn.Module):
+    """Token ids (N, T) to logits (N, 5): an embedding, a convolution, an LSTM, two linear layers."""
+
+    def __init__(self):
+        super().__init__()
+        self.embedding = nn.Embedding(20, 6)
+        self.conv = nn.Conv1d(6, 8, 3, padding=1)
+        self.lstm = nn.LSTM(8, 7, batch_first=True)
+        self.linear1 = nn.Linear(7, 9)
+        self.linear2 = nn.Linear(9, 5)
+
+    def forward(self, ids):
+        x = self.embedding(ids).transpose(1, 2)
+        x = torch.relu(self.conv(x)).transpose(1, 2)
+        x, _ = self.lstm(x)
+        return self.linear2(self.linear1(x[:, -1]))
+
+
+class Encoder(nn.Module):
+    """(N, T, 8) to (N, T, 8); in eval() it takes LibTorch's fused form."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.TransformerEncoderLayer(8, 2, 16, dropout=0.0, batch_first=True)
+
+    def forward(self, x):
+        return self.layer(x)
+
+
 def save(name, module):
     module.save(str(FIXTURES / name))
     print(f"{name}: {(FIXTURES / name).stat().st_size} bytes")
@@ -76,3 +105,9 @@ if __name__ == "__main__":
     save("scripted.pt", torch.jit.script(tagger))
     save("traced.pt", torch.jit.trace(tagger.eval(), torch.zeros(2, 4, dtype=torch.long)))
     save("scripted_tied.pt", torch.jit.script(TinyForSequenceClassification()))
+    ids = torch.randint(0, 20, (3, 4))
+    reader = Reader()
+    save("reader_scripted.pt", torch.jit.script(reader))
+    save("reader_traced.pt", torch.jit.trace(reader, ids))
+    save("reader_frozen.pt", torch.jit.freeze(torch.jit.script(Reader().eval())))
+    save("encoder_scripted.pt", torch.jit.script(Encoder()))

@@ -1,17 +1,20 @@
 #pragma once
 
 #include <ATen/core/Tensor.h>
+#include <lowrank/adapter/combine.h>
 #include <lowrank/adapter/lora_config.h>
 #include <lowrank/export.h>
 
 #include <filesystem>
-#include <map>
 #include <memory>
 #include <string>
 #include <vector>
 
 namespace torch::nn {
 class Module;
+}
+namespace torch::jit {
+struct Module;
 }
 
 namespace lowrank {
@@ -23,13 +26,16 @@ enum class LayerPath {
   kGeneral,    ///< at least once as the dense W + s·B·A: right, and slow
 };
 
-/// One adapted layer.
+/// One layer of one adapter. The factors are those of the matrix M (out, in): a Linear's weight, a
+/// Conv1D's or Embedding's transposed; a convolution's keep its kernel's dimensions.
 struct AdaptedLayer {
-  std::string name;   ///< dotted module path
-  at::Tensor weight;  ///< W (out, in), frozen: the module's own parameter
-  at::Tensor a;       ///< lora_A (rank, in), float32
-  at::Tensor b;       ///< lora_B (out, rank), float32
-  double scaling = 1;
+  std::string name;      ///< dotted path of the module, or of the parameter: "lstm.weight_ih_l0"
+  at::Tensor weight;     ///< W, frozen: the model's own parameter
+  at::Tensor a;          ///< lora_A (rank, in), float32 (float64 where W is)
+  at::Tensor b;          ///< lora_B (out, rank)
+  at::Tensor magnitude;  ///< DoRA's m (out); undefined elsewhere
+  at::Tensor bias;       ///< lora_B's bias (out); undefined where there is none
+  double scaling = 1;    ///< alpha / rank or alpha / √rank, times set_scale()
   LayerPath path = LayerPath::kUnreached;
 };
 
@@ -38,24 +44,101 @@ struct SaveOptions {
   bool force = false;
   /// Kept in the config as base_model_name_or_path; PEFT and people read it.
   std::string base_model{};
+  /// Which adapter; empty: the first active one.
+  std::string adapter{};
+  /// For an initialisation that takes B₀·A₀ off the base: write [A; A₀] and [B, -B₀] with twice the
+  /// rank, which any reader applies to the base as it is (PEFT's subtract_mutated_init). Otherwise
+  /// the config names the initialisation, and readers repeat it on the base.
+  bool plain_form = false;
 };
 
-/// A handle on the adapter of one model. Copies refer to the same adapter; the model stays adapted
-/// when all handles are gone, until detach().
+/// What load_adapter found beside the factors.
+struct LoadReport {
+  /// The file's fingerprint of its base; empty where it carries none (PEFT's files).
+  std::string expected_base;
+  /// base_fingerprint() of the model it was loaded on.
+  std::string found_base;
+  bool base_matches() const { return expected_base.empty() || expected_base == found_base; }
+  /// Everything it adds is zero: the adapter changes nothing.
+  bool acts_like_base = false;
+};
+
+struct MergeOptions {
+  /// Keep a copy of each W, so that unmerge() restores it bit for bit. Without, unmerge() takes
+  /// s·B·A off again, which leaves rounding errors, and DoRA is refused.
+  bool keep_copies = true;
+};
+
+struct MergedLayer {
+  std::string name;
+  double largest_change = 0;  ///< max |W' - W|
+  double rounding_error = 0;  ///< ‖round(W') - W'‖ / ‖W' - W‖ in W's dtype; 0 where nothing changes
+};
+
+/// Until its end some adapters of one model hold on this thread (and on those that LibTorch starts
+/// for it, and in backward passes begun within it) instead of the active ones. Scopes end in the
+/// reverse of their order.
+class LOWRANK_API AdapterScope {
+ public:
+  ~AdapterScope();
+  AdapterScope(const AdapterScope&) = delete;
+  AdapterScope& operator=(const AdapterScope&) = delete;
+
+ private:
+  friend class Adapter;
+  friend class DisableAdapter;
+  struct Impl;
+  explicit AdapterScope(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+/// A handle on the adapters of one model. Copies refer to the same; the model stays adapted when
+/// all handles are gone, until detach(). Where a name may be left out it is the first active
+/// adapter's. Adding, merging and detaching must not run beside forwards of other threads;
+/// switching, scaling and replacing factors (load with replace) may.
 class LOWRANK_API Adapter {
  public:
   struct State;
   explicit Adapter(std::shared_ptr<State> state);
 
-  const LoraConfig& config() const;
-  std::vector<AdaptedLayer> layers() const;
+  /// All adapters in the order they were added, and those that are on.
+  std::vector<std::string> names() const;
+  std::vector<std::string> active() const;
 
-  /// All factors, A then B of each layer in the model's order: what an optimizer is given.
-  std::vector<at::Tensor> parameters() const;
+  /// Adds one with fresh factors; it is not active yet. Throws ArgumentError for a name that
+  /// exists or is empty or holds a slash or dot, and what attach() throws.
+  void add(const std::string& name, const LoraConfig& config);
+  /// The same from a PEFT folder. With `replace` it takes the place of an adapter of this name in
+  /// one step: a forward of another thread sees the old one or the new one, layer by layer.
+  LoadReport load(const std::string& name, const std::filesystem::path& folder,
+                  bool replace = false);
+  /// Throws ArgumentError for an unknown name, TensorError for one that is merged.
+  void remove(const std::string& name);
+  void rename(const std::string& name, const std::string& new_name);
+  /// Which adapters hold for all threads; their updates add up. An empty list leaves the base.
+  /// Throws ArgumentError for unknown names, and for two that train one module whole.
+  void set_active(const std::vector<std::string>& names);
+  /// Adds an adapter that is `names` combined with these weights, layer by layer (combine.h); a
+  /// layer that only some of them adapt is combined of those. Its alpha is its rank. Throws
+  /// ArgumentError for what combine.h says, and by name for adapters with DoRA, lora_bias, whole
+  /// parameters or an initialisation that is taken off the base.
+  void combine(const std::string& name, const std::vector<std::string>& names,
+               const std::vector<double>& weights, const CombineOptions& options = {});
+  /// Multiplies alpha / rank from now on; 1 at first. Throws ArgumentError where not finite.
+  void set_scale(const std::string& name, double scale);
+
+  const LoraConfig& config(const std::string& name = {}) const;
+  std::vector<AdaptedLayer> layers(const std::string& name = {}) const;
+  /// What an optimizer is given: of each layer A, B, magnitude and bias, then what is trained
+  /// whole.
+  std::vector<at::Tensor> parameters(const std::string& name = {}) const;
+  /// The same with their names in PEFT's files, less the prefix: "linear1.lora_A.weight".
+  std::vector<std::pair<std::string, at::Tensor>> named_parameters(
+      const std::string& name = {}) const;
   /// The number of elements of parameters().
-  int64_t parameter_count() const;
+  int64_t parameter_count(const std::string& name = {}) const;
   /// The layers that no forward has read since they were attached.
-  std::vector<std::string> unreached_layers() const;
+  std::vector<std::string> unreached_layers(const std::string& name = {}) const;
 
   /// For the whole model, seen by all threads; see DisableAdapter for a scope. A disabled model's
   /// outputs are bit-identical to the base's.
@@ -63,11 +146,23 @@ class LOWRANK_API Adapter {
   void disable();
   bool enabled() const;
 
-  /// W += s·B·A in every layer, or in none: throws TensorError before anything changes where a
-  /// result would not be finite. A copy of each W is kept, so that unmerge() restores it bit for
-  /// bit. Merging twice, and unmerging what is not merged, throw TensorError.
-  void merge();
-  void unmerge();
+  /// For a scope of this thread: only these adapters.
+  [[nodiscard]] AdapterScope use(const std::vector<std::string>& names) const;
+  [[nodiscard]] AdapterScope use(const std::string& name) const { return use(std::vector{name}); }
+  /// For a scope of this thread, in evaluation: row i of each batch takes the adapter names[i]; ""
+  /// and PEFT's "__base__" are the base. Every adapted layer must keep the batch in its input's
+  /// first dimension. Throws ArgumentError for unknown names.
+  [[nodiscard]] AdapterScope use_rows(const std::vector<std::string>& names) const;
+
+  /// Puts W + s·B·A into W for these adapters (empty: the active ones) in all layers, or in none:
+  /// throws TensorError before anything changes where a result would not be finite. Merged adapters
+  /// stay in the weights whatever is active. Merging twice, and unmerging what is not merged,
+  /// throw.
+  std::vector<MergedLayer> merge(const std::vector<std::string>& names = {},
+                                 const MergeOptions& options = {});
+  /// Empty: all that are merged.
+  void unmerge(const std::vector<std::string>& names = {});
+  /// Whether any is.
   bool merged() const;
 
   /// Writes adapter_model.safetensors and adapter_config.json, as PEFT reads them, both or
@@ -85,23 +180,17 @@ class LOWRANK_API Adapter {
   std::shared_ptr<State> state_;
 };
 
-/// Attaches factors B·A to the matching Linear layers of `model`, which stays the module it is,
-/// and freezes all its own parameters. The forward computes x·Wᵀ + s·(x·Aᵀ)·Bᵀ.
-/// The model may live on the stack or in a holder. Throws ArgumentError for a rank below 1, an
-/// alpha that is 0 or not finite, a target that matches no Linear layer; TensorError for a weight
-/// that is adapted already, or is shared by two layers.
-LOWRANK_API Adapter attach(torch::nn::Module& model, const LoraConfig& config);
-
-/// What load_adapter found beside the factors.
-struct LoadReport {
-  /// The file's fingerprint of its base; empty where it carries none (PEFT's files).
-  std::string expected_base;
-  /// base_fingerprint() of the model it was loaded on.
-  std::string found_base;
-  bool base_matches() const { return expected_base.empty() || expected_base == found_base; }
-  /// All B are zero: the adapter changes nothing.
-  bool acts_like_base = false;
-};
+/// Attaches factors B·A to the matching layers of `model`, which stays the module it is, and
+/// freezes all its own parameters. The adapter is active. The model may live on the stack or in a
+/// holder. Throws ArgumentError for a config out of its range or targets that match nothing;
+/// TensorError for a weight that another Adapter holds, that two layers share in a way no operator
+/// tells apart, or that was made in inference mode.
+LOWRANK_API Adapter attach(torch::nn::Module& model, const LoraConfig& config,
+                           const std::string& name = "default");
+/// The same for a scripted or traced TorchScript module. Turns LibTorch's profiling executor off
+/// for the process: its differentiation loses the factors' gradients without a word.
+LOWRANK_API Adapter attach(torch::jit::Module& model, const LoraConfig& config,
+                           const std::string& name = "default");
 
 struct LoadedAdapter {
   Adapter adapter;
@@ -113,20 +202,20 @@ struct LoadedAdapter {
 /// or of another shape than the model's layer needs, or the config asks for what this version
 /// cannot honour (each by name).
 LOWRANK_API LoadedAdapter load_adapter(torch::nn::Module& model,
-                                       const std::filesystem::path& folder);
+                                       const std::filesystem::path& folder,
+                                       const std::string& name = "default");
+LOWRANK_API LoadedAdapter load_adapter(torch::jit::Module& model,
+                                       const std::filesystem::path& folder,
+                                       const std::string& name = "default");
 
-/// Turns an adapter off on this thread until the end of the scope. Backward passes of what was
-/// computed in it stay the base's. Throws TensorError where the adapter is merged.
+/// Turns all adapters of a model off on this thread until the end of the scope. Backward passes of
+/// what was computed in it stay the base's. Throws TensorError where an adapter is merged.
 class LOWRANK_API DisableAdapter {
  public:
   explicit DisableAdapter(const Adapter& adapter);
-  ~DisableAdapter();
-  DisableAdapter(const DisableAdapter&) = delete;
-  DisableAdapter& operator=(const DisableAdapter&) = delete;
 
  private:
-  struct Scope;
-  std::unique_ptr<Scope> scope_;
+  AdapterScope scope_;
 };
 
 /// SHA-256 over the names, dtypes, shapes and values of the model's own parameters, as hex; the

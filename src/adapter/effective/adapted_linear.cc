@@ -49,43 +49,59 @@ struct LoraLinearNode : torch::autograd::Function<LoraLinearNode> {
   }
 };
 
-/// The same by LibTorch's own operators: what autocast must see one by one, and what
-/// differentiates by W too.
-at::Tensor composed(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
-                    const Factors& factors) {
-  const auto y = at::linear(x, weight, bias);
-  const auto up = at::linear(at::linear(x.to(factors.a.scalar_type()), factors.a), factors.b);
-  return (y + factors.scaling * up).to(y.scalar_type());
+/// The one term of a plain adapter, which LoraLinearNode is made for; null where there is more to
+/// do: DoRA, dropout, several adapters, a mixed batch, an initial product to take off, a base that
+/// is trained itself. Autocast must see the operators one by one.
+const Term* plain_term(const at::Tensor& x, const at::Tensor& matrix, const Use& use) {
+  if (use.selection->is_mixed() || use.meaning().terms.size() != 1) return nullptr;
+  const auto& term = use.meaning().terms.front();
+  const bool plain = !term.magnitude.defined() && !term.minus_a.defined() &&
+                     !(term.dropout > 0 && use.site->trains());
+  const auto autocast =
+      x.is_cuda() ? c10::DispatchKey::AutocastCUDA : c10::DispatchKey::AutocastCPU;
+  const bool usable = !matrix.requires_grad() &&
+                      c10::impl::tls_is_dispatch_key_excluded(autocast) &&
+                      term.a.device() == x.device();
+  return plain && usable ? &term : nullptr;
 }
 
-bool autocast_is_on(const at::Tensor& x) {
-  const auto key = x.is_cuda() ? c10::DispatchKey::AutocastCUDA : c10::DispatchKey::AutocastCPU;
-  return !c10::impl::tls_is_dispatch_key_excluded(key);
-}
-
-bool needs_graph(const at::Tensor& x, const at::Tensor& bias, const Factors& factors) {
+bool needs_graph(const at::Tensor& x, const at::Tensor& bias, const Term& term) {
   return at::GradMode::is_enabled() &&
-         (x.requires_grad() || factors.a.requires_grad() || factors.b.requires_grad() ||
+         (x.requires_grad() || term.a.requires_grad() || term.b.requires_grad() ||
           (bias.defined() && bias.requires_grad()));
+}
+
+at::Tensor in_one_node(const at::Tensor& x, const at::Tensor& matrix, const at::Tensor& bias,
+                       const Term& term) {
+  const auto rows = x.dim() == 2 ? x : x.reshape({-1, x.size(-1)});
+  const auto y =
+      needs_graph(x, bias, term)
+          ? LoraLinearNode::apply(rows, matrix, term.a, term.b, bias.defined() ? bias : no_bias(),
+                                  term.scaling)
+          : kernels::lora_linear_forward(rows, matrix, bias, term.a, term.b, term.scaling).y;
+  if (x.dim() == 2) return y;
+  auto shape = x.sizes().vec();
+  shape.back() = matrix.size(0);
+  return y.view(shape);
 }
 
 }  // namespace
 
-at::Tensor adapted_linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
-                          const Factors& factors) {
-  factors.fast_calls.fetch_add(1, std::memory_order_relaxed);
-  if (weight.requires_grad() || autocast_is_on(x)) return composed(x, weight, bias, factors);
-  const auto rows = x.dim() == 2 ? x : x.reshape({-1, x.size(-1)});
-  const auto y =
-      needs_graph(x, bias, factors)
-          ? LoraLinearNode::apply(rows, weight, factors.a, factors.b,
-                                  bias.defined() ? bias : no_bias(), factors.scaling)
-          : kernels::lora_linear_forward(rows, weight, bias, factors.a, factors.b, factors.scaling)
-                .y;
-  if (x.dim() == 2) return y;
-  auto shape = x.sizes().vec();
-  shape.back() = weight.size(0);
-  return y.view(shape);
+at::Tensor adapted_linear(const at::Tensor& x, const at::Tensor& matrix, const OptionalTensor& bias,
+                          const Use& use) {
+  const auto plain_bias = bias_for(bias, use);
+  if (const auto* term = plain_term(x, matrix, use)) {
+    use.site->factored_reads.fetch_add(1, std::memory_order_relaxed);
+    return in_one_node(x, matrix, plain_bias, *term);
+  }
+  const auto weight = use.site->form == Form::kTransposed ? matrix.t() : matrix;
+  const Layer layer = {
+      .base = [&](const at::Tensor& input) { return at::linear(input, matrix); },
+      .low = [](const at::Tensor& input, const at::Tensor& a,
+                const at::Tensor& b) { return at::linear(at::linear(input, a), b); },
+      .by_output = [](const at::Tensor& vector) { return vector; },
+  };
+  return add_terms(at::linear(x, matrix, plain_bias), x, weight, bias, use, layer);
 }
 
 }  // namespace lowrank::effective

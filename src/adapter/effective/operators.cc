@@ -10,16 +10,16 @@
 #include <mutex>
 #include <string_view>
 
+#include "adapter/effective/adapted_layers.h"
 #include "adapter/effective/adapted_linear.h"
-#include "adapter/effective/effective_weight.h"
 
 // What each operator does with a marked weight. The boxed fallback is driven by the operator's own
-// schema and makes every operator right; the linear family is answered in factored form.
+// schema and makes every operator right; linear layers, convolutions and embeddings are answered in
+// factored form.
 namespace lowrank::effective {
 namespace {
 
 using Stack = torch::jit::Stack;
-using OptionalTensor = c10::optional<at::Tensor>;  // std::optional from LibTorch 2 on
 
 /// Copies of a whole weight stay adapted: the new tensor gets the mark and the same factors, so
 /// that module.to(dtype), clone() and autocast's casts do not turn the adapter off.
@@ -33,10 +33,17 @@ constexpr std::array<std::string_view, 13> kValueFree = {
     "aten::new_empty",    "aten::new_zeros",  "aten::new_empty_strided", "aten::new_ones",
     "aten::new_full"};
 
+/// Fused forms of whole layers in evaluation mode, which LibTorch cannot differentiate.
+constexpr std::array<std::string_view, 3> kWithoutDerivative = {
+    "aten::_transformer_encoder_layer_fwd", "aten::_native_multi_head_attention",
+    "aten::_transformer_decoder_only_layer_fwd"};
+
 template <size_t N>
 bool contains(const std::array<std::string_view, N>& names, std::string_view name) {
   return std::find(names.begin(), names.end(), name) != names.end();
 }
+
+at::Tensor resolve_for_any(const at::Tensor& tensor) { return resolve(tensor); }
 
 at::IValue map_tensors(const at::IValue& value, at::Tensor (*function)(const at::Tensor&)) {
   if (value.isTensor()) {
@@ -74,10 +81,27 @@ void call_on_storage(const c10::OperatorHandle& op, c10::DispatchKeySet keys, St
 /// Runs a copying operator on a whole marked weight; the copy means what the original means.
 void copy_with_meaning(const c10::OperatorHandle& op, c10::DispatchKeySet keys, Stack* stack,
                        const at::Tensor& source) {
-  const auto factors = find(source)->factors;
+  const auto sites = sites_of(source);
   call_on_storage(op, keys, stack);
   const auto& copy = stack->back().toTensor();
-  if (!copy.is_alias_of(source) && copy.is_floating_point()) bind(copy, factors);
+  if (copy.is_alias_of(source) || !copy.is_floating_point()) return;
+  for (const auto& site : sites) bind(copy, site);
+}
+
+/// A fused layer would fail on backward with a message of LibTorch's own that names no way out.
+void require_derivative(const c10::OperatorHandle& op, const Stack& stack, size_t arguments) {
+  if (!at::GradMode::is_enabled() || !contains(kWithoutDerivative, op.schema().name())) return;
+  const auto requires_grad = [](const at::IValue& value) {
+    return value.isTensor() && value.toTensor().defined() && value.toTensor().requires_grad();
+  };
+  if (std::none_of(stack.end() - static_cast<std::ptrdiff_t>(arguments), stack.end(),
+                   requires_grad)) {
+    return;
+  }
+  fail<TensorError>(
+      "adapter", "an adapted transformer layer must be in train() to be trained",
+      fmt::format("its fused form in eval(), {}, which has no derivative", op.schema().name()),
+      "Call train() on the model, or use NoGradGuard where no gradient is wanted.");
 }
 
 /// Views and writes take the marked tensor itself: a view keeps the mark, a write changes W. Any
@@ -86,16 +110,16 @@ void fallback(const c10::OperatorHandle& op, c10::DispatchKeySet keys, Stack* st
   const auto& schema = op.schema();
   const auto& arguments = schema.arguments();
   const auto begin = stack->end() - static_cast<std::ptrdiff_t>(arguments.size());
+  if (is_convolution(schema.name()) && try_adapted_convolution(op, stack)) return;
   if (contains(kCopies, schema.name())) {
     const auto source = begin->toTensor();
-    const auto* binding = is_marked(source) ? find(source) : nullptr;
-    if (binding != nullptr && binding->geometry.is(source)) {
+    if (is_marked(source) && !sites_of(source).empty()) {
       copy_with_meaning(op, keys, stack, source);
       return;
     }
     *begin = resolve(source);
   }
-  const auto replace = contains(kValueFree, schema.name()) ? &without_mark : &resolve;
+  const auto replace = contains(kValueFree, schema.name()) ? &without_mark : &resolve_for_any;
   bool viewed = false, written = false;
   for (size_t i = 0; i < arguments.size(); ++i) {
     auto& value = *(begin + static_cast<std::ptrdiff_t>(i));
@@ -112,68 +136,81 @@ void fallback(const c10::OperatorHandle& op, c10::DispatchKeySet keys, Stack* st
     // Where the "view" is a copy after all (reshape), the copying operator below comes here again.
     call_below(op, keys, stack);
   } else {
+    require_derivative(op, *stack, arguments.size());
     // The call starts anew: what it is given may need keys that W did not have.
     op.callBoxed(stack);
   }
 }
 
-/// The factors to use for a product with `weight`, where it is exactly W or its transpose and the
-/// adapter is on; null sends the operator down the general path.
-const Binding* active_binding(const at::Tensor& weight) {
-  if (!is_marked(weight)) return nullptr;
-  const auto* binding = find(weight);
-  return binding != nullptr && binding->factors->adapter->active() ? binding : nullptr;
+/// Calls `product` with the stored W. Where nothing is saved for a backward pass W goes below the
+/// mark as it is; else an unmarked alias does.
+template <class Product>
+at::Tensor with_base(const at::Tensor& weight, const Product& product) {
+  if (at::GradMode::is_enabled()) return product(without_mark(weight));
+  const c10::impl::ExcludeDispatchKeyGuard below(kMark);
+  return product(weight);
+}
+
+/// How a product x·Mᵀ is to be computed from a weight that lies as `side` says.
+template <class Product>
+at::Tensor product_with(const at::Tensor& x, const at::Tensor& weight, Side side,
+                        const OptionalTensor& bias, const Product& product) {
+  const auto use = x.dim() >= 1 && !is_marked(x) ? use_of_matrix(weight, side) : std::nullopt;
+  if (!use || use->is_replaced()) {
+    return product(resolve(x), resolve(weight), bias ? OptionalTensor(resolve(*bias)) : bias);
+  }
+  if (use->is_off()) {
+    const auto plain_bias = bias ? OptionalTensor(resolve(*bias)) : bias;
+    return with_base(weight, [&](const at::Tensor& w) { return product(x, w, plain_bias); });
+  }
+  const auto plain = without_mark(weight);
+  return adapted_linear(x, side == Side::kMatrix ? plain : plain.t(), bias, *use);
 }
 
 at::Tensor linear(const at::Tensor& x, const at::Tensor& weight, const OptionalTensor& bias) {
-  const auto* binding = active_binding(weight);
-  if (binding != nullptr && binding->geometry.is(weight) && weight.dim() == 2 && !is_marked(x) &&
-      x.dim() >= 1 && !(bias && is_marked(*bias))) {
-    return adapted_linear(x, without_mark(weight), bias ? *bias : at::Tensor(), *binding->factors);
-  }
-  return at::linear(resolve(x), resolve(weight), bias ? OptionalTensor(resolve(*bias)) : bias);
+  return product_with(x, weight, Side::kMatrix, bias,
+                      [](const auto& input, const auto& w, const OptionalTensor& b) {
+                        return at::linear(input, w, b);
+                      });
 }
 
 at::Tensor matmul(const at::Tensor& x, const at::Tensor& weight_t) {
-  const auto* binding = active_binding(weight_t);
-  if (binding != nullptr && binding->geometry.is_transpose_of(weight_t) && !is_marked(x) &&
-      x.dim() >= 1) {
-    return adapted_linear(x, without_mark(weight_t).t(), /*bias=*/{}, *binding->factors);
-  }
-  return at::matmul(resolve(x), resolve(weight_t));
+  return product_with(x, weight_t, Side::kTranspose, {},
+                      [](const auto& input, const auto& w, const OptionalTensor& /*none*/) {
+                        return at::matmul(input, w);
+                      });
 }
 
 at::Tensor mm(const at::Tensor& x, const at::Tensor& weight_t) {
-  const auto* binding = active_binding(weight_t);
-  if (binding != nullptr && binding->geometry.is_transpose_of(weight_t) && !is_marked(x) &&
-      x.dim() == 2) {
-    return adapted_linear(x, without_mark(weight_t).t(), /*bias=*/{}, *binding->factors);
-  }
-  return at::mm(resolve(x), resolve(weight_t));
+  return product_with(x, weight_t, Side::kTranspose, {},
+                      [](const auto& input, const auto& w, const OptionalTensor& /*none*/) {
+                        return at::mm(input, w);
+                      });
 }
 
 at::Tensor addmm(const at::Tensor& bias, const at::Tensor& x, const at::Tensor& weight_t,
                  const at::Scalar& beta, const at::Scalar& alpha) {
-  const auto* binding = active_binding(weight_t);
-  if (binding != nullptr && binding->geometry.is_transpose_of(weight_t) && x.dim() == 2 &&
-      bias.dim() == 1 && bias.size(0) == weight_t.size(1) && !is_marked(x) && !is_marked(bias) &&
-      beta.equal(1) && alpha.equal(1)) {
-    return adapted_linear(x, without_mark(weight_t).t(), bias, *binding->factors);
-  }
-  return at::addmm(resolve(bias), resolve(x), resolve(weight_t), beta, alpha);
+  const bool is_layer = bias.dim() == 1 && weight_t.dim() == 2 &&
+                        bias.size(0) == weight_t.size(1) && beta.equal(1) && alpha.equal(1);
+  if (!is_layer) return at::addmm(resolve(bias), resolve(x), resolve(weight_t), beta, alpha);
+  return product_with(x, weight_t, Side::kTranspose, OptionalTensor(bias),
+                      [](const auto& input, const auto& w, const OptionalTensor& b) {
+                        return at::addmm(*b, input, w);
+                      });
 }
 
 /// Owns the registrations for the life of the process.
 struct Registrations {
   torch::Library everything{torch::Library::IMPL, "_", kMark, __FILE__, __LINE__};
-  torch::Library linear_family{torch::Library::IMPL, "aten", kMark, __FILE__, __LINE__};
+  torch::Library layers{torch::Library::IMPL, "aten", kMark, __FILE__, __LINE__};
 
   Registrations() {
     everything.fallback(torch::CppFunction::makeFromBoxedFunction<&fallback>());
-    linear_family.impl("linear", TORCH_FN(linear));
-    linear_family.impl("matmul", TORCH_FN(matmul));
-    linear_family.impl("mm", TORCH_FN(mm));
-    linear_family.impl("addmm", TORCH_FN(addmm));
+    layers.impl("linear", TORCH_FN(linear));
+    layers.impl("matmul", TORCH_FN(matmul));
+    layers.impl("mm", TORCH_FN(mm));
+    layers.impl("addmm", TORCH_FN(addmm));
+    layers.impl("embedding", TORCH_FN(adapted_embedding));
   }
 };
 

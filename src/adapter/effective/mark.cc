@@ -1,4 +1,4 @@
-#include "adapter/effective/effective_weight.h"
+#include "adapter/effective/mark.h"
 
 #include <ATen/ATen.h>
 #include <c10/core/impl/LocalDispatchKeySet.h>
@@ -45,8 +45,6 @@ struct KeySetAccess : c10::TensorImpl {
   }
 };
 
-thread_local std::vector<const AdapterSwitch*> disabled_here;
-
 /// The part of `sum`, which stands for the whole weight of this geometry, that `view` is of W.
 at::Tensor same_view(const at::Tensor& sum, const Geometry& whole, const at::Tensor& view) {
   if (whole.is(view)) return sum;
@@ -58,24 +56,58 @@ at::Tensor same_view(const at::Tensor& sum, const Geometry& whole, const at::Ten
   return laid_out.as_strided(view.sizes(), view.strides(), view.storage_offset() - whole.offset);
 }
 
-}  // namespace
-
-bool AdapterSwitch::active() const {
-  if (!enabled.load(std::memory_order_relaxed) || merged.load(std::memory_order_relaxed)) {
-    return false;
+bool reads(Reader reader, Form form) {
+  switch (form) {
+    case Form::kEmbedding:
+      return reader == Reader::kEmbedding;
+    case Form::kMatrix:
+    case Form::kTransposed:
+    case Form::kConv:
+      return reader == Reader::kOther;
+    case Form::kOther:
+      return true;
   }
-  return disabled_here.empty() ||
-         std::find(disabled_here.begin(), disabled_here.end(), this) == disabled_here.end();
+  return true;
 }
 
-ThreadDisable::ThreadDisable(const AdapterSwitch* adapter) : adapter_(adapter) {
-  disabled_here.push_back(adapter_);
+/// Two sites may share a weight only where the operator tells them apart.
+void require_apart(const StorageContext& context, const at::Tensor& weight,
+                   const Geometry& geometry, const Site& site) {
+  for (const auto& other : context.bindings) {
+    const bool overlap =
+        geometry.offset < other.geometry.end() && other.geometry.offset < geometry.end();
+    const bool told_apart = other.geometry.is(weight) && (site.form == Form::kEmbedding) !=
+                                                             (other.site->form == Form::kEmbedding);
+    if (!overlap || told_apart) continue;
+    fail<TensorError>("attach", "adapted weights must not overlap in memory",
+                      fmt::format("\"{}\" and \"{}\", which do", site.path, other.site->path));
+  }
 }
 
-ThreadDisable::~ThreadDisable() {
-  const auto last = std::find(disabled_here.rbegin(), disabled_here.rend(), adapter_);
-  if (last != disabled_here.rend()) disabled_here.erase(std::next(last).base());
+/// A dense weight has no input of A to drop from.
+void require_no_dropout(const Meaning& meaning, const Site& site) {
+  for (const auto& term : meaning.terms) {
+    if (term.dropout <= 0 || !site.trains()) continue;
+    fail<TensorError>("adapter", fmt::format("lora_dropout must be 0 to train \"{}\"", site.path),
+                      fmt::format("{}, and an operator that needs one dense weight", term.dropout),
+                      "Only linear layers, convolutions and embeddings can drop the input of A.");
+  }
 }
+
+/// A dense weight can mean one thing; in a mixed batch that must be the base's.
+void require_base_in_all(const Selection& mixed, const Site& site) {
+  for (const auto& part : mixed.parts) {
+    if (part.selection->of(site).is_base()) continue;
+    fail<TensorError>("mixed batch",
+                      fmt::format("\"{}\" must be read by a linear layer, a convolution or an "
+                                  "embedding, which take factors row by row",
+                                  site.path),
+                      "an operator that needs one dense weight",
+                      "Run the adapters one after the other, or leave this layer out of them.");
+  }
+}
+
+}  // namespace
 
 Geometry Geometry::of(const at::Tensor& tensor) {
   return {tensor.sizes().vec(), tensor.strides().vec(), tensor.storage_offset()};
@@ -101,48 +133,55 @@ int64_t Geometry::end() const {
   return last + 1;
 }
 
-void bind(const at::Tensor& weight, std::shared_ptr<Factors> factors) {
+void bind(const at::Tensor& weight, std::shared_ptr<const Site> site) {
   register_operators();
   const auto& storage = weight.storage();
   auto* context = context_of(storage);
-  if (context == nullptr) context = wrap(storage);
   const auto geometry = Geometry::of(weight);
-  for (const auto& other : context->bindings) {
-    if (geometry.offset < other.geometry.end() && other.geometry.offset < geometry.end()) {
-      fail<TensorError>(
-          "attach", "adapted weights must not overlap in memory",
-          fmt::format("\"{}\" and \"{}\", which do", factors->layer, other.factors->layer));
-    }
-  }
-  context->bindings.push_back({geometry, std::move(factors)});
+  if (context != nullptr) require_apart(*context, weight, geometry, *site);
+  if (context == nullptr) context = wrap(storage);
+  context->bindings.push_back({geometry, std::move(site)});
   auto& keys = KeySetAccess::of(weight);
   keys = keys.add(kMark);
 }
 
-void unbind(const at::Tensor& weight) {
-  auto& keys = KeySetAccess::of(weight);
-  keys = keys.remove(kMark);
+void unbind(const at::Tensor& weight, const Site& site) {
   const auto& storage = weight.storage();
   auto* context = context_of(storage);
-  if (context == nullptr) return;
-  std::erase_if(context->bindings,
-                [&](const Binding& binding) { return binding.geometry.is(weight); });
-  if (context->bindings.empty()) unwrap(storage);
+  if (context != nullptr) {
+    std::erase_if(context->bindings, [&](const Binding& binding) {
+      return binding.geometry.is(weight) && binding.site.get() == &site;
+    });
+  }
+  if (!sites_of(weight).empty()) return;
+  auto& keys = KeySetAccess::of(weight);
+  keys = keys.remove(kMark);
+  if (context != nullptr && context->bindings.empty()) unwrap(storage);
 }
 
 bool is_marked(const at::Tensor& tensor) { return tensor.defined() && tensor.key_set().has(kMark); }
 
-const Binding* find(const at::Tensor& tensor) {
+const Binding* find(const at::Tensor& tensor, Reader reader) {
   const auto* context = context_of(tensor.storage());
   if (context == nullptr) return nullptr;
   for (const auto& binding : context->bindings) {
     const auto& whole = binding.geometry;
-    if (tensor.storage_offset() >= whole.offset &&
+    if (reads(reader, binding.site->form) && tensor.storage_offset() >= whole.offset &&
         (tensor.storage_offset() < whole.end() || whole.is(tensor))) {
       return &binding;
     }
   }
   return nullptr;
+}
+
+std::vector<std::shared_ptr<const Site>> sites_of(const at::Tensor& tensor) {
+  std::vector<std::shared_ptr<const Site>> sites;
+  if (const auto* context = context_of(tensor.storage())) {
+    for (const auto& binding : context->bindings) {
+      if (binding.geometry.is(tensor)) sites.push_back(binding.site);
+    }
+  }
+  return sites;
 }
 
 at::Tensor without_mark(const at::Tensor& tensor) {
@@ -160,21 +199,25 @@ at::Tensor without_mark(const at::Tensor& tensor) {
   return plain;
 }
 
-at::Tensor dense(const at::Tensor& weight, const Factors& factors) {
-  const auto delta = at::mm(factors.b, factors.a).mul(factors.scaling).view(weight.sizes());
-  return (weight + delta).to(weight.scalar_type());
-}
-
-at::Tensor resolve(const at::Tensor& tensor) {
+at::Tensor resolve(const at::Tensor& tensor, Reader reader) {
   if (!is_marked(tensor)) return tensor;
-  const auto* binding = find(tensor);
-  if (binding == nullptr || !binding->factors->adapter->active()) return without_mark(tensor);
-  binding->factors->general_calls.fetch_add(1, std::memory_order_relaxed);
+  const auto* binding = find(tensor, reader);
+  if (binding == nullptr) return without_mark(tensor);
+  const auto& site = *binding->site;
+  const auto selection = site.board->selection();
+  if (selection->is_mixed()) {
+    require_base_in_all(*selection, site);
+    return without_mark(tensor);
+  }
+  const auto& meaning = selection->of(site);
+  if (meaning.is_base()) return without_mark(tensor);
+  require_no_dropout(meaning, site);
+  site.dense_reads.fetch_add(1, std::memory_order_relaxed);
   const auto& whole = binding->geometry;
   const c10::impl::ExcludeDispatchKeyGuard below(kMark);
   const auto weight = without_mark(
       whole.is(tensor) ? tensor : tensor.as_strided(whole.sizes, whole.strides, whole.offset));
-  return same_view(dense(weight, *binding->factors), whole, tensor);
+  return same_view(dense(weight, site, meaning), whole, tensor);
 }
 
 }  // namespace lowrank::effective

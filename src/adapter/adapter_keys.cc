@@ -1,0 +1,131 @@
+#include "adapter/adapter_keys.h"
+
+#include <ATen/ATen.h>
+#include <fmt/ranges.h>
+#include <lowrank/error.h>
+
+#include <array>
+#include <set>
+#include <string_view>
+
+namespace lowrank {
+namespace {
+
+std::vector<std::string> segments_of(std::string_view name) {
+  std::vector<std::string> segments;
+  for (size_t begin = 0; begin <= name.size();) {
+    const auto end = std::min(name.find('.', begin), name.size());
+    segments.emplace_back(name.substr(begin, end - begin));
+    begin = end + 1;
+  }
+  return segments;
+}
+
+std::string joined(const std::vector<std::string>& segments) {
+  std::string name;
+  for (const auto& segment : segments) name += (name.empty() ? "" : ".") + segment;
+  return name;
+}
+
+bool is_factor(const std::string& segment) {
+  static const std::set<std::string> factors = {"lora_A", "lora_B", "lora_embedding_A",
+                                                "lora_embedding_B", "lora_magnitude_vector"};
+  return factors.contains(segment);
+}
+
+/// "lora_A.default.weight" is "lora_A.weight"; an embedding's factors and DoRA's magnitude are
+/// parameters of their own, without ".weight".
+std::string canonical(std::string_view name, const std::string& adapter) {
+  if (name.starts_with(kKeyPrefix)) name.remove_prefix(std::string_view(kKeyPrefix).size());
+  auto segments = segments_of(name);
+  for (size_t i = 0; i < segments.size(); ++i) {
+    const bool named =
+        i + 1 < segments.size() && (segments[i + 1] == "default" || segments[i + 1] == adapter);
+    const auto next = segments.begin() + static_cast<std::ptrdiff_t>(i) + 1;
+    if (segments[i] == "modules_to_save" && named) {
+      segments.erase(next - 1, next + 1);
+      break;
+    }
+    if (!is_factor(segments[i])) continue;
+    if (named) segments.erase(next);
+    const bool bare = segments[i] != "lora_A" && segments[i] != "lora_B";
+    if (bare && segments.size() == i + 2 && segments.back() == "weight") segments.pop_back();
+    break;
+  }
+  return joined(segments);
+}
+
+/// PEFT wraps a module once for each of its parameters that is named directly: the last one's
+/// factors are the module's own, those before it are one "base_layer" further in each.
+std::string prefix_of(const LayerFactors& layer, const NamedAdapter& adapter) {
+  const auto& target = layer.target;
+  std::string prefix = target.layer.empty() ? "" : target.layer + ".";
+  if (target.parameter == "weight") return prefix;
+  bool after = false;
+  for (const auto& other : adapter.layers) {
+    const bool same_module = other.target.layer == target.layer;
+    if (after && same_module && other.target.parameter != "weight") prefix += "base_layer.";
+    after |= &other == &layer;
+  }
+  return prefix;
+}
+
+std::vector<int64_t> magnitude_shape(const LayerFactors& layer) {
+  std::vector<int64_t> shape = {layer.magnitude.size(0)};
+  if (layer.target.kind != LayerKind::kConv) return shape;
+  shape.insert(shape.begin(), 1);
+  shape.resize(static_cast<size_t>(layer.target.weight.dim()), 1);
+  return shape;
+}
+
+/// The bias of an adapted layer lies below PEFT's wrapper of it.
+std::string whole_name(const WholeParameter& whole, const NamedAdapter& adapter) {
+  for (const auto& layer : adapter.layers) {
+    const auto prefix = layer.target.layer.empty() ? "" : layer.target.layer + ".";
+    if (whole.path == prefix + "bias") return prefix + "base_layer.bias";
+  }
+  return whole.path;
+}
+
+}  // namespace
+
+std::vector<FileTensor> file_tensors(const NamedAdapter& adapter) {
+  std::vector<FileTensor> tensors;
+  for (const auto& layer : adapter.layers) {
+    const auto prefix = prefix_of(layer, adapter);
+    const auto path = fmt::format("the layer \"{}\" with a weight of ({})", layer.target.path(),
+                                  fmt::join(layer.target.weight.sizes(), ", "));
+    const bool embedding = layer.target.kind == LayerKind::kEmbedding;
+    const auto add = [&](const char* suffix, const at::Tensor& tensor) {
+      tensors.push_back({prefix + suffix, tensor, tensor.sizes().vec(), path});
+    };
+    add(embedding ? "lora_embedding_A" : "lora_A.weight", layer.a);
+    add(embedding ? "lora_embedding_B" : "lora_B.weight", layer.b);
+    if (layer.bias.defined()) add("lora_B.bias", layer.bias);
+    if (layer.magnitude.defined()) {
+      tensors.push_back(
+          {prefix + "lora_magnitude_vector", layer.magnitude, magnitude_shape(layer), path});
+    }
+  }
+  for (const auto& whole : adapter.whole) {
+    tensors.push_back({whole_name(whole, adapter), whole.value, whole.value.sizes().vec(),
+                       fmt::format("\"{}\"", whole.path)});
+  }
+  return tensors;
+}
+
+std::map<std::string, std::string> names_by_key(const SafetensorsFile& file,
+                                                const std::string& adapter) {
+  std::map<std::string, std::string> names;
+  for (const auto& name : file.names()) {
+    const auto [at, is_new] = names.emplace(canonical(name, adapter), name);
+    if (is_new) continue;
+    fail<FileError>(
+        "load",
+        fmt::format("\"{}\" must hold one tensor for \"{}\"", file.path().string(), at->first),
+        fmt::format("\"{}\" and \"{}\"", at->second, name));
+  }
+  return names;
+}
+
+}  // namespace lowrank

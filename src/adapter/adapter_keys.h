@@ -1,0 +1,34 @@
+#pragma once
+
+#include <lowrank/io/safetensors.h>
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "adapter/state.h"
+
+/// The names of an adapter's tensors in PEFT's files (tuners/lora/layer.py,
+/// utils/save_and_load.py).
+namespace lowrank {
+
+/// One tensor of an adapter and its name in a file.
+struct FileTensor {
+  std::string name;            // less "base_model.model."
+  at::Tensor tensor;           // the adapter's own
+  std::vector<int64_t> shape;  // in the file; DoRA's magnitude of a convolution is (1, out, 1, 1)
+  std::string place;           // what it is for, in messages
+};
+
+constexpr const char* kKeyPrefix = "base_model.model.";
+
+/// All tensors of an adapter, in the order of its layers.
+std::vector<FileTensor> file_tensors(const NamedAdapter& adapter);
+
+/// The names in a file by the spelling that file_tensors() gives: older files and other writers
+/// leave the prefix out, or name the adapter ("lora_A.default.weight"). Throws FileError where two
+/// names mean one tensor.
+std::map<std::string, std::string> names_by_key(const SafetensorsFile& file,
+                                                const std::string& adapter);
+
+}  // namespace lowrank

@@ -1,0 +1,166 @@
+#include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
+#include <fmt/ranges.h>
+#include <lowrank/error.h>
+#include <torch/csrc/jit/api/module.h>
+#include <torch/csrc/jit/runtime/graph_executor.h>
+#include <torch/nn/module.h>
+
+#include "adapter/initialise.h"
+#include "adapter/state.h"
+
+// From a config to the factors of an adapter, in a model that may carry others already.
+namespace lowrank {
+namespace {
+
+effective::Form form_of(LayerKind kind) {
+  switch (kind) {
+    case LayerKind::kLinear:
+      return effective::Form::kMatrix;
+    case LayerKind::kConv1D:
+      return effective::Form::kTransposed;
+    case LayerKind::kConv:
+      return effective::Form::kConv;
+    case LayerKind::kEmbedding:
+      return effective::Form::kEmbedding;
+    case LayerKind::kOther:
+      break;
+  }
+  return effective::Form::kOther;
+}
+
+/// m starts as the norm of what each row of M starts as.
+at::Tensor initial_magnitude(const LayerFactors& layer, const effective::Site& site) {
+  const at::NoGradGuard no_grad;
+  auto term = effective::Term{.a = layer.a,
+                              .b = layer.b,
+                              .minus_a = layer.minus_a,
+                              .minus_b = layer.minus_b,
+                              .scaling = layer.target.scaling};
+  term.magnitude = at::ones({layer.b.size(0)}, layer.b.options());
+  const auto weight = effective::without_mark(layer.target.weight);
+  return effective::magnitude_over_norm(weight, site, term)
+      .reciprocal()
+      .to(layer.b.scalar_type())
+      .contiguous();
+}
+
+LayerFactors make_layer(Adapter::State& state, const LoraConfig& config, const Target& target) {
+  LayerFactors layer;
+  layer.target = target;
+  const auto path = target.path().empty() ? target.parameter : target.path();
+  layer.site =
+      state.site_for(path, target.weight, form_of(target.kind), target.groups, target.is_training);
+  auto initial = initial_factors(target, config);
+  layer.a = initial.a;
+  layer.b = initial.b;
+  layer.minus_a = initial.minus_a;
+  layer.minus_b = initial.minus_b;
+  if (config.lora_bias) {
+    layer.bias_site = state.site_for(target.layer + ".bias", target.bias, effective::Form::kOther,
+                                     1, target.is_training);
+    layer.bias = initial.bias;
+  }
+  if (config.use_dora) {
+    layer.magnitude = initial_magnitude(layer, *state.tensors[layer.site].site);
+  }
+  for (auto* trained : {&layer.a, &layer.b, &layer.magnitude, &layer.bias}) {
+    if (trained->defined()) trained->requires_grad_();
+  }
+  return layer;
+}
+
+void refuse_what_has_no_kernel(const LoraConfig& config, const Target& target) {
+  if (config.lora_dropout > 0 && target.kind == LayerKind::kOther) {
+    fail<ArgumentError>("attach",
+                        fmt::format("lora_dropout must be 0 to adapt \"{}\"", target.path()),
+                        fmt::format("{}", config.lora_dropout),
+                        "Only linear layers, convolutions and embeddings can drop the input of A.");
+  }
+}
+
+Adapter attach_to(std::vector<ModelLayer> layers, const LoraConfig& config,
+                  const std::string& name) {
+  auto state = make_state(std::move(layers));
+  check_name(*state, name);
+  auto adapter = make_adapter(*state, name, config);
+  freeze(*state);
+  state->active = {name};
+  put_adapter(*state, std::move(adapter));
+  return Adapter(std::move(state));
+}
+
+}  // namespace
+
+std::vector<BaseParameter> base_parameters(const std::vector<ModelLayer>& layers) {
+  std::vector<BaseParameter> parameters;
+  for (const auto& layer : layers) {
+    for (const auto& [name, tensor] : layer.parameters) {
+      const auto path = layer.name.empty() ? name : layer.name + "." + name;
+      parameters.push_back({path, tensor, tensor.requires_grad()});
+    }
+  }
+  return parameters;
+}
+
+std::shared_ptr<Adapter::State> make_state(std::vector<ModelLayer> layers) {
+  auto state = std::make_shared<Adapter::State>();
+  state->model = std::move(layers);
+  state->base = base_parameters(state->model);
+  return state;
+}
+
+void freeze(const Adapter::State& state) {
+  for (const auto& parameter : state.base) parameter.tensor.requires_grad_(false);
+}
+
+void prepare_script() {
+  // From its second or third call on the profiling executor differentiates `linear` by a formula of
+  // its own, which gives the factors no gradient. The switch is global, and works on modules that
+  // have run before.
+  torch::jit::getProfilingMode() = false;
+}
+
+NamedAdapter make_adapter(Adapter::State& state, const std::string& name,
+                          const LoraConfig& config) {
+  check(config);
+  const auto targets = find_targets(state.model, config);
+  const auto whole = find_whole_parameters(state.model, config, targets);
+  for (const auto& target : targets) {
+    require_adaptable(state, target.path(), target.weight);
+    refuse_what_has_no_kernel(config, target);
+  }
+  for (const auto& [path, tensor] : whole) require_adaptable(state, path, tensor);
+  NamedAdapter adapter;
+  adapter.name = name;
+  adapter.config = config;
+  for (const auto& target : targets) adapter.layers.push_back(make_layer(state, config, target));
+  for (const auto& [path, tensor] : whole) {
+    const auto site = state.site_for(path, tensor, effective::Form::kOther, 1, {});
+    const auto value = effective::without_mark(tensor).detach().clone().requires_grad_();
+    adapter.whole.push_back({path, site, value});
+  }
+  return adapter;
+}
+
+void put_adapter(Adapter::State& state, NamedAdapter adapter) {
+  for (auto& existing : state.adapters) {
+    if (existing.name != adapter.name) continue;
+    existing = std::move(adapter);
+    state.publish();
+    return;
+  }
+  state.adapters.push_back(std::move(adapter));
+  state.publish();
+}
+
+Adapter attach(torch::nn::Module& model, const LoraConfig& config, const std::string& name) {
+  return attach_to(layers_of(model), config, name);
+}
+
+Adapter attach(torch::jit::Module& model, const LoraConfig& config, const std::string& name) {
+  prepare_script();
+  return attach_to(layers_of(model), config, name);
+}
+
+}  // namespace lowrank

@@ -1,0 +1,115 @@
+#include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
+#include <lowrank/error.h>
+
+#include <algorithm>
+#include <set>
+
+#include "adapter/combine_factors.h"
+#include "adapter/state.h"
+
+// Several adapters of a model become one more.
+namespace lowrank {
+namespace {
+
+/// What a sum of low-rank updates cannot stand for.
+void require_plain(const NamedAdapter& adapter) {
+  const auto& config = adapter.config;
+  const bool taken_off = !adapter.layers.empty() && adapter.layers.front().minus_a.defined();
+  const char* found = config.use_dora          ? "DoRA's magnitudes"
+                      : config.lora_bias       ? "lora_bias"
+                      : !adapter.whole.empty() ? "modules or biases that are trained whole"
+                      : taken_off              ? "an initialisation that is taken off the base"
+                                               : nullptr;
+  if (found == nullptr) return;
+  fail<ArgumentError>("combine", "adapters to combine must consist of factors alone",
+                      fmt::format("\"{}\", with {}", adapter.name, found),
+                      taken_off ? "Save it in the plain form and load it again." : "");
+}
+
+struct Part {
+  const LayerFactors* layer;
+  ScaledFactors factors;
+  double weight;
+};
+
+/// The parts of one layer, in the order of the adapters.
+std::vector<Part> parts_of(size_t site, const std::vector<const NamedAdapter*>& adapters,
+                           const std::vector<double>& weights) {
+  std::vector<Part> parts;
+  for (size_t i = 0; i < adapters.size(); ++i) {
+    for (const auto& layer : adapters[i]->layers) {
+      if (layer.site != site) continue;
+      parts.push_back({&layer,
+                       {layer.a.detach(), layer.b.detach(), term_of(layer, *adapters[i]).scaling},
+                       weights[i]});
+    }
+  }
+  return parts;
+}
+
+LayerFactors combine_layer(const std::vector<Part>& parts, const CombineOptions& options) {
+  std::vector<ScaledFactors> inputs;
+  std::vector<double> weights;
+  for (const auto& part : parts) {
+    inputs.push_back(part.factors);
+    weights.push_back(part.weight);
+  }
+  const auto result = combine_factors(inputs, weights, options);
+  LayerFactors layer = *parts.front().layer;
+  layer.a = result.a.contiguous().requires_grad_();
+  layer.b = result.b.contiguous().requires_grad_();
+  layer.target.rank = layer.a.size(0);
+  layer.target.alpha = static_cast<double>(layer.target.rank) * result.scaling;
+  layer.target.scaling = result.scaling;
+  return layer;
+}
+
+/// A config that gives each of these layers its rank, and alpha equal to it.
+LoraConfig config_of(const std::vector<LayerFactors>& layers) {
+  LoraConfig config;
+  config.target_modules = ModuleSelector();
+  config.rank = 0;
+  for (const auto& layer : layers) config.rank = std::max(config.rank, layer.target.rank);
+  config.alpha = static_cast<double>(config.rank);
+  for (const auto& layer : layers) {
+    const auto path = layer.target.path();
+    config.target_modules.names.push_back(path);
+    if (layer.target.rank == config.rank) continue;
+    config.rank_pattern.emplace_back(path, layer.target.rank);
+    config.alpha_pattern.emplace_back(path, layer.target.alpha);
+  }
+  return config;
+}
+
+}  // namespace
+
+void Adapter::combine(const std::string& name, const std::vector<std::string>& names,
+                      const std::vector<double>& weights, const CombineOptions& options) {
+  const StateLock lock(state_->mutex);
+  check_name(*state_, name);
+  check(options);
+  if (names.empty() || names.size() != weights.size()) {
+    fail<ArgumentError>("combine", "there must be a weight for each adapter, and one at least",
+                        fmt::format("{} names and {} weights", names.size(), weights.size()));
+  }
+  std::vector<const NamedAdapter*> adapters;
+  for (const auto& of : names) {
+    adapters.push_back(&std::as_const(*state_).adapter(of));
+    require_plain(*adapters.back());
+  }
+  const at::NoGradGuard no_grad;
+  NamedAdapter combined;
+  combined.name = name;
+  auto layer_options = options;
+  for (size_t site = 0; site < state_->tensors.size(); ++site) {
+    const auto parts = parts_of(site, adapters, weights);
+    if (parts.empty()) continue;
+    layer_options.seed = options.seed + site;  // or layers of one shape would drop equal entries
+    combined.layers.push_back(combine_layer(parts, layer_options));
+  }
+  combined.config = config_of(combined.layers);
+  put_adapter(*state_, std::move(combined));
+}
+
+}  // namespace lowrank

@@ -1,0 +1,127 @@
+#include "adapter/effective/compose.h"
+
+#include <ATen/ATen.h>
+#include <lowrank/error.h>
+
+namespace lowrank::effective {
+namespace {
+
+std::optional<Use> use_at(const Binding* binding) {
+  if (binding == nullptr) return std::nullopt;
+  const auto* site = binding->site.get();
+  return Use{site, site->board->selection()};
+}
+
+/// (x·Aᵀ)·Bᵀ in the factors' dtype.
+at::Tensor low(const at::Tensor& x, const at::Tensor& a, const at::Tensor& b, const Layer& layer) {
+  const bool is_index = !x.is_floating_point();
+  const auto input = is_index ? x : x.to(a.scalar_type());
+  return layer.low(input, on_device_of(a, x), on_device_of(b, x));
+}
+
+/// What one term adds to the layer's output for x.
+at::Tensor addition(const at::Tensor& x, const at::Tensor& weight, const Term& term,
+                    const Site& site, const Layer& layer) {
+  const bool drops = term.dropout > 0 && site.trains() && x.is_floating_point();
+  const auto kept = drops ? at::dropout(x, term.dropout, /*train=*/true) : x;
+  auto update = low(kept, term.a, term.b, layer);
+  if (term.minus_a.defined()) update = update - low(x, term.minus_a, term.minus_b, layer);
+  update = update * term.scaling;
+  if (!term.magnitude.defined()) return update;
+  const auto scale = layer.by_output(magnitude_over_norm(weight, site, term));
+  return (scale - 1) * layer.base(kept) + scale * update;
+}
+
+at::Tensor sum_of_additions(at::Tensor sum, const at::Tensor& x, const at::Tensor& weight,
+                            const Meaning& meaning, const Site& site, const Layer& layer) {
+  for (const auto& term : meaning.terms) {
+    const auto added = addition(x, weight, term, site, layer);
+    sum = sum.defined() ? sum + added : added;
+  }
+  return sum;
+}
+
+/// What the bias means to one part of a mixed batch, less its base.
+at::Tensor bias_addition(const OptionalTensor& bias, const Selection& part, const Layer& layer) {
+  if (!bias || !is_marked(*bias)) return {};
+  const auto* binding = find(*bias);
+  if (binding == nullptr || part.of(*binding->site).is_base()) return {};
+  const auto base = without_mark(*bias);
+  return layer.by_output(dense(base, *binding->site, part.of(*binding->site)) - base);
+}
+
+void require_rows(const at::Tensor& x, const Use& use) {
+  const auto rows = use.selection->batch_rows;
+  if (x.dim() >= 1 && x.size(0) == rows) return;
+  fail<TensorError>("mixed batch",
+                    fmt::format("the input of \"{}\" must have the batch's {} rows in its first "
+                                "dimension",
+                                use.site->path, rows),
+                    x.dim() == 0 ? std::string("a scalar") : std::to_string(x.size(0)));
+}
+
+void require_no_replacement(const Selection& part, const Site& site) {
+  if (!part.of(site).replacement.defined()) return;
+  fail<TensorError>("mixed batch", fmt::format("\"{}\" must not be trained whole", site.path),
+                    "an adapter that saves it as a module");
+}
+
+at::Tensor add_parts(const at::Tensor& y, const at::Tensor& x, const at::Tensor& weight,
+                     const OptionalTensor& bias, const Use& use, const Layer& layer) {
+  require_rows(x, use);
+  auto sum = y;
+  for (const auto& part : use.selection->parts) {
+    require_no_replacement(*part.selection, *use.site);
+    const auto& meaning = part.selection->of(*use.site);
+    auto added = meaning.terms.empty() ? at::Tensor()
+                                       : sum_of_additions({}, x.index_select(0, part.rows), weight,
+                                                          meaning, *use.site, layer);
+    if (const auto on_bias = bias_addition(bias, *part.selection, layer); on_bias.defined()) {
+      auto shape = y.sizes().vec();
+      shape[0] = part.rows.size(0);
+      added = added.defined() ? added + on_bias : on_bias.expand(shape);
+    }
+    if (added.defined()) sum = sum.index_add(0, part.rows, added.to(sum.scalar_type()));
+  }
+  return sum;
+}
+
+}  // namespace
+
+std::optional<Use> use_of_matrix(const at::Tensor& weight, Side side) {
+  if (!is_marked(weight) || weight.dim() != 2) return std::nullopt;
+  const auto* binding = find(weight);
+  if (binding == nullptr) return std::nullopt;
+  const auto form = binding->site->form;
+  const bool lies_as_matrix = form == Form::kMatrix || form == Form::kOther;
+  if (!lies_as_matrix && form != Form::kTransposed) return std::nullopt;
+  const bool whole = lies_as_matrix == (side == Side::kMatrix);
+  const auto& geometry = binding->geometry;
+  if (whole ? !geometry.is(weight) : !geometry.is_transpose_of(weight)) return std::nullopt;
+  return use_at(binding);
+}
+
+std::optional<Use> use_of_whole(const at::Tensor& weight, Form form) {
+  if (!is_marked(weight)) return std::nullopt;
+  const auto* binding =
+      find(weight, form == Form::kEmbedding ? Reader::kEmbedding : Reader::kOther);
+  if (binding == nullptr || binding->site->form != form || !binding->geometry.is(weight)) {
+    return std::nullopt;
+  }
+  return use_at(binding);
+}
+
+at::Tensor bias_for(const OptionalTensor& bias, const Use& use) {
+  if (!bias || !bias->defined()) return {};
+  if (!is_marked(*bias)) return *bias;
+  return use.selection->is_mixed() ? without_mark(*bias) : resolve(*bias);
+}
+
+at::Tensor add_terms(const at::Tensor& y, const at::Tensor& x, const at::Tensor& weight,
+                     const OptionalTensor& bias, const Use& use, const Layer& layer) {
+  use.site->factored_reads.fetch_add(1, std::memory_order_relaxed);
+  if (use.selection->is_mixed()) return add_parts(y, x, weight, bias, use, layer);
+  return sum_of_additions(y, x, weight, use.meaning(), *use.site, layer).to(y.scalar_type());
+}
+
+}  // namespace lowrank::effective

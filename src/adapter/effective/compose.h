@@ -1,0 +1,55 @@
+#pragma once
+
+#include <functional>
+#include <optional>
+
+#include "adapter/effective/mark.h"
+
+/// A layer's output from its factors, operator by operator under autograd: what the linear layers,
+/// convolutions and embeddings have in common.
+namespace lowrank::effective {
+
+using OptionalTensor = c10::optional<at::Tensor>;  // std::optional from LibTorch 2 on
+
+/// One operator's look at a weight: its site, and what holds for it now.
+struct Use {
+  const Site* site = nullptr;
+  std::shared_ptr<const Selection> selection;
+
+  const Meaning& meaning() const { return selection->of(*site); }
+  /// The base alone, for every row.
+  bool is_off() const { return !selection->is_mixed() && meaning().is_base(); }
+  /// Something that only a dense weight expresses: the tensor is replaced.
+  bool is_replaced() const { return !selection->is_mixed() && meaning().replacement.defined(); }
+};
+
+/// Whether a tensor lies as the matrix M (out, in) that factors are made for, or as its transpose.
+enum class Side { kMatrix, kTranspose };
+
+/// For a weight that is exactly M or Mᵀ of a linear site (told apart by strides where it is
+/// square); nothing for any other view, which takes the general path.
+std::optional<Use> use_of_matrix(const at::Tensor& weight, Side side);
+/// For a weight that is exactly that of a site of this form.
+std::optional<Use> use_of_whole(const at::Tensor& weight, Form form);
+
+/// What `bias` means to an operator that takes the rows of a mixed batch apart itself: in such a
+/// batch its base. Undefined where there is none.
+at::Tensor bias_for(const OptionalTensor& bias, const Use& use);
+
+/// How a layer applies a matrix.
+struct Layer {
+  /// x·Wᵀ without a bias.
+  std::function<at::Tensor(const at::Tensor& x)> base;
+  /// (x·Aᵀ)·Bᵀ.
+  std::function<at::Tensor(const at::Tensor& x, const at::Tensor& a, const at::Tensor& b)> low;
+  /// A vector (out) in the shape that scales an output.
+  std::function<at::Tensor(const at::Tensor& vector)> by_output;
+};
+
+/// y + what the site's terms add, in y's dtype; in a mixed batch to each part's rows what that part
+/// adds (the marked `bias` included). `weight` is W without its mark. Throws TensorError where x
+/// has another number of rows than the mixed batch, or a part replaces the weight.
+at::Tensor add_terms(const at::Tensor& y, const at::Tensor& x, const at::Tensor& weight,
+                     const OptionalTensor& bias, const Use& use, const Layer& layer);
+
+}  // namespace lowrank::effective

@@ -1,0 +1,71 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <memory>
+#include <vector>
+
+#include "adapter/effective/selection.h"
+
+/// How an adapter gets into an unmodified model: a *marked* tensor means W + s·B·A to every
+/// operator that reads it, while its storage holds W.
+///
+/// The mark is one dispatch key in the tensor's own key set (`kMark`, above Autograd and
+/// Autocast), so models without an adapter never reach this code. What the tensor means is found
+/// through its storage: the storage's DataPtr carries a context of ours around the original one.
+/// The lookup takes no lock, every view of the weight finds it, and it lives as long as the
+/// storage does.
+namespace lowrank::effective {
+
+constexpr c10::DispatchKey kMark = c10::DispatchKey::TESTING_ONLY_GenericWrapper;
+
+/// Where in its storage a weight lies.
+struct Geometry {
+  std::vector<int64_t> sizes, strides;
+  int64_t offset;
+
+  static Geometry of(const at::Tensor& tensor);
+  bool is(const at::Tensor& tensor) const;
+  bool is_transpose_of(const at::Tensor& tensor) const;  ///< 2-D only
+  int64_t end() const;                                   ///< one past the last element it spans
+};
+
+struct Binding {
+  Geometry geometry;
+  std::shared_ptr<const Site> site;
+};
+
+/// Who asks: an embedding's site is read by aten::embedding alone, and that operator reads no
+/// linear layer's site, so that an embedding and a head may share one weight.
+enum class Reader { kEmbedding, kOther };
+
+/// Marks `weight` and makes it mean what its site says. Registers the operators on first use.
+/// Throws TensorError where another bound weight of the same storage overlaps it and nothing tells
+/// the two apart.
+void bind(const at::Tensor& weight, std::shared_ptr<const Site> site);
+
+/// Takes one site away; with the last one the tensor is an ordinary one again, its storage as it
+/// was.
+void unbind(const at::Tensor& weight, const Site& site);
+
+bool is_marked(const at::Tensor& tensor);
+
+/// What a marked tensor, W or any view of it, is bound to; null where it is bound to nothing that
+/// this reader reads.
+const Binding* find(const at::Tensor& tensor, Reader reader = Reader::kOther);
+
+/// All sites whose weight is exactly this tensor.
+std::vector<std::shared_ptr<const Site>> sites_of(const at::Tensor& tensor);
+
+/// The same tensor (storage, version counter, autograd history) without the mark.
+at::Tensor without_mark(const at::Tensor& tensor);
+
+/// What `tensor` means to this reader: itself where it is not marked; without the mark where its
+/// adapters are off; otherwise the dense W + s·B·A under autograd, or for a view of W the same view
+/// of that. Throws TensorError where a mixed batch would need more than one.
+at::Tensor resolve(const at::Tensor& tensor, Reader reader = Reader::kOther);
+
+/// Registers the fallback and the fast operators on kMark, once a process.
+void register_operators();
+
+}  // namespace lowrank::effective

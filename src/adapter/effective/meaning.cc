@@ -1,0 +1,83 @@
+#include "adapter/effective/meaning.h"
+
+#include <ATen/ATen.h>
+#include <lowrank/error.h>
+
+namespace lowrank::effective {
+namespace {
+
+/// B·A as M (out, in), whatever the factors' dimensions are.
+at::Tensor product(const at::Tensor& b, const at::Tensor& a) {
+  return at::mm(b.flatten(1), a.flatten(1));
+}
+
+/// A vector (out) in the shape that scales the rows of M in the weight's form.
+at::Tensor by_output(const at::Tensor& vector, Form form, int64_t dimensions) {
+  if (form == Form::kTransposed || form == Form::kEmbedding) return vector;
+  std::vector<int64_t> shape(static_cast<size_t>(dimensions), 1);
+  shape[0] = -1;
+  return vector.reshape(shape);
+}
+
+/// The dimensions of a weight that are not the outputs.
+std::vector<int64_t> input_dimensions(Form form, int64_t dimensions) {
+  if (form == Form::kTransposed || form == Form::kEmbedding) return {0};
+  std::vector<int64_t> inputs;
+  for (int64_t i = 1; i < dimensions; ++i) inputs.push_back(i);
+  return inputs;
+}
+
+/// V = W + scaling · (B·A - B₀·A₀), and m / ‖V‖ of its rows.
+struct Direction {
+  at::Tensor v;
+  at::Tensor scale;
+};
+
+Direction direction_of(const at::Tensor& weight, const Site& site, const Term& term) {
+  const auto v = weight + on_device_of(low_rank_delta(term, site, weight.sizes()), weight);
+  const auto norm = at::linalg_vector_norm(v.detach(), 2, input_dimensions(site.form, v.dim()));
+  return {v, on_device_of(term.magnitude, v) / norm};
+}
+
+}  // namespace
+
+at::Tensor on_device_of(const at::Tensor& factor, const at::Tensor& other) {
+  return factor.device() == other.device() ? factor : factor.to(other.device());
+}
+
+at::Tensor low_rank_delta(const Term& term, const Site& site, at::IntArrayRef shape) {
+  if (!term.a.defined()) return term.b * term.scaling;
+  if (site.groups > 1) {
+    fail<TensorError>(
+        "adapter",
+        fmt::format("the factors of the grouped convolution \"{}\" must be applied to "
+                    "its input",
+                    site.path),
+        "a need for one dense weight", "Such an adapter cannot be merged.");
+  }
+  auto delta = product(term.b, term.a);
+  if (term.minus_a.defined()) delta = delta - product(term.minus_b, term.minus_a);
+  if (term.scaling != 1) delta = delta * term.scaling;
+  if (site.form == Form::kTransposed || site.form == Form::kEmbedding) return delta.t();
+  return delta.view(shape);
+}
+
+at::Tensor magnitude_over_norm(const at::Tensor& weight, const Site& site, const Term& term) {
+  return direction_of(weight, site, term).scale;
+}
+
+at::Tensor dense(const at::Tensor& weight, const Site& site, const Meaning& meaning) {
+  const auto& replacement = meaning.replacement;
+  auto sum = replacement.defined() ? on_device_of(replacement, weight) : weight;
+  for (const auto& term : meaning.terms) {
+    if (term.magnitude.defined()) {
+      const auto [v, scale] = direction_of(weight, site, term);
+      sum = sum + (by_output(scale, site.form, v.dim()) * v - weight);
+    } else {
+      sum = sum + on_device_of(low_rank_delta(term, site, weight.sizes()), weight);
+    }
+  }
+  return sum.to(weight.scalar_type());
+}
+
+}  // namespace lowrank::effective

@@ -1,0 +1,70 @@
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "adapter/effective/meaning.h"
+
+/// Which adapters of a model are on, for all threads and for one.
+namespace lowrank::effective {
+
+/// What the tensors of one model mean; never changed once it is published.
+struct Selection {
+  std::vector<Meaning> meanings;  ///< by Site::index
+
+  /// For a mixed batch: which rows (dimension 0 of each layer's input) mean what. Empty elsewhere.
+  struct Part {
+    at::Tensor rows;  ///< int64 (n)
+    std::shared_ptr<const Selection> selection;
+  };
+  std::vector<Part> parts;
+  int64_t batch_rows = 0;
+
+  bool is_mixed() const { return !parts.empty(); }
+  /// A tensor that was adapted after this selection was made means itself.
+  const Meaning& of(const Site& site) const {
+    static const Meaning base;
+    return site.index < meanings.size() ? meanings[site.index] : base;
+  }
+};
+
+/// One model's selection. Readers take no lock: each thread keeps what it read last, and looks at a
+/// version number.
+class Switchboard {
+ public:
+  Switchboard();
+  Switchboard(const Switchboard&) = delete;
+  Switchboard& operator=(const Switchboard&) = delete;
+
+  /// For all threads, from their next operator on.
+  void publish(std::shared_ptr<const Selection> selection);
+
+  /// What holds on this thread now: that of the innermost Scope, else what was published last.
+  std::shared_ptr<const Selection> selection() const;
+
+ private:
+  std::shared_ptr<const Selection> published() const;
+
+  const uint64_t id_;
+  std::atomic<uint64_t> version_{1};
+  mutable std::mutex mutex_;  // of `current_` while the version changes
+  std::shared_ptr<const Selection> current_;
+};
+
+/// Until its end `selection` holds for a model on this thread, on the threads that LibTorch starts
+/// for it, and in backward passes that begin within it. Scopes end in the reverse of their order.
+class Scope {
+ public:
+  Scope(std::shared_ptr<const Switchboard> board, std::shared_ptr<const Selection> selection);
+  ~Scope();
+  Scope(const Scope&) = delete;
+  Scope& operator=(const Scope&) = delete;
+
+ private:
+  struct Guard;
+  std::unique_ptr<Guard> guard_;
+};
+
+}  // namespace lowrank::effective

@@ -1,0 +1,160 @@
+#include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
+#include <lowrank/error.h>
+
+#include "adapter/state.h"
+
+// Putting adapters into the weights and taking them out: all layers or none.
+namespace lowrank {
+namespace {
+
+using effective::Meaning;
+
+/// One tensor's new values, computed before any is written.
+struct Change {
+  size_t site;
+  at::Tensor values;
+  MergedLayer report;
+};
+
+double norm_of(const at::Tensor& tensor) { return tensor.to(at::kDouble).norm().item<double>(); }
+
+/// W' = W + everything `meaning` adds, in float64 beside its rounding to W's dtype.
+Change change_of(const AdaptedTensor& tensor, const at::Tensor& base, const Meaning& meaning) {
+  const auto& site = *tensor.site;
+  Change change{site.index, effective::dense(base, site, meaning), {site.path}};
+  if (!at::isfinite(change.values).all().item<bool>()) {
+    fail<TensorError>("merge", "W + s·B·A must be finite in every layer",
+                      fmt::format("NaN or Inf in \"{}\"", site.path), "Nothing was changed.");
+  }
+  const auto exact = effective::dense(base.to(at::kDouble), site, meaning);
+  const auto difference = exact - base.to(at::kDouble);
+  const double size = norm_of(difference);
+  change.report.largest_change = difference.abs().max().item<double>();
+  change.report.rounding_error =
+      size > 0 ? norm_of(change.values.to(at::kDouble) - exact) / size : 0;
+  return change;
+}
+
+void require_mergeable(const NamedAdapter& adapter, bool keep_copies) {
+  if (adapter.merged) {
+    fail<TensorError>("merge", "the adapter must not be merged yet",
+                      fmt::format("\"{}\", which is", adapter.name));
+  }
+  if (!keep_copies && adapter.config.use_dora) {
+    fail<ArgumentError>("merge", "DoRA must be merged with copies of the weights",
+                        fmt::format("keep_copies = false for \"{}\"", adapter.name),
+                        "Its norms cannot be told from the merged weights.");
+  }
+}
+
+/// What is to be in the weights: all that is merged.
+std::vector<std::string> merged_names(const Adapter::State& state) {
+  std::vector<std::string> names;
+  for (const auto& adapter : state.adapters) {
+    if (adapter.merged) names.push_back(adapter.name);
+  }
+  return names;
+}
+
+at::Tensor stored(const AdaptedTensor& tensor) {
+  return effective::without_mark(tensor.tensor).detach();
+}
+
+void write(Adapter::State& state, const Change& change) {
+  effective::without_mark(state.tensors[change.site].tensor).detach().copy_(change.values);
+}
+
+/// Without copies: W - (what the adapter added), replaced tensors from their copies.
+void take_off(Adapter::State& state, const std::vector<std::string>& names) {
+  const auto meanings = state.meanings(names);
+  for (size_t i = 0; i < meanings.size(); ++i) {
+    auto& tensor = state.tensors[i];
+    if (meanings[i].is_base()) continue;
+    const auto weight = stored(tensor);
+    if (tensor.unmerged.defined()) {
+      weight.copy_(tensor.unmerged);
+      tensor.unmerged.reset();
+      continue;
+    }
+    auto negative = meanings[i];
+    for (auto& term : negative.terms) term.scaling = -term.scaling;
+    weight.copy_(effective::dense(weight, *tensor.site, negative));
+  }
+}
+
+/// With copies: the base and what stays merged, computed anew.
+void restore(Adapter::State& state) {
+  const auto meanings = state.meanings(merged_names(state));
+  for (size_t i = 0; i < state.tensors.size(); ++i) {
+    auto& tensor = state.tensors[i];
+    if (!tensor.unmerged.defined()) continue;
+    stored(tensor).copy_(effective::dense(tensor.unmerged, *tensor.site, meanings[i]));
+    if (meanings[i].is_base()) tensor.unmerged.reset();
+  }
+}
+
+}  // namespace
+
+std::vector<MergedLayer> Adapter::merge(const std::vector<std::string>& names,
+                                        const MergeOptions& options) {
+  const StateLock lock(state_->mutex);
+  auto& state = *state_;
+  const auto wanted = names.empty() ? state.active : names;
+  if (wanted.empty()) fail<ArgumentError>("merge", "an adapter must be named or active", "none");
+  const bool copies = state.any_merged() ? state.merged_with_copies : options.keep_copies;
+  for (const auto& name : wanted) require_mergeable(state.adapter(name), copies);
+  const at::NoGradGuard no_grad;
+  auto all = merged_names(state);
+  all.insert(all.end(), wanted.begin(), wanted.end());
+  const auto added = state.meanings(wanted);
+  const auto total = state.meanings(all);
+  std::vector<Change> changes;
+  for (size_t i = 0; i < added.size(); ++i) {
+    if (added[i].is_base()) continue;
+    const auto& tensor = state.tensors[i];
+    const bool from_copy = copies && tensor.unmerged.defined();
+    changes.push_back(from_copy ? change_of(tensor, tensor.unmerged, total[i])
+                                : change_of(tensor, stored(tensor), added[i]));
+  }
+  std::vector<MergedLayer> report;
+  for (const auto& change : changes) {
+    auto& tensor = state.tensors[change.site];
+    const bool replaced = added[change.site].replacement.defined();
+    if ((copies || replaced) && !tensor.unmerged.defined()) {
+      tensor.unmerged = stored(tensor).clone();
+    }
+    write(state, change);
+    report.push_back(change.report);
+  }
+  for (const auto& name : wanted) state.adapter(name).merged = true;
+  state.merged_with_copies = copies;
+  state.publish();
+  return report;
+}
+
+void Adapter::unmerge(const std::vector<std::string>& names) {
+  const StateLock lock(state_->mutex);
+  auto& state = *state_;
+  const auto wanted = names.empty() ? merged_names(state) : names;
+  if (wanted.empty()) {
+    fail<TensorError>("unmerge", "the adapter must be merged", "one that is not merged");
+  }
+  for (const auto& name : wanted) {
+    if (state.adapter(name).merged) continue;
+    fail<TensorError>("unmerge", "the adapter must be merged",
+                      fmt::format("\"{}\", which is not", name));
+  }
+  const at::NoGradGuard no_grad;
+  if (!state.merged_with_copies) take_off(state, wanted);
+  for (const auto& name : wanted) state.adapter(name).merged = false;
+  if (state.merged_with_copies) restore(state);
+  state.publish();
+}
+
+bool Adapter::merged() const {
+  const StateLock lock(state_->mutex);
+  return state_->any_merged();
+}
+
+}  // namespace lowrank

@@ -1,0 +1,154 @@
+#include "adapter/state.h"
+
+#include <ATen/ATen.h>
+#include <lowrank/error.h>
+
+#include <algorithm>
+
+namespace lowrank {
+namespace {
+
+/// An adapter's whole parameter takes the tensor's place, of which there is one.
+void replace(effective::Meaning& meaning, const WholeParameter& whole, const std::string& adapter) {
+  if (meaning.replacement.defined()) {
+    fail<ArgumentError>(
+        "adapter", fmt::format("\"{}\" can be trained whole by one active adapter", whole.path),
+        fmt::format("\"{}\" and another one", adapter), "Activate them one at a time.");
+  }
+  meaning.replacement = whole.value;
+}
+
+}  // namespace
+
+const NamedAdapter& Adapter::State::adapter(const std::string& name) const {
+  if (name.empty() && adapters.empty()) {
+    fail<ArgumentError>("adapter", "the model must have an adapter", "none");
+  }
+  if (name.empty() && active.empty()) return adapters.front();
+  const auto& wanted = name.empty() ? active.front() : name;
+  std::vector<std::string> names;
+  for (const auto& adapter : adapters) {
+    if (adapter.name == wanted) return adapter;
+    names.push_back(adapter.name);
+  }
+  fail<ArgumentError>("adapter", "an adapter of this name must exist",
+                      fmt::format("\"{}\", which is none of {}", name, list_names(names)),
+                      did_you_mean(name, names));
+}
+
+NamedAdapter& Adapter::State::adapter(const std::string& name) {
+  return const_cast<NamedAdapter&>(std::as_const(*this).adapter(name));
+}
+
+bool Adapter::State::any_merged() const {
+  return std::any_of(adapters.begin(), adapters.end(),
+                     [](const NamedAdapter& adapter) { return adapter.merged; });
+}
+
+size_t Adapter::State::site_for(const std::string& path, const at::Tensor& tensor,
+                                effective::Form form, int64_t groups,
+                                const std::function<bool()>& is_training) {
+  for (size_t i = 0; i < tensors.size(); ++i) {
+    // A parameter that is replaced in one adapter may carry factors in another: the form of the
+    // factors counts.
+    auto& site = *tensors[i].site;
+    if (!tensors[i].tensor.is_same(tensor)) continue;
+    if (site.form == form || form == effective::Form::kOther) return i;
+    if (site.form == effective::Form::kOther) {
+      site.form = form;
+      site.groups = groups;
+      site.is_training = is_training;
+      return i;
+    }
+  }
+  auto site = std::make_shared<effective::Site>();
+  site->path = path;
+  site->form = form;
+  site->groups = groups;
+  site->is_training = is_training;
+  site->board = board;
+  site->index = tensors.size();
+  tensors.push_back({tensor, std::move(site), false, {}});
+  return tensors.size() - 1;
+}
+
+effective::Term term_of(const LayerFactors& layer, const NamedAdapter& adapter) {
+  return {.a = layer.a,
+          .b = layer.b,
+          .minus_a = layer.minus_a,
+          .minus_b = layer.minus_b,
+          .magnitude = layer.magnitude,
+          .scaling = layer.target.scaling * adapter.scale,
+          .dropout = adapter.config.lora_dropout};
+}
+
+std::vector<effective::Meaning> Adapter::State::meanings(
+    const std::vector<std::string>& names) const {
+  std::vector<effective::Meaning> meanings(tensors.size());
+  for (const auto& name : names) {
+    const auto& of = adapter(name);
+    for (const auto& layer : of.layers) {
+      const auto term = term_of(layer, of);
+      meanings[layer.site].terms.push_back(term);
+      if (layer.bias_site) {
+        meanings[*layer.bias_site].terms.push_back({.b = layer.bias, .scaling = term.scaling});
+      }
+    }
+    for (const auto& whole : of.whole) replace(meanings[whole.site], whole, of.name);
+  }
+  return meanings;
+}
+
+std::shared_ptr<const effective::Selection> Adapter::State::select(
+    const std::vector<std::string>& names) const {
+  std::vector<std::string> unmerged;
+  for (const auto& name : names) {
+    if (!adapter(name).merged) unmerged.push_back(name);
+  }
+  auto selection = std::make_shared<effective::Selection>();
+  selection->meanings = meanings(unmerged);
+  return selection;
+}
+
+void Adapter::State::publish() {
+  board->publish(select(enabled ? active : std::vector<std::string>()));
+  for (auto& tensor : tensors) {
+    if (tensor.bound) continue;
+    effective::bind(tensor.tensor, tensor.site);
+    tensor.bound = true;
+  }
+}
+
+void require_adaptable(const Adapter::State& state, const std::string& path,
+                       const at::Tensor& tensor) {
+  if (!tensor.is_floating_point() || tensor.numel() == 0) {
+    fail<TensorError>("attach", "an adapted weight must hold floating-point numbers",
+                      fmt::format("\"{}\" of type {} with {} elements", path,
+                                  c10::toString(tensor.scalar_type()), tensor.numel()));
+  }
+  if (tensor.is_inference()) {
+    fail<TensorError>("attach", "an adapted weight must not be made in inference mode",
+                      fmt::format("\"{}\", which was", path),
+                      "Make or load the model outside of InferenceMode.");
+  }
+  for (const auto& site : effective::sites_of(tensor)) {
+    if (site->board == state.board) continue;
+    fail<TensorError>("attach", "a weight can carry the adapters of one handle",
+                      fmt::format("\"{}\", which is adapted already", path),
+                      "Detach the first, or add to it.");
+  }
+}
+
+void check_name(const Adapter::State& state, const std::string& name) {
+  if (name.empty() || name == "__base__" || name.find_first_of("./\\") != std::string::npos) {
+    fail<ArgumentError>("adapter", "an adapter's name must be a word without dots and slashes",
+                        fmt::format("\"{}\"", name));
+  }
+  for (const auto& adapter : state.adapters) {
+    if (adapter.name != name) continue;
+    fail<ArgumentError>("adapter", "an adapter's name must be new",
+                        fmt::format("\"{}\", which exists", name), "Remove or rename it first.");
+  }
+}
+
+}  // namespace lowrank

@@ -1,0 +1,209 @@
+#include <gtest/gtest.h>
+#include <lowrank/error.h>
+#include <lowrank/models/mlp.h>
+
+#include <atomic>
+#include <limits>
+#include <thread>
+
+#include "adapter/dense_reference.h"
+#include "support/expect_error.h"
+#include "support/temporary_folder.h"
+
+// Several adapters on one model: switching, scaling, mixed batches, scopes, threads.
+namespace lowrank {
+namespace {
+
+using models::Mlp;
+using models::MlpOptions;
+
+class ManyAdapters : public testing::Test {
+ protected:
+  ManyAdapters() {
+    at::manual_seed(1);
+    model_ = Mlp(MlpOptions{.sizes = {8, 6, 3}});
+    x_ = at::randn({5, 8});
+    const at::NoGradGuard no_grad;
+    base_ = model_->forward(x_);
+    adapter_ = std::make_unique<Adapter>(attach(*model_, {.rank = 2, .alpha = 3}, "one"));
+    adapter_->add("two", {.rank = 3, .alpha = 1, .target_modules = {"linear1"}});
+    for (const auto* name : {"one", "two"}) randomize(*adapter_, name);
+  }
+
+  at::Tensor output() {
+    const at::NoGradGuard no_grad;
+    return model_->forward(x_);
+  }
+
+  /// The output of a dense model with W + Σ s·B·A of these adapters, each times its weight.
+  at::Tensor dense_output(const std::vector<std::pair<std::string, double>>& weighted) {
+    const at::NoGradGuard no_grad;
+    const DisableAdapter off(*adapter_);
+    std::vector<std::pair<std::string, at::Tensor>> stored;
+    for (const auto& item : model_->named_parameters()) {
+      stored.emplace_back(item.key(), item.value() + 0);
+    }
+    Mlp fresh(MlpOptions{.sizes = {8, 6, 3}});
+    for (const auto& [name, value] : stored) fresh->named_parameters()[name].copy_(value);
+    for (const auto& [name, weight] : weighted) {
+      for (const auto& layer : adapter_->layers(name)) {
+        fresh->named_parameters()[layer.name + ".weight"].add_(
+            (weight * dense_delta(layer, false)).to(at::kFloat));
+      }
+    }
+    return fresh->forward(x_);
+  }
+
+  void expect_output(const std::vector<std::pair<std::string, double>>& weighted) {
+    EXPECT_LE(relative_error(output(), dense_output(weighted)), 1e-5);
+  }
+
+  Mlp model_{nullptr};
+  at::Tensor x_, base_;
+  std::unique_ptr<Adapter> adapter_;
+};
+
+TEST_F(ManyAdapters, SwitchesAddsUpAndScales) {
+  EXPECT_EQ(adapter_->names(), (std::vector<std::string>{"one", "two"}));
+  expect_output({{"one", 1}});
+  adapter_->set_active({"two"});
+  expect_output({{"two", 1}});
+  adapter_->set_active({"one", "two"});
+  expect_output({{"one", 1}, {"two", 1}});
+  adapter_->set_scale("two", -0.5);
+  expect_output({{"one", 1}, {"two", 1}});  // layers() tells the scaling in force
+  EXPECT_DOUBLE_EQ(adapter_->layers("two")[0].scaling, -0.5 / 3);
+  adapter_->set_active({});
+  EXPECT_TRUE(at::equal(output(), base_));
+  adapter_->set_active({"one"});
+  adapter_->disable();
+  EXPECT_TRUE(at::equal(output(), base_));
+  adapter_->enable();
+  expect_output({{"one", 1}});
+}
+
+TEST_F(ManyAdapters, AScopeHoldsOnItsThreadAlone) {
+  const auto one = output();
+  {
+    const auto use = adapter_->use("two");
+    expect_output({{"two", 1}});
+    at::Tensor elsewhere;
+    std::thread([&] { elsewhere = output(); }).join();
+    EXPECT_TRUE(at::equal(elsewhere, one));
+    {
+      const DisableAdapter off(*adapter_);
+      EXPECT_TRUE(at::equal(output(), base_));
+    }
+    expect_output({{"two", 1}});
+    adapter_->set_active({});
+    expect_output({{"two", 1}});
+  }
+  EXPECT_TRUE(at::equal(output(), base_)) << "what was published in the scope holds after it";
+}
+
+TEST_F(ManyAdapters, GradientsGoToTheAdaptersThatHold) {
+  adapter_->set_active({"one", "two"});
+  model_->forward(x_).sum().backward();
+  for (const auto* name : {"one", "two"}) {
+    for (const auto& parameter : adapter_->parameters(name)) {
+      ASSERT_TRUE(parameter.grad().defined());
+      parameter.mutable_grad().reset();
+    }
+  }
+  {
+    const auto use = adapter_->use("two");
+    model_->forward(x_).sum().backward();
+  }
+  for (const auto& p : adapter_->parameters("one")) EXPECT_FALSE(p.grad().defined());
+  for (const auto& p : adapter_->parameters("two")) EXPECT_TRUE(p.grad().defined());
+}
+
+TEST_F(ManyAdapters, AMixedBatchTakesRowsApart) {
+  const std::vector<std::string> names = {"two", "", "one", "two", "__base__"};
+  at::Tensor expected = base_.clone();
+  for (const auto* name : {"one", "two"}) {
+    const auto use = adapter_->use(name);
+    const auto all = output();
+    for (size_t i = 0; i < names.size(); ++i) {
+      const auto row = static_cast<int64_t>(i);
+      if (names[i] == name) expected[row].copy_(all[row]);
+    }
+  }
+  {
+    const auto use = adapter_->use_rows(names);
+    EXPECT_LE(relative_error(output(), expected), 1e-6);
+    LOWRANK_EXPECT_ERROR(model_->forward(x_.slice(0, 0, 3)), TensorError,
+                         "the input of \"linear1\" must have the batch's 5 rows in its first "
+                         "dimension. Got 3.");
+    LOWRANK_EXPECT_ERROR(x_.mm(model_->named_parameters()["linear1.weight"].t().contiguous()),
+                         TensorError, "must be read by a linear layer");
+  }
+  LOWRANK_EXPECT_ERROR((void)adapter_->use_rows({"three"}), ArgumentError,
+                       "Got \"three\", which is none of one, two.");
+}
+
+TEST_F(ManyAdapters, RemovesAndRenames) {
+  adapter_->rename("two", "zwei");
+  adapter_->set_active({"zwei"});
+  expect_output({{"zwei", 1}});
+  adapter_->remove("zwei");
+  EXPECT_TRUE(at::equal(output(), base_)) << "nothing is active";
+  EXPECT_EQ(adapter_->names(), std::vector<std::string>{"one"});
+  LOWRANK_EXPECT_ERROR(adapter_->set_active({"zwei"}), ArgumentError,
+                       "an adapter of this name must exist. Got \"zwei\", which is none of one.");
+  LOWRANK_EXPECT_ERROR(adapter_->add("one", {}), ArgumentError, "Got \"one\", which exists.");
+  LOWRANK_EXPECT_ERROR(adapter_->add("a/b", {}), ArgumentError, "without dots and slashes");
+  LOWRANK_EXPECT_ERROR(adapter_->set_scale("one", std::numeric_limits<double>::infinity()),
+                       ArgumentError, "a scale must be finite. Got inf.");
+}
+
+TEST_F(ManyAdapters, DetachLeavesTheModelAsItWas) {
+  const auto first = std::dynamic_pointer_cast<torch::nn::LinearImpl>(model_->children()[0]);
+  const auto copy = std::dynamic_pointer_cast<torch::nn::LinearImpl>(first->clone());
+  {
+    const at::NoGradGuard no_grad;
+    EXPECT_LE(relative_error(copy->forward(x_), first->forward(x_)), 1e-6) << "it is adapted too";
+  }
+  adapter_->detach();
+  EXPECT_TRUE(at::equal(output(), base_));
+  const at::NoGradGuard no_grad;
+  EXPECT_TRUE(at::equal(copy->forward(x_), first->forward(x_))) << "and means its base from now on";
+  for (const auto& parameter : model_->parameters()) EXPECT_TRUE(parameter.requires_grad());
+}
+
+/// Inside a scope a thread sees one adapter from the first to the last layer.
+TEST_F(ManyAdapters, FactorsAreExchangedUnderReaders) {
+  const TemporaryFolder folder;
+  adapter_->save(folder / "one", {.adapter = "one"});
+  std::vector<at::Tensor> answers = {output()};
+  adapter_->add("other", {.rank = 2, .alpha = 3});
+  randomize(*adapter_, "other");
+  adapter_->save(folder / "other", {.adapter = "other"});
+  {
+    const auto use = adapter_->use("other");
+    answers.push_back(output());
+  }
+  std::atomic<bool> stop{false};
+  std::atomic<int> torn{0}, seen_first{0}, seen_second{0};
+  std::vector<std::thread> readers;
+  for (int i = 0; i < 3; ++i) {
+    readers.emplace_back([&] {
+      while (!stop) {
+        const auto use = adapter_->use("one");
+        const auto y = output();
+        const bool first = at::equal(y, answers[0]), second = at::equal(y, answers[1]);
+        seen_first += first;
+        seen_second += second;
+        torn += !first && !second;
+      }
+    });
+  }
+  for (int i = 0; i < 50; ++i) adapter_->load("one", folder / (i % 2 == 0 ? "other" : "one"), true);
+  stop = true;
+  for (auto& reader : readers) reader.join();
+  EXPECT_EQ(torn, 0);
+  EXPECT_GT(seen_first + seen_second, 0);
+}
+
+}  // namespace
+}  // namespace lowrank

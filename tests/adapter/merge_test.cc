@@ -1,0 +1,137 @@
+#include <gtest/gtest.h>
+#include <lowrank/error.h>
+#include <lowrank/models/mlp.h>
+
+#include <cmath>
+#include <limits>
+#include <random>
+#include <set>
+
+#include "adapter/dense_reference.h"
+#include "support/expect_error.h"
+
+namespace lowrank {
+namespace {
+
+using models::Mlp;
+using models::MlpOptions;
+
+/// Five adapters on a small net.
+class Merge : public testing::Test {
+ protected:
+  void make(at::ScalarType dtype) {
+    at::manual_seed(2);
+    model_ = Mlp(MlpOptions{.sizes = {8, 6, 3}});
+    model_->to(dtype);
+    for (const auto& item : model_->named_parameters()) base_.push_back(item.value().clone());
+    adapter_ = std::make_unique<Adapter>(attach(*model_, {.rank = 2, .alpha = 3}, "a0"));
+    for (const auto* name : {"a1", "a2", "a3", "a4"}) adapter_->add(name, {.rank = 3, .alpha = 1});
+    for (const auto& name : adapter_->names()) randomize(*adapter_, name);
+  }
+
+  /// Merges or unmerges at random, a thousand times, and ends unmerged.
+  void shuffle(const MergeOptions& options) {
+    std::mt19937 random(3);
+    std::set<std::string> merged;
+    for (int i = 0; i < 1000; ++i) {
+      const auto name = "a" + std::to_string(random() % 5);
+      if (merged.erase(name) > 0) {
+        adapter_->unmerge({name});
+      } else {
+        adapter_->merge({name}, options);
+        merged.insert(name);
+      }
+    }
+    if (!merged.empty()) adapter_->unmerge();
+    EXPECT_FALSE(adapter_->merged());
+  }
+
+  /// max |W - W before|, over max |W|.
+  double drift() const {
+    const DisableAdapter off(*adapter_);
+    double worst = 0;
+    size_t i = 0;
+    for (const auto& item : model_->named_parameters()) {
+      const auto now = item.value().detach().to(at::kDouble) + 0;
+      const auto before = base_[i++].detach().to(at::kDouble);
+      worst = std::max(worst, ((now - before).abs().max() / before.abs().max()).item<double>());
+    }
+    return worst;
+  }
+
+  Mlp model_{nullptr};
+  std::vector<at::Tensor> base_;
+  std::unique_ptr<Adapter> adapter_;
+};
+
+TEST_F(Merge, RestoresTheBaseBitForBitFromCopies) {
+  for (const auto dtype : {at::kFloat, at::kBFloat16}) {
+    base_.clear();
+    make(dtype);
+    shuffle({});
+    EXPECT_EQ(drift(), 0) << c10::toString(dtype);
+  }
+}
+
+TEST_F(Merge, DriftsByRoundingWithoutCopies) {
+  for (const auto dtype : {at::kFloat, at::kBFloat16}) {
+    base_.clear();
+    make(dtype);
+    shuffle({.keep_copies = false});
+    const double eps = dtype == at::kFloat ? std::numeric_limits<float>::epsilon() : 0.0078125;
+    const double found = drift();
+    RecordProperty(c10::toString(dtype), std::to_string(found / eps) + " eps");
+    EXPECT_LE(found, 1000 * eps) << c10::toString(dtype);
+    EXPECT_GT(found, 0) << "no copy was kept";
+  }
+}
+
+TEST_F(Merge, AgreesWithTheFactorsAndTellsWhatItChanged) {
+  make(at::kFloat);
+  adapter_->set_active({"a0", "a2"});
+  const at::NoGradGuard no_grad;
+  const auto x = at::randn({4, 8});
+  const auto expected = model_->forward(x);
+  const auto report = adapter_->merge();
+  EXPECT_LE(relative_error(model_->forward(x), expected), 1e-5);
+  ASSERT_EQ(report.size(), 2);
+  const auto delta =
+      dense_delta(adapter_->layers("a0")[0], false) + dense_delta(adapter_->layers("a2")[0], false);
+  EXPECT_EQ(report[0].name, "linear1");
+  EXPECT_NEAR(report[0].largest_change, delta.abs().max().item<double>(), 1e-6);
+  EXPECT_GT(report[0].rounding_error, 0);
+  EXPECT_LT(report[0].rounding_error, 1e-6);
+  adapter_->set_active({"a2"});
+  adapter_->unmerge({"a0"});
+  EXPECT_TRUE(adapter_->merged()) << "a2 still is";
+  adapter_->unmerge();
+  EXPECT_EQ(drift(), 0);
+}
+
+TEST_F(Merge, RefusesBeforeAnythingChanges) {
+  make(at::kFloat);
+  {
+    const at::NoGradGuard no_grad;
+    adapter_->layers("a1")[1].b[0][0] = std::numeric_limits<double>::quiet_NaN();
+  }
+  LOWRANK_EXPECT_ERROR(adapter_->merge({"a0", "a1"}), TensorError,
+                       "W + s·B·A must be finite in every layer. Got NaN or Inf in \"linear2\". "
+                       "Nothing was changed.");
+  EXPECT_FALSE(adapter_->merged());
+  EXPECT_EQ(drift(), 0);
+  adapter_->merge({"a0"});
+  LOWRANK_EXPECT_ERROR(adapter_->merge({"a0"}), TensorError, "Got \"a0\", which is.");
+  LOWRANK_EXPECT_ERROR(adapter_->unmerge({"a2"}), TensorError, "Got \"a2\", which is not.");
+  LOWRANK_EXPECT_ERROR(adapter_->remove("a0"), TensorError, "must not be merged");
+  LOWRANK_EXPECT_ERROR((void)adapter_->use("a0"), TensorError, "must not be merged");
+  LOWRANK_EXPECT_ERROR(DisableAdapter{*adapter_}, TensorError, "must not be merged");
+  LOWRANK_EXPECT_ERROR(adapter_->set_scale("a0", 2), TensorError, "must not be merged");
+  adapter_->unmerge();
+  LOWRANK_EXPECT_ERROR(adapter_->unmerge(), TensorError, "must be merged");
+  adapter_->add("dora", {.rank = 2, .use_dora = true});
+  LOWRANK_EXPECT_ERROR(adapter_->merge({"dora"}, {.keep_copies = false}), ArgumentError,
+                       "DoRA must be merged with copies");
+}
+
+}  // namespace
+}  // namespace lowrank
