@@ -70,6 +70,17 @@ std::string prefix_of(const LayerFactors& layer, const NamedAdapter& adapter) {
   return prefix;
 }
 
+/// With bias="all" beside modules_to_save PEFT writes the bias of such a module three times: under
+/// its own name, as "modules_to_save.bias", and its base's as "original_module.bias".
+void drop_repeated_biases(std::map<std::string, std::string>& names) {
+  for (const std::string_view copy : {"modules_to_save.bias", "original_module.bias"}) {
+    std::erase_if(names, [&](const auto& item) {
+      if (!item.first.ends_with(copy)) return false;
+      return names.contains(item.first.substr(0, item.first.size() - copy.size()) + "bias");
+    });
+  }
+}
+
 std::vector<int64_t> magnitude_shape(const LayerFactors& layer) {
   std::vector<int64_t> shape = {layer.magnitude.size(0)};
   if (layer.target.kind != LayerKind::kConv) return shape;
@@ -125,6 +136,7 @@ std::map<std::string, std::string> names_by_key(const SafetensorsFile& file,
         fmt::format("\"{}\" must hold one tensor for \"{}\"", file.path().string(), at->first),
         fmt::format("\"{}\" and \"{}\"", at->second, name));
   }
+  drop_repeated_biases(names);
   return names;
 }
 
