@@ -8,28 +8,13 @@
 #include <map>
 #include <utility>
 
+#include "adapter/adapter_keys.h"
 #include "adapter/state.h"
 
 namespace lowrank {
 namespace {
 
 using Names = std::vector<std::string>;
-
-std::string prefix_of(const LayerFactors& layer) {
-  return layer.target.path().empty() ? "" : layer.target.path() + ".";
-}
-
-void add_named(std::vector<std::pair<std::string, at::Tensor>>& parameters,
-               const LayerFactors& layer) {
-  const auto prefix = prefix_of(layer);
-  const bool embedding = layer.target.kind == LayerKind::kEmbedding;
-  parameters.emplace_back(prefix + (embedding ? "lora_embedding_A" : "lora_A.weight"), layer.a);
-  parameters.emplace_back(prefix + (embedding ? "lora_embedding_B" : "lora_B.weight"), layer.b);
-  if (layer.magnitude.defined()) {
-    parameters.emplace_back(prefix + "lora_magnitude_vector", layer.magnitude);
-  }
-  if (layer.bias.defined()) parameters.emplace_back(prefix + "lora_B.bias", layer.bias);
-}
 
 void require_unmerged(const NamedAdapter& adapter, const char* operation) {
   if (!adapter.merged) return;
@@ -120,9 +105,9 @@ std::vector<std::pair<std::string, at::Tensor>> Adapter::named_parameters(
     const std::string& name) const {
   const StateLock lock(state_->mutex);
   std::vector<std::pair<std::string, at::Tensor>> parameters;
-  const auto& adapter = state_->adapter(name);
-  for (const auto& layer : adapter.layers) add_named(parameters, layer);
-  for (const auto& whole : adapter.whole) parameters.emplace_back(whole.path, whole.value);
+  for (const auto& tensor : file_tensors(state_->adapter(name))) {
+    parameters.emplace_back(tensor.name, tensor.tensor);
+  }
   return parameters;
 }
 
