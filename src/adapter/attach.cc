@@ -71,6 +71,11 @@ LayerFactors make_layer(Adapter::State& state, const LoraConfig& config, const T
 }
 
 void refuse_what_has_no_kernel(const LoraConfig& config, const Target& target) {
+  if (config.use_dora && target.groups > 1) {
+    fail<ArgumentError>("attach", "use_dora must be for layers without groups",
+                        fmt::format("\"{}\" with {} groups", target.path(), target.groups),
+                        "The rows of W + s·B·A, whose norms it needs, are not W's.");
+  }
   if (config.lora_dropout > 0 && target.kind == LayerKind::kOther) {
     fail<ArgumentError>("attach",
                         fmt::format("lora_dropout must be 0 to adapt \"{}\"", target.path()),
