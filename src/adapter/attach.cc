@@ -31,18 +31,19 @@ effective::Form form_of(LayerKind kind) {
 
 /// m starts as the norm of what each row of M starts as.
 at::Tensor initial_magnitude(const LayerFactors& layer, const effective::Site& site) {
-  const at::NoGradGuard no_grad;
-  auto term = effective::Term{.a = layer.a,
-                              .b = layer.b,
-                              .minus_a = layer.minus_a,
-                              .minus_b = layer.minus_b,
-                              .scaling = layer.target.scaling};
-  term.magnitude = at::ones({layer.b.size(0)}, layer.b.options());
-  const auto weight = effective::without_mark(layer.target.weight);
-  return effective::magnitude_over_norm(weight, site, term)
-      .reciprocal()
-      .to(layer.b.scalar_type())
-      .contiguous();
+  const effective::Term term = {.a = layer.a,
+                                .b = layer.b,
+                                .minus_a = layer.minus_a,
+                                .minus_b = layer.minus_b,
+                                .scaling = layer.target.scaling};
+  const auto norms = effective::row_norms(effective::without_mark(layer.target.weight), site, term);
+  if (const auto zero = norms.eq(0); zero.any().item<bool>()) {
+    fail<ArgumentError>(
+        "attach", "use_dora must be for weights without a row of zeros, which has no direction",
+        fmt::format("\"{}\", whose output {} has one", site.path,
+                    zero.nonzero()[0].item<int64_t>()));
+  }
+  return norms.to(layer.b.scalar_type()).contiguous();
 }
 
 LayerFactors make_layer(Adapter::State& state, const LoraConfig& config, const Target& target) {

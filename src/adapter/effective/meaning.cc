@@ -1,6 +1,7 @@
 #include "adapter/effective/meaning.h"
 
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 #include <lowrank/error.h>
 
 namespace lowrank::effective {
@@ -27,16 +28,13 @@ std::vector<int64_t> input_dimensions(Form form, int64_t dimensions) {
   return inputs;
 }
 
-/// V = W + scaling · (B·A - B₀·A₀), and m / ‖V‖ of its rows.
-struct Direction {
-  at::Tensor v;
-  at::Tensor scale;
-};
+/// V = W + scaling · (B·A - B₀·A₀).
+at::Tensor direction(const at::Tensor& weight, const Site& site, const Term& term) {
+  return weight + on_device_of(low_rank_delta(term, site, weight.sizes()), weight);
+}
 
-Direction direction_of(const at::Tensor& weight, const Site& site, const Term& term) {
-  const auto v = weight + on_device_of(low_rank_delta(term, site, weight.sizes()), weight);
-  const auto norm = at::linalg_vector_norm(v.detach(), 2, input_dimensions(site.form, v.dim()));
-  return {v, on_device_of(term.magnitude, v) / norm};
+at::Tensor norms_of(const at::Tensor& v, Form form) {
+  return at::linalg_vector_norm(v.detach(), 2, input_dimensions(form, v.dim()));
 }
 
 }  // namespace
@@ -62,8 +60,13 @@ at::Tensor low_rank_delta(const Term& term, const Site& site, at::IntArrayRef sh
   return delta.view(shape);
 }
 
+at::Tensor row_norms(const at::Tensor& weight, const Site& site, const Term& term) {
+  const at::NoGradGuard no_grad;
+  return norms_of(direction(weight, site, term), site.form);
+}
+
 at::Tensor magnitude_over_norm(const at::Tensor& weight, const Site& site, const Term& term) {
-  return direction_of(weight, site, term).scale;
+  return on_device_of(term.magnitude, weight) / row_norms(weight, site, term);
 }
 
 at::Tensor dense(const at::Tensor& weight, const Site& site, const Meaning& meaning) {
@@ -71,7 +74,8 @@ at::Tensor dense(const at::Tensor& weight, const Site& site, const Meaning& mean
   auto sum = replacement.defined() ? on_device_of(replacement, weight) : weight;
   for (const auto& term : meaning.terms) {
     if (term.magnitude.defined()) {
-      const auto [v, scale] = direction_of(weight, site, term);
+      const auto v = direction(weight, site, term);
+      const auto scale = on_device_of(term.magnitude, v) / norms_of(v, site.form);
       sum = sum + (by_output(scale, site.form, v.dim()) * v - weight);
     } else {
       sum = sum + on_device_of(low_rank_delta(term, site, weight.sizes()), weight);

@@ -66,6 +66,9 @@ at::Tensor low_rank_delta(const Term& term, const Site& site, at::IntArrayRef sh
 /// factors of a grouped convolution, which no dense weight can express.
 at::Tensor dense(const at::Tensor& weight, const Site& site, const Meaning& meaning);
 
+/// ‖V‖ of each row of M, (out), without a history.
+at::Tensor row_norms(const at::Tensor& weight, const Site& site, const Term& term);
+
 /// m / ‖V‖ of a DoRA term, (out), without the norm's history.
 at::Tensor magnitude_over_norm(const at::Tensor& weight, const Site& site, const Term& term);
 
