@@ -149,30 +149,37 @@ TEST_F(Dora, BilinearWeightAsADenseOne) {
   EXPECT_EQ(path, LayerPath::kGeneral);
 }
 
-/// In training A's input is dropped, and so is the base's in what the magnitude adds.
+/// In training the input of A is dropped, and so is that of the base in what the magnitude adds;
+/// with PiSSA the base is what remains of W.
 TEST_F(Dora, DropsTheInputOfAllThatItAdds) {
-  nn::Linear module(8, 6);
-  module->to(at::kDouble);
-  const auto w = module->weight.detach().clone(), bias = module->bias.detach().clone();
-  auto adapter = attach(*module, {.rank = 2, .alpha = 3, .use_dora = true, .lora_dropout = 0.4});
-  randomize(adapter);
-  const Trained expected(adapter.layers().at(0));
+  for (const auto init : {LoraInit::kKaimingUniform, LoraInit::kPissa}) {
+    nn::Linear module(8, 6);
+    module->to(at::kDouble);
+    const auto bias = module->bias.detach().clone();
+    auto w = module->weight.detach().clone();
+    auto adapter = attach(
+        *module, {.rank = 2, .alpha = 3, .init = init, .use_dora = true, .lora_dropout = 0.4});
+    const auto start = adapter.layers().at(0);
+    w -= start.scaling * start.b.detach().mm(start.a.detach());  // 0, but for PiSSA
+    randomize(adapter);
+    const Trained expected(adapter.layers().at(0));
 
-  at::manual_seed(7);
-  const auto y = module(x_);
-  at::manual_seed(7);
-  const auto kept = at::dropout(x_, 0.4, /*train=*/true);
-  const auto scale = expected.scale(w);
-  const auto low = expected.scaling * kept.mm(expected.a.t()).mm(expected.b.t());
-  const auto explicit_y = at::linear(x_, w, bias) + (scale - 1) * kept.mm(w.t()) + scale * low;
-  EXPECT_LE(relative_error(y.detach(), explicit_y.detach()), kMost);
-  loss_of(y).backward();
-  loss_of(explicit_y).backward();
-  expect_gradients(adapter, expected);
+    at::manual_seed(7);
+    const auto y = module(x_);
+    at::manual_seed(7);
+    const auto kept = at::dropout(x_, 0.4, /*train=*/true);
+    const auto scale = expected.scale(w);
+    const auto low = expected.scaling * kept.mm(expected.a.t()).mm(expected.b.t());
+    const auto explicit_y = at::linear(x_, w, bias) + (scale - 1) * kept.mm(w.t()) + scale * low;
+    EXPECT_LE(relative_error(y.detach(), explicit_y.detach()), kMost);
+    loss_of(y).backward();
+    loss_of(explicit_y).backward();
+    expect_gradients(adapter, expected);
 
-  module->eval();
-  const auto dense = at::linear(x_, expected.weight(w, false), bias);
-  EXPECT_LE(relative_error(module(x_).detach(), dense.detach()), kMost) << "dropped in evaluation";
+    module->eval();
+    const auto dense = at::linear(x_, expected.weight(w, false), bias);
+    EXPECT_LE(relative_error(module(x_).detach(), dense.detach()), kMost) << "dropped unasked";
+  }
 }
 
 TEST_F(Dora, MagnitudeStartsAsTheNormsOfTheRows) {

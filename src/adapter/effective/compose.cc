@@ -19,17 +19,23 @@ at::Tensor low(const at::Tensor& x, const at::Tensor& a, const at::Tensor& b, co
   return layer.low(input, on_device_of(a, x), on_device_of(b, x));
 }
 
-/// What one term adds to the layer's output for x.
+/// What one term adds to the layer's output for x. Where B₀·A₀ is taken off the base, the base that
+/// DoRA scales is what remains of it.
 at::Tensor addition(const at::Tensor& x, const at::Tensor& weight, const Term& term,
                     const Site& site, const Layer& layer) {
+  const auto taken_off = [&](const at::Tensor& input) {
+    return low(input, term.minus_a, term.minus_b, layer) * term.scaling;
+  };
   const bool drops = term.dropout > 0 && site.trains() && x.is_floating_point();
   const auto kept = drops ? at::dropout(x, term.dropout, /*train=*/true) : x;
-  auto update = low(kept, term.a, term.b, layer);
-  if (term.minus_a.defined()) update = update - low(x, term.minus_a, term.minus_b, layer);
-  update = update * term.scaling;
-  if (!term.magnitude.defined()) return update;
-  const auto scale = layer.by_output(magnitude_over_norm(weight, site, term));
-  return (scale - 1) * layer.base(kept) + scale * update;
+  auto added = low(kept, term.a, term.b, layer) * term.scaling;
+  if (term.magnitude.defined()) {
+    const auto scale = layer.by_output(magnitude_over_norm(weight, site, term));
+    auto base = layer.base(kept);
+    if (term.minus_a.defined()) base = base - taken_off(kept);
+    added = (scale - 1) * base + scale * added;
+  }
+  return term.minus_a.defined() ? added - taken_off(x) : added;
 }
 
 at::Tensor sum_of_additions(at::Tensor sum, const at::Tensor& x, const at::Tensor& weight,
