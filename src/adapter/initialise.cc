@@ -69,7 +69,8 @@ void draw_as_constructed(InitialFactors& factors, const Target& target) {
   factors.bias.uniform_(-bound, bound);
 }
 
-/// B·A is zero from the start: A drawn and B zero, or for an embedding the other way round.
+/// B·A is zero from the start: A drawn and B zero, or for an embedding, whatever the method, the
+/// other way round.
 void draw(InitialFactors& factors, const Target& target, LoraInit init) {
   draw_as_constructed(factors, target);
   if (factors.bias.defined()) factors.bias.zero_();
@@ -96,8 +97,7 @@ void draw_normal(InitialFactors& factors, const Target& target) {
 /// The weight as the matrix M (out, in) that the factors are of.
 at::Tensor matrix_of(const Target& target) {
   const auto weight = effective::without_mark(target.weight).detach();
-  const bool transposed = target.kind == LayerKind::kConv1D || target.kind == LayerKind::kEmbedding;
-  return transposed ? weight.t() : weight.flatten(1);
+  return target.kind == LayerKind::kConv1D ? weight.t() : weight.flatten(1);
 }
 
 void require_ungrouped(const Target& target) {
@@ -132,6 +132,13 @@ void take(InitialFactors& factors, const init::FactorPair& pair, bool off_the_ba
   factors.minus_b = factors.b.clone();
 }
 
+void start_from_weight(InitialFactors& factors, const Target& target, const LoraConfig& config) {
+  // PEFT gives embeddings its default alone (tuners/lora/layer.py, Embedding.update_layer): where a
+  // file names another method, nothing must be taken off their base.
+  if (target.kind == LayerKind::kEmbedding) return draw(factors, target, config.init);
+  take(factors, from_weight(target, config), config.init != LoraInit::kOrthogonal);
+}
+
 void start(InitialFactors& factors, const Target& target, const LoraConfig& config) {
   switch (config.init) {
     case LoraInit::kKaimingUniform:
@@ -140,11 +147,10 @@ void start(InitialFactors& factors, const Target& target, const LoraConfig& conf
     case LoraInit::kNormal:
       return draw_normal(factors, target);
     case LoraInit::kOrthogonal:
-      return take(factors, from_weight(target, config), /*off_the_base=*/false);
     case LoraInit::kPissa:
     case LoraInit::kPissaNiter:
     case LoraInit::kOlora:
-      return take(factors, from_weight(target, config), /*off_the_base=*/true);
+      return start_from_weight(factors, target, config);
     case LoraInit::kEva:
     case LoraInit::kCorda:
     case LoraInit::kLoraGa:
