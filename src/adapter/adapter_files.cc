@@ -25,17 +25,29 @@ constexpr const char* kConfigFile = "adapter_config.json";
 constexpr const char* kWeightsFile = "adapter_model.safetensors";
 constexpr const char* kFingerprint = "lowrank.base_sha256";
 
-/// Readers cannot repeat an initialisation that needed data, or random numbers.
-bool can_be_repeated(LoraInit init) {
-  return init != LoraInit::kCorda && init != LoraInit::kLoraGa && init != LoraInit::kPissaNiter;
+/// Whether PEFT makes the same factors of this layer's weight again. What needed data or random
+/// numbers it cannot; convolutions and parameters have no such initialisation there, and OLoRA
+/// fails on a Conv1D.
+bool can_be_repeated(const LayerFactors& layer, LoraInit init) {
+  switch (init) {
+    case LoraInit::kPissa:
+      return layer.target.kind == LayerKind::kLinear || layer.target.kind == LayerKind::kConv1D;
+    case LoraInit::kOlora:
+      return layer.target.kind == LayerKind::kLinear;
+    default:
+      return false;
+  }
 }
 
-bool takes_off_the_base(const NamedAdapter& adapter) {
-  return !adapter.layers.empty() && adapter.layers.front().minus_a.defined();
+/// Whether a reader that knows the config alone would take other factors off the base, or none.
+bool needs_plain_form(const NamedAdapter& adapter) {
+  return std::any_of(adapter.layers.begin(), adapter.layers.end(), [&](const auto& layer) {
+    return layer.minus_a.defined() && !can_be_repeated(layer, adapter.config.init);
+  });
 }
 
 /// s·(B·A - B₀·A₀) = s·[B, -B₀]·[A; A₀], with twice the rank and the alpha that keeps s (PEFT,
-/// tuners/lora/model.py, subtract_mutated_init).
+/// tuners/lora/model.py, subtract_mutated_init). Where nothing is taken off, zeros stand for it.
 NamedAdapter plain_form(NamedAdapter adapter) {
   auto& config = adapter.config;
   const double growth = config.use_rslora ? std::sqrt(2.0) : 2.0;
@@ -45,10 +57,26 @@ NamedAdapter plain_form(NamedAdapter adapter) {
   for (auto& [key, rank] : config.rank_pattern) rank *= 2;
   for (auto& [key, alpha] : config.alpha_pattern) alpha *= growth;
   for (auto& layer : adapter.layers) {
-    layer.a = at::cat({layer.a, layer.minus_a}, 0);
-    layer.b = at::cat({layer.b, -layer.minus_b}, 1);
+    const bool off = layer.minus_a.defined();
+    layer.a = at::cat({layer.a, off ? layer.minus_a : at::zeros_like(layer.a)}, 0);
+    layer.b = at::cat({layer.b, off ? -layer.minus_b : at::zeros_like(layer.b)}, 1);
   }
   return adapter;
+}
+
+/// PEFT knows no orthogonal convolutions, and refuses the name although nothing hangs on it.
+bool is_named_in_vain(const NamedAdapter& adapter) {
+  return adapter.config.init == LoraInit::kOrthogonal &&
+         std::any_of(adapter.layers.begin(), adapter.layers.end(),
+                     [](const auto& layer) { return layer.target.kind == LayerKind::kConv; });
+}
+
+/// An adapter as it is written.
+NamedAdapter form_for_file(const NamedAdapter& adapter, bool want_plain_form) {
+  const bool plain = takes_off_the_base(adapter) && (want_plain_form || needs_plain_form(adapter));
+  auto form = plain ? plain_form(adapter) : adapter;
+  if (is_named_in_vain(form)) form.config.init = LoraInit::kKaimingUniform;
+  return form;
 }
 
 PeftTargets targets_of(const NamedAdapter& adapter, const std::string& base_model) {
@@ -218,10 +246,7 @@ void Adapter::save(const Path& folder, const SaveOptions& options) const {
                       "Unmerge it first.");
   }
   if (!options.force) require_new(folder);
-  const auto& named = state_->adapter(options.adapter);
-  const bool plain =
-      takes_off_the_base(named) && (options.plain_form || !can_be_repeated(named.config.init));
-  const auto adapter = plain ? plain_form(named) : named;
+  const auto adapter = form_for_file(state_->adapter(options.adapter), options.plain_form);
   std::vector<SafetensorsEntry> entries;
   for (const auto& tensor : file_tensors(adapter)) {
     entries.push_back({kKeyPrefix + tensor.name, tensor.tensor.detach().reshape(tensor.shape)});

@@ -15,7 +15,7 @@ namespace {
 /// What a sum of low-rank updates cannot stand for.
 void require_plain(const NamedAdapter& adapter) {
   const auto& config = adapter.config;
-  const bool taken_off = !adapter.layers.empty() && adapter.layers.front().minus_a.defined();
+  const bool taken_off = takes_off_the_base(adapter);
   const char* found = config.use_dora          ? "DoRA's magnitudes"
                       : config.lora_bias       ? "lora_bias"
                       : !adapter.whole.empty() ? "modules or biases that are trained whole"

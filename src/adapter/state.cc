@@ -82,6 +82,11 @@ effective::Term term_of(const LayerFactors& layer, const NamedAdapter& adapter) 
           .dropout = adapter.config.lora_dropout};
 }
 
+bool takes_off_the_base(const NamedAdapter& adapter) {
+  return std::any_of(adapter.layers.begin(), adapter.layers.end(),
+                     [](const auto& layer) { return layer.minus_a.defined(); });
+}
+
 std::vector<effective::Meaning> Adapter::State::meanings(
     const std::vector<std::string>& names) const {
   std::vector<effective::Meaning> meanings(tensors.size());

@@ -85,6 +85,9 @@ using StateLock = std::lock_guard<std::recursive_mutex>;
 /// The meaning of one layer's weight and bias under one adapter.
 effective::Term term_of(const LayerFactors& layer, const NamedAdapter& adapter);
 
+/// Whether factors of any layer are taken off the base (PiSSA and its like).
+bool takes_off_the_base(const NamedAdapter& adapter);
+
 /// Makes an adapter for the model of `state` with fresh factors, without adding it.
 NamedAdapter make_adapter(Adapter::State& state, const std::string& name, const LoraConfig& config);
 /// Adds it; where one of this name exists it is replaced.
