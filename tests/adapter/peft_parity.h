@@ -124,7 +124,8 @@ class Fixture {
     config.update(changes_.at(cell));
     std::filesystem::create_directories(folder);
     std::ofstream(folder / "adapter_config.json") << config.dump(2);
-    write_safetensors(folder / "adapter_model.safetensors", saved(cell), {{"format", "pt"}});
+    std::ofstream(folder / "adapter_model.safetensors", std::ios::binary)
+        << serialize_safetensors(saved(cell), {{"format", "pt"}});
   }
 
  private:

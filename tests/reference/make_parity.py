@@ -49,6 +49,9 @@ VARIANTS = {
     "two_dora": dict(target_modules=["first", "second"], use_dora=True, use_rslora=True),
     "bias_and_whole": dict(bias="all", modules_to_save=["second"]),
     "together": dict(use_dora=True, use_rslora=True, bias="lora_only", modules_to_save=["second"]),
+    "pissa": dict(init_lora_weights="pissa"),
+    "olora": dict(init_lora_weights="olora"),
+    "orthogonal": dict(init_lora_weights="orthogonal"),
 }
 
 
