@@ -58,7 +58,7 @@ test: ## Build and run the whole test suite (LIBTORCH=2: on LibTorch 2.10.0)
 
 asan: ## Build and run the tests with the address and undefined-behaviour sanitizers
 	$(call prepare,asan,data test)
-	@cmake --build build/asan --target lowrank_tests
+	@cmake --build build/asan --target lowrank_command lowrank_tests
 	@scripts/fetch-mnist.sh build/asan/cli/lowrank
 	@UBSAN_OPTIONS=print_stacktrace=1 build/asan/tests/lowrank_tests --gtest_brief=1
 
