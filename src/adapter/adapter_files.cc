@@ -184,8 +184,13 @@ bool acts_like_base(const Adapter::State& state, const NamedAdapter& adapter,
 NamedAdapter make_for_file(Adapter::State& state, const std::string& name, const LoraConfig& config,
                            const Path& file) {
   const StateLock lock(state.mutex);
+  // EVA needs data to start, and leaves the base alone: the file's factors are all there is to it.
+  auto start = config;
+  if (start.init == LoraInit::kEva) start.init = LoraInit::kKaimingUniform;
   try {
-    return make_adapter(state, name, config);
+    auto adapter = make_adapter(state, name, start);
+    adapter.config = config;
+    return adapter;
   } catch (const ArgumentError& error) {
     throw FileError(fmt::format("{} (in \"{}\")", error.what(), file.string()));
   }

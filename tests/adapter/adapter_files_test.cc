@@ -194,6 +194,16 @@ TEST_F(AdapterFiles, HonourRsloraAndTheFieldsThatDoNotMatter) {
   EXPECT_DOUBLE_EQ(loaded.adapter.layers().at(0).scaling, 4 / std::sqrt(2.0));
 }
 
+TEST_F(AdapterFiles, NeedNoDataWhereTheBaseIsLeftAlone) {
+  set("init_lora_weights", "eva");
+  auto copy = fresh();
+  const auto loaded = load_adapter(*copy, two());
+  EXPECT_TRUE(at::equal(copy->forward(x_).detach(), on_));
+  EXPECT_EQ(loaded.adapter.config().init, LoraInit::kEva);
+  set("init_lora_weights", "corda");
+  LOWRANK_EXPECT_ERROR(load(), FileError, "the initialisation corda needs data");
+}
+
 TEST_F(AdapterFiles, SayWhatIsMissing) {
   std::filesystem::rename(two() / "adapter_model.safetensors", two() / "adapter_model.bin");
   LOWRANK_EXPECT_ERROR(load(), FileError, "is a pickle, which is never executed here; convert it");
