@@ -45,7 +45,8 @@ FactorShapes shapes_for(const Target& target) {
 }
 
 double fan_in(const at::Tensor& tensor) {
-  return static_cast<double>(tensor.numel() / tensor.size(0));
+  const int64_t inputs = tensor.numel() / tensor.size(0);
+  return static_cast<double>(inputs);
 }
 
 /// torch.nn.init.kaiming_uniform_(a=√5), term by term as there: bound = √3 · (√(2/6) / √fan_in).

@@ -171,9 +171,10 @@ Json to_peft_json(const LoraConfig& config, const PeftTargets& targets) {
   json["target_modules"] = target_modules_json(config, targets);
   json["target_parameters"] = list_or_null(targets.parameters);
   // As PEFT does; only at the top, for a pattern's first match counts.
-  std::map<std::string, Json> sorted;
-  for (auto& [key, value] : json.items()) sorted.emplace(key, std::move(value));
-  return Json(sorted);
+  std::map<std::string, Json> by_key;
+  for (auto& [key, value] : json.items()) by_key.emplace(key, std::move(value));
+  Json sorted(by_key);
+  return sorted;
 }
 
 LoraConfig from_peft_json(const Json& json, const std::filesystem::path& file) {
