@@ -31,7 +31,7 @@ class AdapterFiles : public testing::Test {
     auto adapter = attach(*copy, {.rank = 2, .alpha = 4});
     {
       const at::NoGradGuard no_grad;
-      for (auto factor : adapter.parameters()) factor.normal_();
+      for (const auto& factor : adapter.parameters()) factor.normal_();
     }
     on_ = copy->forward(x_).detach();
     adapter.save(folder_ / "two", {.base_model = "base"});

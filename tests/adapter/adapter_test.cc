@@ -24,7 +24,7 @@ using torch::nn::LinearOptions;
 /// B starts at zero; a trained adapter has another one.
 void randomize(const Adapter& adapter) {
   const at::NoGradGuard no_grad;
-  for (auto parameter : adapter.parameters()) parameter.normal_(0, 0.3);
+  for (const auto& parameter : adapter.parameters()) parameter.normal_(0, 0.3);
 }
 
 void expect_close(const at::Tensor& found, const at::Tensor& expected, int64_t length = 64) {
@@ -306,7 +306,7 @@ TEST(Adapter, AdaptsAModelThatIsOneLayer) {
 
 TEST(Adapter, ChecksItsConfig) {
   Net net;
-  const auto with = [&](LoraConfig config) { attach(net, config); };
+  const auto with = [&](const LoraConfig& config) { attach(net, config); };
   LOWRANK_EXPECT_ERROR(with({.rank = 0}), ArgumentError,
                        "[attach] rank must be at least 1. Got 0.");
   LOWRANK_EXPECT_ERROR(with({.rank = -3}), ArgumentError, "Got -3.");

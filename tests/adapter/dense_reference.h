@@ -28,7 +28,7 @@ inline double relative_error(const at::Tensor& found, const at::Tensor& expected
 /// Random factors, so that every one of them changes the output.
 inline void randomize(const Adapter& adapter, const std::string& name = {}) {
   const at::NoGradGuard no_grad;
-  for (auto parameter : adapter.parameters(name)) parameter.normal_(0, 0.3);
+  for (const auto& parameter : adapter.parameters(name)) parameter.normal_(0, 0.3);
 }
 
 /// Weights every output differently: where the last layer normalizes, a sum of squares is constant.

@@ -37,7 +37,7 @@ TEST_P(AnyOperator, ReadsTheEffectiveWeight) {
   const auto dense = (base + 1.5 * info.b.detach().mm(info.a.detach())).requires_grad_();
   const auto expected = read(dense, x);
   expected.pow(2).sum().backward();
-  const auto dw = dense.grad();
+  const auto& dw = dense.grad();
 
   for (int repeat = 0; repeat < 2; ++repeat) {
     info.a.mutable_grad().reset();

@@ -6,7 +6,6 @@
 namespace lowrank {
 namespace {
 
-using ::testing::HasSubstr;
 using ::testing::StartsWith;
 
 TEST(Command, PrintsItsVersionOnStandardOutput) {

@@ -12,8 +12,6 @@
 namespace lowrank {
 namespace {
 
-using ::testing::HasSubstr;
-
 const std::string kScripted = LOWRANK_FIXTURES "/scripted.pt";
 const std::string kTraced = LOWRANK_FIXTURES "/traced.pt";
 const std::string kTied = LOWRANK_FIXTURES "/scripted_tied.pt";

@@ -147,7 +147,7 @@ TEST(Sampler, RefusesImpossibleOptions) {
                        "[sampler] replay needs batches of at least 2. Got a batch_size of 1.");
   LOWRANK_EXPECT_ERROR(Sampler(at::empty({0}, at::kLong)), ArgumentError,
                        "[sampler] indices must be int64 of one dimension and not empty. Got");
-  LOWRANK_EXPECT_ERROR(Sampler(at::Tensor()), ArgumentError, "Got an undefined tensor.");
+  LOWRANK_EXPECT_ERROR(Sampler{at::Tensor()}, ArgumentError, "Got an undefined tensor.");
 }
 
 TEST(Sampler, RefusesPositionsNoEpochHas) {

@@ -26,9 +26,7 @@ TEST(TextMatrix, TakesEverySeparator) {
   for (const char* text :
        {"1 2.5\n-3 4e3\n", "1 2.5\n-3 4e3", "  1\t 2.5 \r\n\r\n-3   4e3\r\n", "1,2.5\n-3, 4e3\n",
         "1;2.5\n-3;+4000\n", "1\t2.5\n-3\t4E3\n", "# a comment\n\n1 2.5 # more\n-3 4e3\n",
-        "\xEF\xBB\xBF"
-        "1 2.5\n-3 4e3\n",
-        "width,height\n1,2.5\n-3,4e3\n", "a b\n1 2.5\n-3 4000."}) {
+        "\xEF\xBB\xBF 1 2.5\n-3 4e3\n", "width,height\n1,2.5\n-3,4e3\n", "a b\n1 2.5\n-3 4000."}) {
     const auto found = parse(text);
     EXPECT_EQ(found.scalar_type(), at::kDouble);
     EXPECT_TRUE(found.equal(expected())) << text << found;

@@ -48,7 +48,7 @@ TEST(NumericalRank, TakesAnAbsoluteTolerance) {
                        "[rank] the tolerance must be a finite number of at least 0. Got -1.");
 }
 
-int64_t chosen(const RankRule& rule, std::vector<double> s) {
+int64_t chosen(const RankRule& rule, const std::vector<double>& s) {
   const auto count = static_cast<int64_t>(s.size());
   return rule.choose(at::tensor(s, at::kDouble), count, count + 2);
 }
