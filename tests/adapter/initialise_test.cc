@@ -65,7 +65,7 @@ class Initialise : public testing::TestWithParam<Case> {
   /// An adapter as if it had been trained: every factor away from its start.
   static void disturb(const Adapter& adapter) {
     const at::NoGradGuard no_grad;
-    for (auto parameter : adapter.parameters()) {
+    for (const auto& parameter : adapter.parameters()) {
       parameter.add_(0.3 * at::randn(parameter.sizes()));
     }
   }
