@@ -71,10 +71,10 @@ format: ## Format the code in place
 	@scripts/lint.sh --format
 
 bench: ## Measure beside PyTorch, with median and spread
-	$(call prepare,bench,data bench)
-	@cmake --build build/bench
-	@scripts/fetch-mnist.sh build/bench/cli/lowrank
-	@bench/run.sh build/bench
+	$(call prepare,$(PRESET),bench)
+	@cmake $(BUILD) -DLOWRANK_BUILD_BENCH=ON > $(BUILD)/bench.log
+	@cmake --build $(BUILD) --target training_bench linear_bench
+	@bench/run.sh $(BUILD)
 
 test-interop: ## Let Python (safetensors, PEFT) read what lowrank wrote
 	$(call prepare,$(PRESET),data interop)
