@@ -1,20 +1,20 @@
 #pragma once
 
-#include <CLI/CLI.hpp>
+#include "flags.h"
 
-/// One function a command, each in the file of its name: it adds the command's flags to `app`
+/// One function a command, each in the file of its name: it adds the command and its flags
 /// and the callback that does the work by calling the library and prints what came back.
 /// A callback throws on failure; main turns that into one sentence and the exit status.
 namespace lowrank::cli {
 
-void add_mnist(CLI::App& app);
-void add_train(CLI::App& app);
-void add_finetune(CLI::App& app);
-void add_eval(CLI::App& app);
-void add_predict(CLI::App& app);
-void add_info(CLI::App& app);
-void add_targets(CLI::App& app);
-void add_svd(CLI::App& app);
-void add_data(CLI::App& app);
+void add_mnist(const Flags& flags);
+void add_train(const Flags& flags);
+void add_finetune(const Flags& flags);
+void add_eval(const Flags& flags);
+void add_predict(const Flags& flags);
+void add_info(const Flags& flags);
+void add_targets(const Flags& flags);
+void add_svd(const Flags& flags);
+void add_data(const Flags& flags);
 
 }  // namespace lowrank::cli

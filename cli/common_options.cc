@@ -43,29 +43,21 @@ int usable_cores() {
   return std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
 }
 
-void add_common_options(CLI::App& app, CommonOptions& options) {
-  const auto group = "Common options";
-  app.add_option("--seed", options.seed, "Seed of the random numbers (PyTorch's own)")
+void add_common_options(const Flags& flags, CommonOptions& options) {
+  const auto common = flags.under("Common options");
+  common
+      .option("--seed", &options.seed, "Seed of the random numbers (PyTorch's own)")
       // CLI11 would wrap a negative number round.
-      ->check([](const std::string& text) {
+      .check([](const std::string& text) {
         return text.starts_with('-') ? std::string("The seed must be at least 0.") : std::string();
       })
-      ->capture_default_str()
-      ->group(group);
-  app.add_option("--threads", options.threads, "Threads; 0 takes all cores")
-      ->capture_default_str()
-      ->group(group);
-  app.add_option("--device", options.device, "auto, cpu or cuda")
-      ->type_name("NAME")
-      ->capture_default_str()
-      ->group(group);
-  app.add_option("--dtype", options.dtype, "float32 or float64")
-      ->type_name("NAME")
-      ->capture_default_str()
-      ->group(group);
-  app.add_flag("--json", options.json, "Print one JSON object instead of text")->group(group);
-  app.add_flag("--quiet", options.quiet, "No progress, no notes")->group(group);
-  app.add_flag("--force", options.force, "Replace outputs that exist")->group(group);
+      .shows_default();
+  common.option("--threads", &options.threads, "Threads; 0 takes all cores").shows_default();
+  common.option("--device", &options.device, "auto, cpu or cuda").type_name("NAME").shows_default();
+  common.option("--dtype", &options.dtype, "float32 or float64").type_name("NAME").shows_default();
+  common.flag("--json", options.json, "Print one JSON object instead of text");
+  common.flag("--quiet", options.quiet, "No progress, no notes");
+  common.flag("--force", options.force, "Replace outputs that exist");
 }
 
 Resources apply_common_options(const CommonOptions& options) {

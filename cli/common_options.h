@@ -3,9 +3,10 @@
 #include <c10/core/Device.h>
 #include <c10/core/ScalarType.h>
 
-#include <CLI/CLI.hpp>
 #include <cstdint>
 #include <string>
+
+#include "flags.h"
 
 /// The flags that mean the same in every command.
 namespace lowrank::cli {
@@ -27,8 +28,8 @@ struct Resources {
   int threads = 1;
 };
 
-/// Adds the flags to `app`; `options` must live until the command has run.
-void add_common_options(CLI::App& app, CommonOptions& options);
+/// Adds the flags; `options` must live until the command has run.
+void add_common_options(const Flags& flags, CommonOptions& options);
 
 /// Checks the options, sets the number of threads and seeds the generator. Throws ArgumentError
 /// for a value out of its range and for a device this machine does not have.

@@ -3,7 +3,6 @@
 #include <lowrank/data/mnist.h>
 #include <lowrank/error.h>
 
-#include <CLI/CLI.hpp>
 #include <cstdio>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -105,44 +104,44 @@ void run_info(const DataOptions& options) {
   print_counts(train, test);
 }
 
-void add_fetch(CLI::App& data) {
+void add_fetch(const Flags& data) {
   auto options = std::make_shared<DataOptions>();
-  auto* app = data.add_subcommand("fetch", "Get a data set into the cache folder");
-  app->add_option("name", options->name, "The set: mnist")->required();
-  app->add_flag("--json", options->json, "Print one JSON object instead of text");
-  app->add_flag("--quiet", options->quiet, "No progress, no notes");
-  app->footer(
+  const auto fetch = data.command("fetch", "Get a data set into the cache folder");
+  fetch.option("name", &options->name, "The set: mnist").required();
+  fetch.flag("--json", options->json, "Print one JSON object instead of text");
+  fetch.flag("--quiet", options->quiet, "No progress, no notes");
+  fetch.footer(
       "The cache folder is $LOWRANK_DATA, else $XDG_CACHE_HOME/lowrank, else ~/.cache/lowrank.\n"
       "Files that are there with the right SHA-256 are left alone.\n\n"
       "Examples:\n"
       "  lowrank data fetch mnist\n"
       "  LOWRANK_DATA=/srv/data lowrank data fetch mnist --json");
-  app->callback([options] { run_fetch(*options); });
+  fetch.action([options] { run_fetch(*options); });
 }
 
-void add_data_info(CLI::App& data) {
+void add_data_info(const Flags& data) {
   auto options = std::make_shared<DataOptions>();
-  auto* app = data.add_subcommand("info", "Sizes, classes and pixel statistics of a data set");
-  app->add_option("data", options->name, "mnist, or a folder in MNIST's layout")->required();
-  app->add_flag("--json", options->json, "Print one JSON object instead of text");
-  app->footer(
+  const auto info = data.command("info", "Sizes, classes and pixel statistics of a data set");
+  info.option("data", &options->name, "mnist, or a folder in MNIST's layout").required();
+  info.flag("--json", options->json, "Print one JSON object instead of text");
+  info.footer(
       "Examples:\n"
       "  lowrank data info mnist\n"
       "  lowrank data info /usr/share/datasets/fashion-mnist --json");
-  app->callback([options] { run_info(*options); });
+  info.action([options] { run_info(*options); });
 }
 
 }  // namespace
 
-void add_data(CLI::App& app) {
-  auto* data = app.add_subcommand("data", "Get and look at data sets");
-  data->require_subcommand(1);
-  data->footer(
+void add_data(const Flags& flags) {
+  const auto data = flags.command("data", "Get and look at data sets");
+  data.require_command();
+  data.footer(
       "Examples:\n"
       "  lowrank data fetch mnist\n"
       "  lowrank data info /usr/share/datasets/fashion-mnist");
-  add_fetch(*data);
-  add_data_info(*data);
+  add_fetch(data);
+  add_data_info(data);
 }
 
 }  // namespace lowrank::cli

@@ -85,24 +85,21 @@ void run_eval(const EvalCommand& command) {
 
 }  // namespace
 
-void add_eval(CLI::App& app) {
+void add_eval(const Flags& flags) {
   auto command = std::make_shared<EvalCommand>();
-  auto* eval = app.add_subcommand("eval", "Accuracy of a base, with or without an adapter");
-  eval->add_option("base", command->base, "Folder of the base model")
-      ->type_name("BASE")
-      ->required();
-  eval->add_option("--data", command->data, "mnist, or a folder in MNIST's layout")
-      ->capture_default_str();
-  eval->add_option("--adapter", command->adapter, "Folder of an adapter")->type_name("DIR");
-  eval->add_flag("--no-adapter", command->no_adapter, "Load the adapter, and switch it off");
-  eval->add_flag("--merge", command->merge, "Merge the adapter into the weights first");
-  eval->add_flag("--train-split", command->train_split, "Evaluate on the training half");
-  eval->add_flag("--confusion", command->confusion, "The confusion matrix too");
-  eval->add_option("--logits", command->logits, "Write logits and labels to this .safetensors file")
-      ->type_name("FILE");
-  add_common_options(*eval, command->common);
-  eval->footer(kExamples);
-  eval->callback([command] { run_eval(*command); });
+  const auto eval = flags.command("eval", "Accuracy of a base, with or without an adapter");
+  eval.option("base", &command->base, "Folder of the base model").type_name("BASE").required();
+  eval.option("--data", &command->data, "mnist, or a folder in MNIST's layout").shows_default();
+  eval.option("--adapter", &command->adapter, "Folder of an adapter").type_name("DIR");
+  eval.flag("--no-adapter", command->no_adapter, "Load the adapter, and switch it off");
+  eval.flag("--merge", command->merge, "Merge the adapter into the weights first");
+  eval.flag("--train-split", command->train_split, "Evaluate on the training half");
+  eval.flag("--confusion", command->confusion, "The confusion matrix too");
+  eval.option("--logits", &command->logits, "Write logits and labels to this .safetensors file")
+      .type_name("FILE");
+  add_common_options(eval, command->common);
+  eval.footer(kExamples);
+  eval.action([command] { run_eval(*command); });
 }
 
 }  // namespace lowrank::cli

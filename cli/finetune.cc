@@ -24,14 +24,14 @@ constexpr auto kExamples = R"(Examples:
   lowrank finetune base/ --only 2 --replay 0.5 --steps 300 --out gentle/
   lowrank finetune --resume two/)";
 
-void take_run(const CLI::App& app, FinetuneRun& run, const nlohmann::json& id) {
-  take_common(app, run.common, id);
-  take_unless_given(app, "base", run.base, id.at("base"));
-  take_unless_given(app, "--data", run.data, id.at("data"));
-  if (app.count("--only") == 0 && !id.at("only").is_null()) run.only = id.at("only").get<int64_t>();
-  take_unless_given(app, "--replay", run.train.replay, id.at("train").at("replay"));
-  take_training(app, run.train, id.at("train"));
-  take_lora(app, run.lora, id.at("lora"));
+void take_run(const Flags& flags, FinetuneRun& run, const nlohmann::json& id) {
+  take_common(flags, run.common, id);
+  take_unless_given(flags, "base", run.base, id.at("base"));
+  take_unless_given(flags, "--data", run.data, id.at("data"));
+  if (!flags.given("--only") && !id.at("only").is_null()) run.only = id.at("only").get<int64_t>();
+  take_unless_given(flags, "--replay", run.train.replay, id.at("train").at("replay"));
+  take_training(flags, run.train, id.at("train"));
+  take_lora(flags, run.lora, id.at("lora"));
 }
 
 /// A rank above min(in, out) is legal and brings nothing.
@@ -65,12 +65,12 @@ void print(const FinetuneResult& result, const FinetuneRun& run, const std::stri
              (path / "adapter_config.json").string());
 }
 
-void run_finetune(const CLI::App& app, FinetuneCommand& command) {
+void run_finetune(const Flags& flags, FinetuneCommand& command) {
   auto& run = command.run;
   const auto folder = command.folder.folder("finetune");
   const bool resume = !command.folder.resume.empty();
   if (resume) {
-    take_identity(folder, [&](const auto& id) { take_run(app, run, id); });
+    take_identity(folder, [&](const auto& id) { take_run(flags, run, id); });
   }
   if (run.base.empty()) {
     fail<ArgumentError>("finetune", "the folder of a base model must be given", "none");
@@ -91,22 +91,21 @@ void run_finetune(const CLI::App& app, FinetuneCommand& command) {
 
 }  // namespace
 
-void add_finetune(CLI::App& app) {
+void add_finetune(const Flags& flags) {
   auto command = std::make_shared<FinetuneCommand>();
   auto& run = command->run;
-  auto* finetune = app.add_subcommand("finetune", "Train a LoRA adapter on a frozen base");
-  finetune->add_option("base", run.base, "Folder of the base model")->type_name("BASE");
-  finetune->add_option("--data", run.data, "mnist, or a folder in MNIST's layout")
-      ->capture_default_str();
-  finetune->add_option("--only", run.only, "Train on this one class");
-  finetune->add_option("--replay", run.train.replay,
-                       "Share of each batch taken from the other classes");
-  add_run_folder(*finetune, command->folder);
-  add_lora_flags(*finetune, run.lora);
-  add_training_flags(*finetune, run.train);
-  add_common_options(*finetune, run.common);
-  finetune->footer(kExamples);
-  finetune->callback([finetune, command] { run_finetune(*finetune, *command); });
+  const auto finetune = flags.command("finetune", "Train a LoRA adapter on a frozen base");
+  finetune.option("base", &run.base, "Folder of the base model").type_name("BASE");
+  finetune.option("--data", &run.data, "mnist, or a folder in MNIST's layout").shows_default();
+  finetune.option("--only", &run.only, "Train on this one class");
+  finetune.option("--replay", &run.train.replay,
+                  "Share of each batch taken from the other classes");
+  add_run_folder(finetune, command->folder);
+  add_lora_flags(finetune, run.lora);
+  add_training_flags(finetune, run.train);
+  add_common_options(finetune, run.common);
+  finetune.footer(kExamples);
+  finetune.action([finetune, command] { run_finetune(finetune, *command); });
 }
 
 }  // namespace lowrank::cli

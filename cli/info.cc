@@ -205,15 +205,15 @@ void run_info(const InfoCommand& command) {
 
 }  // namespace
 
-void add_info(CLI::App& app) {
+void add_info(const Flags& flags) {
   auto command = std::make_shared<InfoCommand>();
-  auto* info = app.add_subcommand("info", "What is in an adapter's or a model's folder");
-  info->add_option("folder", command->folder, "Folder of an adapter or a model")
-      ->type_name("DIR")
-      ->required();
-  add_common_options(*info, command->common);
-  info->footer(kExamples);
-  info->callback([command] { run_info(*command); });
+  const auto info = flags.command("info", "What is in an adapter's or a model's folder");
+  info.option("folder", &command->folder, "Folder of an adapter or a model")
+      .type_name("DIR")
+      .required();
+  add_common_options(info, command->common);
+  info.footer(kExamples);
+  info.action([command] { run_info(*command); });
 }
 
 }  // namespace lowrank::cli

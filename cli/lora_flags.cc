@@ -14,8 +14,6 @@ namespace {
 using Json = nlohmann::ordered_json;
 using Names = std::vector<std::string>;
 
-constexpr const char* kGroup = "LoRA";
-
 /// "query=16,value=4". A key may be a regular expression with commas and = in it: an entry ends
 /// where a number after = does.
 std::vector<std::pair<std::string, double>> parse_pattern(const std::string& flag,
@@ -51,93 +49,81 @@ std::vector<std::pair<std::string, int64_t>> parse_ranks(const std::string& text
   return ranks;
 }
 
-/// A flag that takes names, separated by commas, in one word.
-CLI::Option* add_names(CLI::App& app, const std::string& flag,
-                       const std::function<void(const Names&)>& set, const std::string& text) {
-  return app.add_option_function<Names>(flag, set, text)
-      ->delimiter(',')
-      ->allow_extra_args(false)
-      ->type_name("NAME,...")
-      ->group(kGroup);
-}
-
-CLI::Option* add_text(CLI::App& app, const std::string& flag, const std::string& type,
-                      const std::function<void(const std::string&)>& set, const std::string& text) {
-  return app.add_option_function<std::string>(flag, set, text)->type_name(type)->group(kGroup);
-}
-
-void add_selection(CLI::App& app, LoraConfig& config) {
-  auto* targets = add_names(
-      app, "--target-modules",
+void add_selection(const Flags& flags, LoraConfig& config) {
+  auto targets = flags.names(
+      "--target-modules",
       [&config](const Names& names) { config.target_modules = ModuleSelector(names); },
       "Layers (or ends of their paths), or all-linear");
-  targets->default_str("all-linear");
-  add_text(
-      app, "--target-regex", "REGEX",
-      [&config](const std::string& regex) {
-        config.target_modules = ModuleSelector::matching(regex);
-      },
-      "Layers whose whole path matches, in Python's syntax")
-      ->excludes(targets);
-  auto* excluded = add_names(
-      app, "--exclude-modules",
+  targets.default_text("all-linear");
+  flags
+      .option(
+          "--target-regex",
+          [&config](const std::string& regex) {
+            config.target_modules = ModuleSelector::matching(regex);
+          },
+          "Layers whose whole path matches, in Python's syntax")
+      .type_name("REGEX")
+      .excludes(targets);
+  auto excluded = flags.names(
+      "--exclude-modules",
       [&config](const Names& names) { config.exclude_modules = ModuleSelector(names); },
       "Layers that are left out all the same");
-  add_text(
-      app, "--exclude-regex", "REGEX",
-      [&config](const std::string& regex) {
-        config.exclude_modules = ModuleSelector::matching(regex);
-      },
-      "The same by one regular expression")
-      ->excludes(excluded);
-  app.add_option("--layers", config.layers_to_transform, "Only the layers of these numbers")
-      ->delimiter(',')
-      ->allow_extra_args(false)
-      ->type_name("N,...")
-      ->group(kGroup);
-  add_names(
-      app, "--layers-pattern", [&config](const Names& names) { config.layers_pattern = names; },
+  flags
+      .option(
+          "--exclude-regex",
+          [&config](const std::string& regex) {
+            config.exclude_modules = ModuleSelector::matching(regex);
+          },
+          "The same by one regular expression")
+      .type_name("REGEX")
+      .excludes(excluded);
+  flags.option("--layers", &config.layers_to_transform, "Only the layers of these numbers")
+      .type_name("N,...");
+  flags.names(
+      "--layers-pattern", [&config](const Names& names) { config.layers_pattern = names; },
       "What such a number follows in a path (layers, h); any name where left out");
 }
 
-void add_ranks(CLI::App& app, LoraConfig& config) {
-  app.add_option("--rank", config.rank, "Rank r of the factors")
-      ->capture_default_str()
-      ->group(kGroup);
-  app.add_option("--alpha", config.alpha, "The update is scaled by alpha / r")
-      ->capture_default_str()
-      ->group(kGroup);
-  add_text(
-      app, "--rank-pattern", "NAME=R,...",
-      [&config](const std::string& text) { config.rank_pattern = parse_ranks(text); },
-      "Ranks by layer; the first name or regular expression that matches counts");
-  add_text(
-      app, "--alpha-pattern", "NAME=A,...",
-      [&config](const std::string& text) {
-        config.alpha_pattern = parse_pattern("--alpha-pattern", text);
-      },
-      "Alphas by layer");
-  app.add_flag("--rslora", config.use_rslora, "Scale by alpha / sqrt(r)")->group(kGroup);
+void add_ranks(const Flags& flags, LoraConfig& config) {
+  flags.option("--rank", &config.rank, "Rank r of the factors").shows_default();
+  flags.option("--alpha", &config.alpha, "The update is scaled by alpha / r").shows_default();
+  flags
+      .option(
+          "--rank-pattern",
+          [&config](const std::string& text) { config.rank_pattern = parse_ranks(text); },
+          "Ranks by layer; the first name or regular expression that matches counts")
+      .type_name("NAME=R,...");
+  flags
+      .option(
+          "--alpha-pattern",
+          [&config](const std::string& text) {
+            config.alpha_pattern = parse_pattern("--alpha-pattern", text);
+          },
+          "Alphas by layer")
+      .type_name("NAME=A,...");
+  flags.flag("--rslora", config.use_rslora, "Scale by alpha / sqrt(r)");
 }
 
-void add_form(CLI::App& app, LoraConfig& config) {
-  add_text(
-      app, "--init", "NAME", [&config](const std::string& name) { set_init(config, name); },
-      "How the factors start: kaiming (PEFT's default), gaussian, normal, orthogonal, pissa, "
-      "pissa_niter_N, olora, eva, corda or lora_ga")
-      ->default_str(init_name(config));
-  app.add_flag("--dora", config.use_dora, "Train magnitudes beside directions (DoRA)")
-      ->group(kGroup);
-  app.add_option("--dropout", config.lora_dropout, "Share of the inputs of A zeroed in training")
-      ->capture_default_str()
-      ->group(kGroup);
-  app.add_flag("--lora-bias", config.lora_bias, "A bias on B")->group(kGroup);
-  add_text(
-      app, "--bias", "NAME", [&config](const std::string& name) { config.bias = bias_mode(name); },
-      "Biases trained beside the factors: none, all or lora_only")
-      ->default_str(bias_name(config.bias));
-  add_names(
-      app, "--modules-to-save", [&config](const Names& names) { config.modules_to_save = names; },
+void add_form(const Flags& flags, LoraConfig& config) {
+  flags
+      .option(
+          "--init", [&config](const std::string& name) { set_init(config, name); },
+          "How the factors start: kaiming (PEFT's default), gaussian, normal, orthogonal, pissa, "
+          "pissa_niter_N, olora, eva, corda or lora_ga")
+      .type_name("NAME")
+      .default_text(init_name(config));
+  flags.flag("--dora", config.use_dora, "Train magnitudes beside directions (DoRA)");
+  flags.option("--dropout", &config.lora_dropout, "Share of the inputs of A zeroed in training")
+      .shows_default();
+  flags.flag("--lora-bias", config.lora_bias, "A bias on B");
+  flags
+      .option(
+          "--bias", [&config](const std::string& name) { config.bias = bias_mode(name); },
+          "Biases trained beside the factors: none, all or lora_only")
+      .type_name("NAME")
+      .default_text(bias_name(config.bias));
+  flags.names(
+      "--modules-to-save", [&config](const Names& names) { config.modules_to_save = names; },
       "Modules trained whole, in a copy");
 }
 
@@ -159,42 +145,41 @@ Json to_json(const std::vector<std::pair<std::string, T>>& pattern) {
   return json;
 }
 
-bool given(const CLI::App& app, const char* flag) { return app.count(flag) > 0; }
-
 }  // namespace
 
-void add_lora_flags(CLI::App& app, LoraConfig& config) {
+void add_lora_flags(const Flags& flags, LoraConfig& config) {
+  const auto lora = flags.under("LoRA");
   // First, for flags act in the order in which they are added.
-  add_text(
-      app, "--config", "FILE",
-      [&config](const std::string& file) { config = read_lora_config(file); },
-      "A PEFT adapter_config.json to start from; the flags below override it");
-  add_ranks(app, config);
-  add_selection(app, config);
-  add_form(app, config);
+  lora.option(
+          "--config", [&config](const std::string& file) { config = read_lora_config(file); },
+          "A PEFT adapter_config.json to start from; the flags below override it")
+      .type_name("FILE");
+  add_ranks(lora, config);
+  add_selection(lora, config);
+  add_form(lora, config);
 }
 
-void take_lora(const CLI::App& app, LoraConfig& config, const nlohmann::json& run) {
-  if (given(app, "--config")) return;
-  take_unless_given(app, "--rank", config.rank, run.at("rank"));
-  take_unless_given(app, "--alpha", config.alpha, run.at("alpha"));
-  if (!given(app, "--target-modules") && !given(app, "--target-regex")) {
+void take_lora(const Flags& flags, LoraConfig& config, const nlohmann::json& run) {
+  if (flags.given("--config")) return;
+  take_unless_given(flags, "--rank", config.rank, run.at("rank"));
+  take_unless_given(flags, "--alpha", config.alpha, run.at("alpha"));
+  if (!flags.given("--target-modules") && !flags.given("--target-regex")) {
     config.target_modules = selector_of(run.at("target_modules"));
   }
-  if (!given(app, "--exclude-modules") && !given(app, "--exclude-regex")) {
+  if (!flags.given("--exclude-modules") && !flags.given("--exclude-regex")) {
     config.exclude_modules = selector_of(run.at("exclude_modules"));
   }
-  take_unless_given(app, "--layers", config.layers_to_transform, run.at("layers"));
-  take_unless_given(app, "--layers-pattern", config.layers_pattern, run.at("layers_pattern"));
-  take_unless_given(app, "--rank-pattern", config.rank_pattern, run.at("rank_pattern"));
-  take_unless_given(app, "--alpha-pattern", config.alpha_pattern, run.at("alpha_pattern"));
-  take_unless_given(app, "--modules-to-save", config.modules_to_save, run.at("modules_to_save"));
-  if (!given(app, "--bias")) config.bias = bias_mode(run.at("bias").get<std::string>());
-  if (!given(app, "--init")) set_init(config, run.at("init").get<std::string>());
-  take_unless_given(app, "--rslora", config.use_rslora, run.at("rslora"));
-  take_unless_given(app, "--dora", config.use_dora, run.at("dora"));
-  take_unless_given(app, "--lora-bias", config.lora_bias, run.at("lora_bias"));
-  take_unless_given(app, "--dropout", config.lora_dropout, run.at("dropout"));
+  take_unless_given(flags, "--layers", config.layers_to_transform, run.at("layers"));
+  take_unless_given(flags, "--layers-pattern", config.layers_pattern, run.at("layers_pattern"));
+  take_unless_given(flags, "--rank-pattern", config.rank_pattern, run.at("rank_pattern"));
+  take_unless_given(flags, "--alpha-pattern", config.alpha_pattern, run.at("alpha_pattern"));
+  take_unless_given(flags, "--modules-to-save", config.modules_to_save, run.at("modules_to_save"));
+  if (!flags.given("--bias")) config.bias = bias_mode(run.at("bias").get<std::string>());
+  if (!flags.given("--init")) set_init(config, run.at("init").get<std::string>());
+  take_unless_given(flags, "--rslora", config.use_rslora, run.at("rslora"));
+  take_unless_given(flags, "--dora", config.use_dora, run.at("dora"));
+  take_unless_given(flags, "--lora-bias", config.lora_bias, run.at("lora_bias"));
+  take_unless_given(flags, "--dropout", config.lora_dropout, run.at("dropout"));
   config.extra_json = run.at("extra").get<std::string>();
 }
 

@@ -2,19 +2,20 @@
 
 #include <lowrank/adapter/lora_config.h>
 
-#include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
+
+#include "flags.h"
 
 /// The flags that say what is adapted, and how.
 namespace lowrank::cli {
 
 /// --config, --rank, --alpha, --target-modules and all the rest of a LoraConfig. What --config
 /// reads is overridden by the flags beside it.
-void add_lora_flags(CLI::App& app, LoraConfig& config);
+void add_lora_flags(const Flags& flags, LoraConfig& config);
 
 /// For --resume: what was not given on the command line is as the interrupted run had it; with
 /// --config, all is given.
-void take_lora(const CLI::App& app, LoraConfig& config, const nlohmann::json& run);
+void take_lora(const Flags& flags, LoraConfig& config, const nlohmann::json& run);
 
 /// The config by name, for a run's identity.
 nlohmann::ordered_json to_json(const LoraConfig& config);

@@ -4,7 +4,6 @@
 #include <lowrank/version.h>
 #include <malloc.h>
 
-#include <CLI/CLI.hpp>
 #include <cstdio>
 #include <limits>
 #include <new>
@@ -29,29 +28,17 @@ std::string first_line(const char* message) {
   return text.substr(0, text.find('\n'));
 }
 
-int run(int argc, char** argv) {
-  CLI::App app("Low-rank adaptation (LoRA) and low-rank factorization (SVD).", "lowrank");
-  app.set_version_flag("--version", fmt::format("lowrank {} (LibTorch {})", lowrank::version(),
-                                                lowrank::libtorch_version()));
-  app.require_subcommand(1);
-  lowrank::cli::add_mnist(app);
-  lowrank::cli::add_train(app);
-  lowrank::cli::add_finetune(app);
-  lowrank::cli::add_eval(app);
-  lowrank::cli::add_predict(app);
-  lowrank::cli::add_info(app);
-  lowrank::cli::add_targets(app);
-  lowrank::cli::add_svd(app);
-  lowrank::cli::add_data(app);
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::Success& done) {
-    return app.exit(done);
-  } catch (const CLI::ParseError& error) {
-    return report(fmt::format("{} Run \"lowrank --help\" for the commands.", error.what()),
-                  kWrongArguments);
-  }
-  return 0;
+void add_commands(const lowrank::cli::Flags& flags) {
+  flags.require_command();
+  lowrank::cli::add_mnist(flags);
+  lowrank::cli::add_train(flags);
+  lowrank::cli::add_finetune(flags);
+  lowrank::cli::add_eval(flags);
+  lowrank::cli::add_predict(flags);
+  lowrank::cli::add_info(flags);
+  lowrank::cli::add_targets(flags);
+  lowrank::cli::add_svd(flags);
+  lowrank::cli::add_data(flags);
 }
 
 }  // namespace
@@ -62,7 +49,11 @@ int main(int argc, char** argv) {
   mallopt(M_MMAP_THRESHOLD, kLargestFromHeap);
   mallopt(M_TRIM_THRESHOLD, std::numeric_limits<int>::max());
   try {
-    return run(argc, argv);
+    lowrank::cli::run_command_line(
+        argc, argv, "Low-rank adaptation (LoRA) and low-rank factorization (SVD).",
+        fmt::format("lowrank {} (LibTorch {})", lowrank::version(), lowrank::libtorch_version()),
+        add_commands);
+    return 0;
   } catch (const lowrank::ArgumentError& error) {
     return report(error.what(), kWrongArguments);
   } catch (const lowrank::Error& error) {

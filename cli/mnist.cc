@@ -63,15 +63,15 @@ Json identity_of(const MnistCommand& command, const Resources& resources) {
   return json;
 }
 
-void take_run(const CLI::App& app, MnistCommand& command, const fs::path& folder) {
+void take_run(const Flags& flags, MnistCommand& command, const fs::path& folder) {
   const auto run = read_json_file(folder / kRunFile);
   try {
-    take_common(app, command.common, run);
-    take_unless_given(app, "--data", command.data, run.at("data"));
-    take_unless_given(app, "--digit", command.digit, run.at("digit"));
-    take_unless_given(app, "--epochs", command.epochs, run.at("epochs"));
-    take_unless_given(app, "--steps", command.finetune.train.steps, run.at("steps"));
-    take_lora(app, command.finetune.lora, run.at("lora"));
+    take_common(flags, command.common, run);
+    take_unless_given(flags, "--data", command.data, run.at("data"));
+    take_unless_given(flags, "--digit", command.digit, run.at("digit"));
+    take_unless_given(flags, "--epochs", command.epochs, run.at("epochs"));
+    take_unless_given(flags, "--steps", command.finetune.train.steps, run.at("steps"));
+    take_lora(flags, command.finetune.lora, run.at("lora"));
   } catch (const nlohmann::json::exception&) {
     fail<FileError>("resume",
                     fmt::format("\"{}\" must hold a run's options", (folder / kRunFile).string()),
@@ -286,10 +286,10 @@ void clear_run(const fs::path& folder) {
   }
 }
 
-void run_mnist(const CLI::App& app, MnistCommand& command) {
+void run_mnist(const Flags& flags, MnistCommand& command) {
   const fs::path folder = command.folder.folder("mnist");
   const bool resume = !command.folder.resume.empty();
-  if (resume) take_run(app, command, folder);
+  if (resume) take_run(flags, command, folder);
   digit_of(command.digit);
   const auto resources = apply_common_options(command.common);
   Notebook notebook(command, folder, resources);
@@ -313,23 +313,21 @@ void run_mnist(const CLI::App& app, MnistCommand& command) {
 
 }  // namespace
 
-void add_mnist(CLI::App& app) {
+void add_mnist(const Flags& flags) {
   auto command = std::make_shared<MnistCommand>();
-  auto* mnist = app.add_subcommand(
+  const auto mnist = flags.command(
       "mnist", "The LoRA notebook from end to end: pretrain, adapt to one digit, prove it");
-  mnist->add_option("--digit", command->digit, "The digit to mend: 0 to 9, or worst")
-      ->type_name("DIGIT")
-      ->capture_default_str();
-  mnist->add_option("--data", command->data, "mnist, or a folder in MNIST's layout")
-      ->capture_default_str();
-  mnist->add_option("--epochs", command->epochs, "Epochs of pretraining")->capture_default_str();
-  mnist->add_option("--steps", command->finetune.train.steps, "Steps of fine-tuning")
-      ->capture_default_str();
-  add_run_folder(*mnist, command->folder);
-  add_lora_flags(*mnist, command->finetune.lora);
-  add_common_options(*mnist, command->common);
-  mnist->footer(kExamples);
-  mnist->callback([mnist, command] { run_mnist(*mnist, *command); });
+  mnist.option("--digit", &command->digit, "The digit to mend: 0 to 9, or worst")
+      .type_name("DIGIT")
+      .shows_default();
+  mnist.option("--data", &command->data, "mnist, or a folder in MNIST's layout").shows_default();
+  mnist.option("--epochs", &command->epochs, "Epochs of pretraining").shows_default();
+  mnist.option("--steps", &command->finetune.train.steps, "Steps of fine-tuning").shows_default();
+  add_run_folder(mnist, command->folder);
+  add_lora_flags(mnist, command->finetune.lora);
+  add_common_options(mnist, command->common);
+  mnist.footer(kExamples);
+  mnist.action([mnist, command] { run_mnist(mnist, *command); });
 }
 
 }  // namespace lowrank::cli

@@ -127,21 +127,18 @@ void run_predict(const PredictCommand& command) {
 
 }  // namespace
 
-void add_predict(CLI::App& app) {
+void add_predict(const Flags& flags) {
   auto command = std::make_shared<PredictCommand>();
-  auto* predict = app.add_subcommand("predict", "Classify one image, adapter off and on");
-  predict->add_option("base", command->base, "Folder of the base model")
-      ->type_name("BASE")
-      ->required();
-  predict->add_option("image", command->image, "PNG or PGM, white on black")->type_name("IMAGE");
-  predict->add_option("--adapter", command->adapter, "Folder of an adapter")->type_name("DIR");
-  predict->add_option("--data", command->data, "The set that --index counts in")
-      ->capture_default_str();
-  predict->add_option("--index", command->index, "Number of a test image, from 0");
-  predict->add_flag("--invert", command->invert, "The image is black on white");
-  add_common_options(*predict, command->common);
-  predict->footer(kExamples);
-  predict->callback([command] { run_predict(*command); });
+  const auto predict = flags.command("predict", "Classify one image, adapter off and on");
+  predict.option("base", &command->base, "Folder of the base model").type_name("BASE").required();
+  predict.option("image", &command->image, "PNG or PGM, white on black").type_name("IMAGE");
+  predict.option("--adapter", &command->adapter, "Folder of an adapter").type_name("DIR");
+  predict.option("--data", &command->data, "The set that --index counts in").shows_default();
+  predict.option("--index", &command->index, "Number of a test image, from 0");
+  predict.flag("--invert", command->invert, "The image is black on white");
+  add_common_options(predict, command->common);
+  predict.footer(kExamples);
+  predict.action([command] { run_predict(*command); });
 }
 
 }  // namespace lowrank::cli

@@ -207,35 +207,29 @@ void run_svd(const SvdOptions& options) {
 
 }  // namespace
 
-void add_svd(CLI::App& app) {
+void add_svd(const Flags& flags) {
   auto options = std::make_shared<SvdOptions>();
-  auto* command = app.add_subcommand("svd", "Rank, singular values and factors W = BA of a matrix");
-  command->add_option("FILE", options->file,
-                      ".npy, .safetensors, or text (blanks, commas, semicolons or tabs); - reads "
-                      "text from standard input");
-  command->add_option("--tensor", options->tensor, "Tensor of a .safetensors file")
-      ->type_name("NAME");
-  command->add_option("--random", options->random, "Draw a matrix of this shape instead")
-      ->type_name("MxN");
-  command->add_option("--true-rank", options->true_rank,
-                      "Rank of the random matrix (default: full)");
-  const auto group = "Rank of the factors (default: the numerical rank)";
-  command->add_option("--rank", options->rank, "This rank")->group(group);
-  command
-      ->add_option("--energy", options->energy, "The smallest that retains this share of sum s^2")
-      ->group(group);
-  command
-      ->add_option("--tolerance", options->tolerance, "As many singular values as are above this")
-      ->group(group);
-  command->add_flag("--balanced", options->balanced, "sqrt(S) on each side, not all of S in B");
-  command->add_option("--out", options->out, "Folder for factors.safetensors (lora_A, lora_B)")
-      ->type_name("DIR");
-  add_common_options(*command, options->common);
-  command->get_option("--dtype")->description(
+  const auto command = flags.command("svd", "Rank, singular values and factors W = BA of a matrix");
+  command.option("FILE", &options->file,
+                 ".npy, .safetensors, or text (blanks, commas, semicolons or tabs); - reads "
+                 "text from standard input");
+  command.option("--tensor", &options->tensor, "Tensor of a .safetensors file").type_name("NAME");
+  command.option("--random", &options->random, "Draw a matrix of this shape instead")
+      .type_name("MxN");
+  command.option("--true-rank", &options->true_rank, "Rank of the random matrix (default: full)");
+  const auto ranks = command.under("Rank of the factors (default: the numerical rank)");
+  ranks.option("--rank", &options->rank, "This rank");
+  ranks.option("--energy", &options->energy, "The smallest that retains this share of sum s^2");
+  ranks.option("--tolerance", &options->tolerance, "As many singular values as are above this");
+  command.flag("--balanced", options->balanced, "sqrt(S) on each side, not all of S in B");
+  command.option("--out", &options->out, "Folder for factors.safetensors (lora_A, lora_B)")
+      .type_name("DIR");
+  add_common_options(command, options->common);
+  command.find("--dtype").description(
       "float32 or float64; a matrix from a file keeps its own without it");
-  command->footer(kExamples);
-  command->callback([options, command] {
-    options->dtype_given = command->count("--dtype") > 0;
+  command.footer(kExamples);
+  command.action([options, command] {
+    options->dtype_given = command.given("--dtype");
     run_svd(*options);
   });
 }

@@ -114,16 +114,16 @@ void run_targets(const TargetsCommand& command) {
 
 }  // namespace
 
-void add_targets(CLI::App& app) {
+void add_targets(const Flags& flags) {
   auto command = std::make_shared<TargetsCommand>();
-  auto* targets = app.add_subcommand("targets", "Show which layers of a model would be adapted");
-  targets->add_option("model", command->model, "Folder of a model, or a TorchScript file")
-      ->type_name("MODEL")
-      ->required();
-  add_lora_flags(*targets, command->lora);
-  add_common_options(*targets, command->common);
-  targets->footer(kExamples);
-  targets->callback([command] { run_targets(*command); });
+  const auto targets = flags.command("targets", "Show which layers of a model would be adapted");
+  targets.option("model", &command->model, "Folder of a model, or a TorchScript file")
+      .type_name("MODEL")
+      .required();
+  add_lora_flags(targets, command->lora);
+  add_common_options(targets, command->common);
+  targets.footer(kExamples);
+  targets.action([command] { run_targets(*command); });
 }
 
 }  // namespace lowrank::cli

@@ -21,13 +21,13 @@ constexpr auto kExamples = R"(Examples:
   lowrank train --data /usr/share/datasets/fashion-mnist --out fashion/
   lowrank train --resume base/)";
 
-void take_run(const CLI::App& app, BaseRun& run, const nlohmann::json& id) {
-  take_common(app, run.common, id);
-  take_unless_given(app, "--data", run.data, id.at("data"));
-  take_unless_given(app, "--sizes", run.sizes, id.at("sizes"));
-  take_unless_given(app, "--mean", run.normalization.mean, id.at("mean"));
-  take_unless_given(app, "--deviation", run.normalization.deviation, id.at("deviation"));
-  take_training(app, run.train, id.at("train"));
+void take_run(const Flags& flags, BaseRun& run, const nlohmann::json& id) {
+  take_common(flags, run.common, id);
+  take_unless_given(flags, "--data", run.data, id.at("data"));
+  take_unless_given(flags, "--sizes", run.sizes, id.at("sizes"));
+  take_unless_given(flags, "--mean", run.normalization.mean, id.at("mean"));
+  take_unless_given(flags, "--deviation", run.normalization.deviation, id.at("deviation"));
+  take_training(flags, run.train, id.at("train"));
 }
 
 void print(const BaseResult& result, const BaseRun& run, const std::string& folder) {
@@ -50,11 +50,11 @@ void print(const BaseResult& result, const BaseRun& run, const std::string& fold
              (path / "config.json").string());
 }
 
-void run_train(const CLI::App& app, TrainCommand& command) {
+void run_train(const Flags& flags, TrainCommand& command) {
   const auto folder = command.folder.folder("train");
   const bool resume = !command.folder.resume.empty();
   if (resume) {
-    take_identity(folder, [&](const auto& id) { take_run(app, command.run, id); });
+    take_identity(folder, [&](const auto& id) { take_run(flags, command.run, id); });
   }
   command.run.train.seed = command.run.common.seed;
   check(command.run.train);
@@ -71,26 +71,25 @@ void run_train(const CLI::App& app, TrainCommand& command) {
 
 }  // namespace
 
-void add_train(CLI::App& app) {
+void add_train(const Flags& flags) {
   auto command = std::make_shared<TrainCommand>();
-  auto* train = app.add_subcommand("train", "Train a classifier from scratch");
-  train->add_option("--data", command->run.data, "mnist, or a folder in MNIST's layout")
-      ->capture_default_str();
-  train->add_option("--sizes", command->run.sizes, "Inputs, hidden layers and outputs")
-      ->delimiter(',')
-      ->type_name("N,N,...")
-      ->capture_default_str();
-  train->add_option("--mean", command->run.normalization.mean, "Mean the pixels are shifted by")
-      ->capture_default_str();
+  const auto train = flags.command("train", "Train a classifier from scratch");
+  train.option("--data", &command->run.data, "mnist, or a folder in MNIST's layout")
+      .shows_default();
+  train.option("--sizes", &command->run.sizes, "Inputs, hidden layers and outputs")
+      .type_name("N,N,...")
+      .default_text("784,1000,2000,10");
+  train.option("--mean", &command->run.normalization.mean, "Mean the pixels are shifted by")
+      .shows_default();
   train
-      ->add_option("--deviation", command->run.normalization.deviation,
-                   "Deviation the pixels are divided by")
-      ->capture_default_str();
-  add_run_folder(*train, command->folder);
-  add_training_flags(*train, command->run.train);
-  add_common_options(*train, command->run.common);
-  train->footer(kExamples);
-  train->callback([train, command] { run_train(*train, *command); });
+      .option("--deviation", &command->run.normalization.deviation,
+              "Deviation the pixels are divided by")
+      .shows_default();
+  add_run_folder(train, command->folder);
+  add_training_flags(train, command->run.train);
+  add_common_options(train, command->run.common);
+  train.footer(kExamples);
+  train.action([train, command] { run_train(train, *command); });
 }
 
 }  // namespace lowrank::cli

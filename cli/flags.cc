@@ -1,0 +1,162 @@
+#include "flags.h"
+
+#include <fmt/format.h>
+#include <lowrank/error.h>
+
+#include <CLI/CLI.hpp>
+#include <utility>
+
+namespace lowrank::cli {
+namespace {
+
+CLI::Option* in_one_word(CLI::Option* option) {
+  return option->delimiter(',')->allow_extra_args(false);
+}
+
+template <class T>
+CLI::Option* add(CLI::App& app, const std::string& name, T& value, const std::string& text) {
+  return app.add_option(name, value, text);
+}
+
+CLI::Option* add(CLI::App& app, const std::string& name, std::vector<int64_t>& value,
+                 const std::string& text) {
+  return in_one_word(app.add_option(name, value, text));
+}
+
+/// The command that the line names, as far as it could be read.
+const CLI::App& named_command(const CLI::App& app) {
+  const auto commands = app.get_subcommands();
+  return commands.empty() ? app : named_command(*commands.front());
+}
+
+std::string path_of(const CLI::App& app) {
+  const auto* parent = app.get_parent();
+  return parent == nullptr ? app.get_name() : path_of(*parent) + " " + app.get_name();
+}
+
+/// "Did you mean ...? " for the flag or command nearest to `word`.
+std::string nearest(const CLI::App& command, const std::string& word) {
+  std::vector<std::string> known;
+  for (const auto* option : command.get_options()) {
+    for (const auto& name : option->get_lnames()) known.push_back("--" + name);
+  }
+  for (const auto* sub : command.get_subcommands([](const CLI::App*) { return true; })) {
+    known.push_back(sub->get_name());
+  }
+  const auto meant = did_you_mean(word, known);
+  return meant.empty() ? meant : meant + " ";
+}
+
+/// CLI11's complaint as a sentence, with the word that no command or flag takes.
+std::string complaint(const CLI::App& app, const CLI::ParseError& error) {
+  std::string what = error.what();
+  while (!what.empty() && (what.back() == '\n' || what.back() == '.')) what.pop_back();
+  const auto words = app.remaining(/*recurse=*/true);
+  if (words.empty()) return what + ". ";
+  const auto& command = named_command(app);
+  if (error.get_exit_code() == static_cast<int>(CLI::ExitCodes::RequiredError)) {
+    what = fmt::format("\"{}\" is no command or flag of \"{}\"", words.front(), path_of(command));
+  }
+  return fmt::format("{}. {}", what, nearest(command, words.front()));
+}
+
+[[noreturn]] void refuse(const CLI::App& app, const CLI::ParseError& error) {
+  throw ArgumentError(fmt::format("{}Run \"{} --help\" for what there is.", complaint(app, error),
+                                  path_of(named_command(app))));
+}
+
+}  // namespace
+
+Flag& Flag::type_name(const std::string& name) {
+  option_->type_name(name);
+  return *this;
+}
+
+Flag& Flag::description(const std::string& text) {
+  option_->description(text);
+  return *this;
+}
+
+Flag& Flag::shows_default() {
+  option_->capture_default_str();
+  return *this;
+}
+
+Flag& Flag::default_text(const std::string& text) {
+  option_->default_str(text);
+  return *this;
+}
+
+Flag& Flag::required() {
+  option_->required();
+  return *this;
+}
+
+Flag& Flag::excludes(const Flag& other) {
+  option_->excludes(other.option_);
+  return *this;
+}
+
+Flag& Flag::check(std::function<std::string(const std::string&)> complaint) {
+  option_->check(std::move(complaint));
+  return *this;
+}
+
+Flags Flags::under(const std::string& heading) const {
+  auto flags = *this;
+  flags.heading_ = heading;
+  return flags;
+}
+
+Flag Flags::option(const std::string& name, FlagValue value, const std::string& text) const {
+  auto* option = std::visit([&](auto* v) { return add(*app_, name, *v, text); }, value);
+  return Flag(*option->group(heading_));
+}
+
+Flag Flags::option(const std::string& name, std::function<void(const std::string&)> take,
+                   const std::string& text) const {
+  auto* option = app_->add_option_function<std::string>(name, std::move(take), text);
+  return Flag(*option->group(heading_));
+}
+
+Flag Flags::names(const std::string& name,
+                  std::function<void(const std::vector<std::string>&)> take,
+                  const std::string& text) const {
+  using Names = std::vector<std::string>;
+  auto* option = in_one_word(app_->add_option_function<Names>(name, std::move(take), text));
+  return Flag(*option->type_name("NAME,...")->group(heading_));
+}
+
+Flag Flags::flag(const std::string& name, bool& value, const std::string& text) const {
+  return Flag(*app_->add_flag(name, value, text)->group(heading_));
+}
+
+Flags Flags::command(const std::string& name, const std::string& text) const {
+  return Flags(*app_->add_subcommand(name, text));
+}
+
+void Flags::require_command() const { app_->require_subcommand(1); }
+
+void Flags::footer(const std::string& text) const { app_->footer(text); }
+
+void Flags::action(std::function<void()> run) const { app_->callback(std::move(run)); }
+
+bool Flags::given(const std::string& name) const { return app_->count(name) > 0; }
+
+Flag Flags::find(const std::string& name) const { return Flag(*app_->get_option(name)); }
+
+void run_command_line(int argc, char** argv, const std::string& text, const std::string& version,
+                      const std::function<void(const Flags&)>& add) {
+  CLI::App app(text, "lowrank");
+  app.set_version_flag("--version", version);
+  add(Flags(app));
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::Success& done) {
+    app.exit(done);
+  } catch (const CLI::ParseError& error) {
+    refuse(app, error);
+  }
+}
+
+}  // namespace lowrank::cli
