@@ -13,25 +13,25 @@
 namespace lowrank {
 namespace {
 
-constexpr auto kOperation = "combine";
+constexpr auto kCombine = "combine";
 
 void require_weights(const std::vector<ScaledFactors>& inputs, const std::vector<double>& weights) {
   if (inputs.empty()) {
-    fail<ArgumentError>(kOperation, "there must be at least one adapter to combine", "none");
+    fail<ArgumentError>(kCombine, "there must be at least one adapter to combine", "none");
   }
   if (weights.size() != inputs.size()) {
     fail<ArgumentError>(
-        kOperation,
+        kCombine,
         fmt::format("there must be one weight for each of the {} adapters", inputs.size()),
         fmt::format("{}", weights.size()));
   }
   for (size_t i = 0; i < inputs.size(); ++i) {
     if (!std::isfinite(weights[i])) {
-      fail<ArgumentError>(kOperation, fmt::format("the weight of adapter {} must be finite", i + 1),
+      fail<ArgumentError>(kCombine, fmt::format("the weight of adapter {} must be finite", i + 1),
                           fmt::format("{}", weights[i]));
     }
     if (!std::isfinite(inputs[i].scaling)) {
-      fail<ArgumentError>(kOperation,
+      fail<ArgumentError>(kCombine,
                           fmt::format("the scaling of adapter {} must be finite", i + 1),
                           fmt::format("{}", inputs[i].scaling));
     }
@@ -41,11 +41,11 @@ void require_weights(const std::vector<ScaledFactors>& inputs, const std::vector
 /// `factor` as a finite float64 matrix: a convolution's kernel belongs to its second dimension.
 at::Tensor flattened(const std::string& name, const at::Tensor& factor) {
   if (factor.defined() && !at::isFloatingType(factor.scalar_type())) {
-    fail<TensorError>(kOperation, fmt::format("{} must hold floating-point numbers", name),
+    fail<TensorError>(kCombine, fmt::format("{} must hold floating-point numbers", name),
                       c10::toString(factor.scalar_type()));
   }
   const bool kernel = factor.defined() && factor.dim() > 2 && factor.layout() == at::kStrided;
-  return finite_matrix(kOperation, name, kernel ? factor.flatten(1) : factor).to(at::kDouble);
+  return finite_matrix(kCombine, name, kernel ? factor.flatten(1) : factor).to(at::kDouble);
 }
 
 std::string shape(const at::Tensor& tensor) {
@@ -55,7 +55,7 @@ std::string shape(const at::Tensor& tensor) {
 void require_product(size_t i, const ScaledFactors& input, const WeightedFactors& term) {
   if (term.b.size(1) == term.a.size(0) && term.a.size(0) > 0) return;
   fail<TensorError>(
-      kOperation,
+      kCombine,
       fmt::format("lora_A of adapter {0} must be (rank, in) and lora_B (out, rank)", i + 1),
       fmt::format("{} and {}", shape(input.a), shape(input.b)),
       input.b.dim() > 2 ? "The factors of grouped convolutions cannot be combined." : "");
@@ -67,7 +67,7 @@ void require_alike(size_t i, const ScaledFactors& input, const ScaledFactors& fi
                      input.b.size(0) == first.b.size(0) &&
                      input.b.sizes().slice(2) == first.b.sizes().slice(2);
   if (alike) return;
-  fail<TensorError>(kOperation,
+  fail<TensorError>(kCombine,
                     fmt::format("the factors of adapter {} must fit the layer that adapter 1's "
                                 "fit, {} and {}",
                                 i + 1, shape(first.a), shape(first.b)),
@@ -83,7 +83,7 @@ void require_equal_ranks(const std::vector<WeightedFactors>& terms, CombineMetho
   }
   if (equal) return;
   fail<TensorError>(
-      kOperation, fmt::format("the ranks must be equal with {}", combine_method_name(method)),
+      kCombine, fmt::format("the ranks must be equal with {}", combine_method_name(method)),
       fmt::format("{}", fmt::join(ranks, ", ")), "cat, svd and the *_svd methods take any ranks.");
 }
 

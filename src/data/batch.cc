@@ -11,18 +11,18 @@
 namespace lowrank {
 namespace {
 
-constexpr const char* kOperation = "data";
+constexpr const char* kBatch = "data";
 /// Pixels a thread should at least have: below this, waking it up costs more.
 constexpr int64_t kPixelsPerThread = int64_t{1} << 16;
 
 void check_normalization(const Normalization& normalization) {
   const auto deviation = static_cast<float>(normalization.deviation);
   if (!std::isfinite(deviation) || deviation == 0) {
-    fail<ArgumentError>(kOperation, "the deviation pixels are divided by must be finite and not 0",
+    fail<ArgumentError>(kBatch, "the deviation pixels are divided by must be finite and not 0",
                         fmt::format("{}", normalization.deviation));
   }
   if (!std::isfinite(static_cast<float>(normalization.mean))) {
-    fail<ArgumentError>(kOperation, "the mean taken from pixels must be finite",
+    fail<ArgumentError>(kBatch, "the mean taken from pixels must be finite",
                         fmt::format("{}", normalization.mean));
   }
 }
@@ -75,7 +75,7 @@ at::Tensor gather_rows(int64_t rows, int64_t pixels, const Normalization& normal
                        at::ScalarType dtype, const Source& source) {
   check_normalization(normalization);
   if (!at::isFloatingType(dtype)) {
-    fail<TensorError>(kOperation, "inputs must be of a floating-point dtype", c10::toString(dtype));
+    fail<TensorError>(kBatch, "inputs must be of a floating-point dtype", c10::toString(dtype));
   }
   at::Tensor out = at::empty({rows, pixels}, dtype);
   AT_DISPATCH_FLOATING_TYPES_AND2(at::kHalf, at::kBFloat16, dtype, "batch_inputs",
@@ -87,7 +87,7 @@ at::Tensor gather_rows(int64_t rows, int64_t pixels, const Normalization& normal
 at::Tensor checked_indices(const at::Tensor& indices, int64_t size) {
   if (!indices.defined() || indices.dim() != 1 || indices.scalar_type() != at::kLong) {
     fail<TensorError>(
-        kOperation, "indices must be int64 of one dimension",
+        kBatch, "indices must be int64 of one dimension",
         indices.defined()
             ? fmt::format("{} of {}", c10::toString(indices.scalar_type()), indices.dim())
             : "an undefined tensor");
@@ -98,7 +98,7 @@ at::Tensor checked_indices(const at::Tensor& indices, int64_t size) {
   const auto* wrong =
       std::find_if(values, end, [size](int64_t index) { return index < 0 || index >= size; });
   if (wrong != end) {
-    fail<TensorError>(kOperation, fmt::format("indices must be 0 to {}", size - 1),
+    fail<TensorError>(kBatch, fmt::format("indices must be 0 to {}", size - 1),
                       fmt::format("{}", *wrong));
   }
   return checked;
@@ -110,7 +110,7 @@ void check_images(const at::Tensor& images) {
     return;
   }
   fail<TensorError>(
-      kOperation, "images must be uint8 (N, H, W) or (H, W) on the CPU",
+      kBatch, "images must be uint8 (N, H, W) or (H, W) on the CPU",
       images.defined()
           ? fmt::format("{} of {} dimensions", c10::toString(images.scalar_type()), images.dim())
           : "an undefined tensor");

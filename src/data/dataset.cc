@@ -16,7 +16,7 @@ namespace lowrank {
 namespace {
 
 namespace fs = std::filesystem;
-constexpr const char* kOperation = "data";
+constexpr const char* kDataset = "data";
 constexpr int64_t kClasses = 10;
 
 std::string prefix(Split split) { return split == Split::kTrain ? "train" : "t10k"; }
@@ -25,13 +25,13 @@ at::Tensor read_part(const fs::path& folder, const std::string& name, int64_t di
                      const char* what) {
   const fs::path path = find_layout_file(folder, name);
   if (path.empty()) {
-    fail<FileError>(kOperation,
+    fail<FileError>(kDataset,
                     fmt::format("{} must hold {} (plain or .gz)", folder.string(), name),
                     "a folder without it");
   }
   at::Tensor values = read_idx(path);
   if (values.dim() != dimensions) {
-    fail<FileError>(kOperation,
+    fail<FileError>(kDataset,
                     fmt::format("{} must hold {} ({} dimension{})", path.string(), what, dimensions,
                                 dimensions == 1 ? "" : "s"),
                     fmt::format("{} dimension{}", values.dim(), values.dim() == 1 ? "" : "s"),
@@ -45,7 +45,7 @@ void check_labels(const at::Tensor& labels, const std::string& where) {
   const auto* end = values + labels.numel();
   const auto* wrong = std::find_if(values, end, [](uint8_t label) { return label >= kClasses; });
   if (wrong == end) return;
-  fail<FileError>(kOperation, fmt::format("the labels of {} must be 0 to {}", where, kClasses - 1),
+  fail<FileError>(kDataset, fmt::format("the labels of {} must be 0 to {}", where, kClasses - 1),
                   fmt::format("{} at position {}", *wrong, wrong - values));
 }
 
@@ -55,12 +55,12 @@ ImageDataset load_folder(const fs::path& folder, Split split, const std::string&
   const at::Tensor images = read_part(folder, half + "-images-idx3-ubyte", 3, "images");
   const std::string where = (folder / half).string();
   if (images.size(0) != labels.size(0)) {
-    fail<FileError>(kOperation, fmt::format("{} must have one label an image", where),
+    fail<FileError>(kDataset, fmt::format("{} must have one label an image", where),
                     fmt::format("{} images and {} labels", images.size(0), labels.size(0)));
   }
   if (images.numel() == 0) {
     fail<FileError>(
-        kOperation, fmt::format("{} must hold at least one image of one pixel", where),
+        kDataset, fmt::format("{} must hold at least one image of one pixel", where),
         fmt::format("{} images of {} x {}", images.size(0), images.size(1), images.size(2)));
   }
   check_labels(labels, where);
@@ -73,13 +73,13 @@ void check_cached_mnist(const fs::path& folder, Split split) {
     if (!file.name.starts_with(prefix(split))) continue;
     const fs::path path = find_layout_file(folder, file.name);
     if (path.empty()) {
-      fail<FileError>(kOperation,
+      fail<FileError>(kDataset,
                       fmt::format("the cache {} must hold {}", folder.string(), file.name),
                       "a folder without it", "Run `lowrank data fetch mnist` first.");
     }
     const std::string sum = content_sha256(path, file.bytes);
     if (sum != file.sha256) {
-      fail<FileError>(kOperation,
+      fail<FileError>(kDataset,
                       fmt::format("{} must have the SHA-256 {}", path.string(), file.sha256), sum,
                       "Run `lowrank data fetch mnist` to replace it.");
     }
@@ -89,12 +89,12 @@ void check_cached_mnist(const fs::path& folder, Split split) {
 void check_label(const ImageDataset& dataset, int64_t label) {
   if (label < 0 || label >= dataset.classes) {
     fail<ArgumentError>(
-        kOperation, fmt::format("a class of {} must be 0 to {}", dataset.name, dataset.classes - 1),
+        kDataset, fmt::format("a class of {} must be 0 to {}", dataset.name, dataset.classes - 1),
         fmt::format("{}", label));
   }
   if (class_counts(dataset)[static_cast<size_t>(label)] == 0) {
     fail<ArgumentError>(
-        kOperation, fmt::format("class {} must have examples in {}", label, dataset.name), "none");
+        kDataset, fmt::format("class {} must have examples in {}", label, dataset.name), "none");
   }
 }
 
@@ -109,7 +109,7 @@ ImageDataset load_image_dataset(const std::string& name_or_folder, Split split) 
   std::error_code ignored;
   const fs::path folder = name_or_folder;
   if (!fs::is_directory(folder, ignored)) {
-    fail<ArgumentError>(kOperation, "a data set must be \"mnist\" or a folder in MNIST's layout",
+    fail<ArgumentError>(kDataset, "a data set must be \"mnist\" or a folder in MNIST's layout",
                         fmt::format("\"{}\", which is no folder", name_or_folder),
                         did_you_mean(name_or_folder, {"mnist"}));
   }
@@ -137,7 +137,7 @@ std::vector<int64_t> class_counts(const ImageDataset& dataset) {
 
 Normalization pixel_statistics(const ImageDataset& dataset) {
   if (!dataset.images.defined() || dataset.images.numel() == 0) {
-    fail<TensorError>(kOperation, "pixel statistics need at least one pixel", "none");
+    fail<TensorError>(kDataset, "pixel statistics need at least one pixel", "none");
   }
   // A histogram makes both sums exact, whatever the number of pixels.
   std::array<int64_t, 256> histogram{};

@@ -20,7 +20,7 @@ namespace lowrank {
 namespace {
 
 namespace fs = std::filesystem;
-constexpr const char* kOperation = "data";
+constexpr const char* kFetch = "data";
 
 /// A folder for what the programs write, deleted with everything in it.
 class WorkFolder {
@@ -28,7 +28,7 @@ class WorkFolder {
   WorkFolder() {
     std::string name = (fs::temp_directory_path() / "lowrank-fetch-XXXXXX").string();
     if (::mkdtemp(name.data()) == nullptr) {
-      fail<FileError>(kOperation, "a temporary folder must be writable",
+      fail<FileError>(kFetch, "a temporary folder must be writable",
                       fmt::format("{} for {}", std::generic_category().message(errno), name),
                       "Set TMPDIR to a folder with space.");
     }
@@ -160,7 +160,7 @@ class Fetch {
     const fs::path to = result_.folder / files_[i].name;
     std::string content;
     try {
-      content = read_content(from, files_[i].bytes, kOperation);
+      content = read_content(from, files_[i].bytes, kFetch);
     } catch (const FileError& error) {
       return remember(source, error.what());
     }
@@ -187,7 +187,7 @@ class Fetch {
       if (!has(i)) names.push_back(files_[i].name);
     }
     fail<FileError>(
-        kOperation,
+        kFetch,
         fmt::format("the {} files of {} must be had from somewhere", files_.size(), set_),
         fmt::format("no good {} after all that was tried:\n  - {}", list_names(names),
                     fmt::join(result_.failures, "\n  - ")),

@@ -14,8 +14,8 @@
 namespace lowrank {
 namespace {
 
-constexpr const char* kOperation = "idx";
-constexpr int kMostDimensions = 8;
+constexpr const char* kIdxFile = "idx";
+constexpr int kIdxDimensions = 8;
 constexpr uint8_t kUnsignedByte = 0x08;
 
 std::string type_name(uint8_t code) {
@@ -42,30 +42,30 @@ std::string shape_name(const std::vector<int64_t>& sizes) {
 void read_header(InputFile& file, const std::string& name, uint8_t* to, size_t bytes) {
   const size_t got = file.read(to, bytes);
   if (got == bytes) return;
-  fail<FileError>(kOperation, fmt::format("{} must begin with a complete IDX header", name),
+  fail<FileError>(kIdxFile, fmt::format("{} must begin with a complete IDX header", name),
                   "a file that ends within it", "The file is truncated; fetch or copy it again.");
 }
 
 size_t checked_dimensions(const std::array<uint8_t, 4>& magic, const std::string& name) {
   if (magic[0] != 0 || magic[1] != 0) {
-    fail<FileError>(kOperation,
+    fail<FileError>(kIdxFile,
                     fmt::format("{} must be an IDX file, which begins with the bytes 00 00", name),
                     fmt::format("{:02x} {:02x}", magic[0], magic[1]));
   }
   if (magic[2] != kUnsignedByte) {
-    fail<FileError>(kOperation, fmt::format("{} must hold uint8 values (type code 0x08)", name),
+    fail<FileError>(kIdxFile, fmt::format("{} must hold uint8 values (type code 0x08)", name),
                     type_name(magic[2]));
   }
-  if (magic[3] < 1 || magic[3] > kMostDimensions) {
-    fail<FileError>(kOperation,
-                    fmt::format("{} must have 1 to {} dimensions", name, kMostDimensions),
+  if (magic[3] < 1 || magic[3] > kIdxDimensions) {
+    fail<FileError>(kIdxFile,
+                    fmt::format("{} must have 1 to {} dimensions", name, kIdxDimensions),
                     fmt::format("{}", magic[3]));
   }
   return magic[3];
 }
 
 std::vector<int64_t> read_sizes(InputFile& file, const std::string& name, size_t dimensions) {
-  std::array<uint8_t, size_t{4} * kMostDimensions> bytes{};
+  std::array<uint8_t, size_t{4} * kIdxDimensions> bytes{};
   read_header(file, name, bytes.data(), 4 * dimensions);
   std::vector<int64_t> sizes(dimensions);
   for (size_t i = 0; i < dimensions; ++i) {
@@ -84,7 +84,7 @@ uint64_t checked_count(const std::vector<int64_t>& sizes, const std::string& nam
   for (const int64_t size : sizes) {
     const auto factor = static_cast<uint64_t>(std::max<int64_t>(size, 1));
     if (product > kMost / factor) {
-      fail<FileError>(kOperation, fmt::format("{} must have sizes that fit into memory", name),
+      fail<FileError>(kIdxFile, fmt::format("{} must have sizes that fit into memory", name),
                       shape_name(sizes));
     }
     product *= factor;
@@ -95,7 +95,7 @@ uint64_t checked_count(const std::vector<int64_t>& sizes, const std::string& nam
 
 void fail_length(const std::string& name, const std::vector<int64_t>& sizes, uint64_t required,
                  const std::string& found, bool truncated) {
-  fail<FileError>(kOperation,
+  fail<FileError>(kIdxFile,
                   fmt::format("{} must hold {} bytes after its header, which says {}", name,
                               required, shape_name(sizes)),
                   found,
@@ -107,7 +107,7 @@ void fail_length(const std::string& name, const std::vector<int64_t>& sizes, uin
 
 at::Tensor read_idx(const std::filesystem::path& path) {
   const std::string name = path.string();
-  InputFile file(path, kOperation);
+  InputFile file(path, kIdxFile);
   std::array<uint8_t, 4> magic{};
   read_header(file, name, magic.data(), magic.size());
   const auto sizes = read_sizes(file, name, checked_dimensions(magic, name));

@@ -11,7 +11,7 @@
 namespace lowrank {
 namespace {
 
-constexpr const char* kOperation = "image";
+constexpr const char* kImageFile = "image";
 constexpr uint64_t kMostBytes = uint64_t{256} << 20;
 constexpr int64_t kMostPixels = int64_t{64} << 20;
 constexpr int64_t kMostSize = int64_t{1} << 24;
@@ -22,7 +22,7 @@ void check_size(int64_t width, int64_t height, const std::string& name) {
       width * height <= kMostPixels) {
     return;
   }
-  fail<FileError>(kOperation, fmt::format("{} must have 1 to {} pixels", name, kMostPixels),
+  fail<FileError>(kImageFile, fmt::format("{} must have 1 to {} pixels", name, kMostPixels),
                   fmt::format("{} x {}", width, height));
 }
 
@@ -36,7 +36,7 @@ struct PngReader {
 
   void require(int succeeded, const std::string& name) const {
     if (succeeded != 0) return;
-    fail<FileError>(kOperation, fmt::format("{} must be an intact PNG image", name),
+    fail<FileError>(kImageFile, fmt::format("{} must be an intact PNG image", name),
                     fmt::format("\"{}\"", image.message));
   }
 };
@@ -82,7 +82,7 @@ class PgmReader {
 
  private:
   [[noreturn]] void fail_content(const std::string& required, const std::string& found) const {
-    fail<FileError>(kOperation, fmt::format("{} must hold {}", name_, required), found,
+    fail<FileError>(kImageFile, fmt::format("{} must hold {}", name_, required), found,
                     "The file is damaged or no PGM image.");
   }
 
@@ -161,7 +161,7 @@ at::Tensor read_grayscale_image(const std::filesystem::path& path) {
   const std::string bytes = read_file(path, kMostBytes);
   if (bytes.starts_with(kPngSignature)) return read_png(bytes, name);
   if (bytes.starts_with("P2") || bytes.starts_with("P5")) return PgmReader(bytes, name).read();
-  fail<FileError>(kOperation, fmt::format("{} must be a PNG or PGM (P2, P5) image", name),
+  fail<FileError>(kImageFile, fmt::format("{} must be a PNG or PGM (P2, P5) image", name),
                   first_bytes(bytes));
 }
 

@@ -10,7 +10,7 @@
 namespace lowrank {
 namespace {
 
-constexpr const char* kOperation = "sampler";
+constexpr const char* kSampler = "sampler";
 /// The split must not follow the order of an epoch; no epoch has this number.
 constexpr int64_t kSplitEpoch = -1;
 
@@ -34,7 +34,7 @@ at::Tensor checked_indices(const at::Tensor& indices, const char* what) {
   if (!indices.defined() || indices.dim() != 1 || indices.scalar_type() != at::kLong ||
       indices.numel() == 0) {
     fail<ArgumentError>(
-        kOperation, fmt::format("{} must be int64 of one dimension and not empty", what),
+        kSampler, fmt::format("{} must be int64 of one dimension and not empty", what),
         indices.defined()
             ? fmt::format("{} values of {} dimensions", indices.numel(), indices.dim())
             : "an undefined tensor");
@@ -44,19 +44,19 @@ at::Tensor checked_indices(const at::Tensor& indices, const char* what) {
 
 void check_options(const SamplerOptions& options, bool has_replayed) {
   if (options.batch_size < 1) {
-    fail<ArgumentError>(kOperation, "batch_size must be at least 1",
+    fail<ArgumentError>(kSampler, "batch_size must be at least 1",
                         fmt::format("{}", options.batch_size));
   }
   if (!(options.replay >= 0 && options.replay < 1)) {
-    fail<ArgumentError>(kOperation, "replay must be at least 0 and below 1",
+    fail<ArgumentError>(kSampler, "replay must be at least 0 and below 1",
                         fmt::format("{}", options.replay));
   }
   if ((options.replay > 0) != has_replayed) {
-    fail<ArgumentError>(kOperation, "replay needs a share above 0 and a second set of indices",
+    fail<ArgumentError>(kSampler, "replay needs a share above 0 and a second set of indices",
                         has_replayed ? "a set and no share" : "a share and no set");
   }
   if (has_replayed && options.batch_size < 2) {
-    fail<ArgumentError>(kOperation, "replay needs batches of at least 2",
+    fail<ArgumentError>(kSampler, "replay needs batches of at least 2",
                         fmt::format("a batch_size of {}", options.batch_size));
   }
 }
@@ -123,7 +123,7 @@ at::Tensor Sampler::next() {
 
 void Sampler::seek(SamplerPosition position) {
   if (position.epoch < 0 || position.batch < 0 || position.batch >= batches_per_epoch()) {
-    fail<ArgumentError>(kOperation,
+    fail<ArgumentError>(kSampler,
                         fmt::format("a position must be an epoch from 0 and a batch of 0 to {}",
                                     batches_per_epoch() - 1),
                         fmt::format("epoch {}, batch {}", position.epoch, position.batch));
@@ -133,21 +133,21 @@ void Sampler::seek(SamplerPosition position) {
 
 SamplerPosition Sampler::position_of_step(int64_t step) const {
   if (step < 0) {
-    fail<ArgumentError>(kOperation, "a step must be at least 0", fmt::format("{}", step));
+    fail<ArgumentError>(kSampler, "a step must be at least 0", fmt::format("{}", step));
   }
   return {step / batches_per_epoch(), step % batches_per_epoch()};
 }
 
 ValidationSplit split_validation(const at::Tensor& indices, double share, uint64_t seed) {
   if (!(share >= 0 && share < 1)) {
-    fail<ArgumentError>(kOperation, "the validation share must be at least 0 and below 1",
+    fail<ArgumentError>(kSampler, "the validation share must be at least 0 and below 1",
                         fmt::format("{}", share));
   }
   const at::Tensor all = checked_indices(indices, "indices");
   if (share == 0) return {all, all.narrow(0, 0, 0)};
   const int64_t count = all.numel();
   if (count < 2) {
-    fail<ArgumentError>(kOperation, "a validation share needs at least 2 examples", "1");
+    fail<ArgumentError>(kSampler, "a validation share needs at least 2 examples", "1");
   }
   const auto wanted = std::llround(static_cast<double>(count) * share);
   const int64_t held = std::clamp<int64_t>(wanted, 1, count - 1);

@@ -8,13 +8,14 @@
 #include <limits>
 #include <optional>
 
+#include "io/little_endian.h"
 #include "io/system_file.h"
 
 namespace lowrank::io {
 namespace {
 
 constexpr uint64_t kLongestHeader = 65536;  // NumPy's own limit is 10000
-constexpr size_t kMostDimensions = 64;      // NumPy 2's own limit
+constexpr size_t kNumpysDimensions = 64;    // NumPy 2's limit
 
 /// Reads the one Python literal that a header is: a dict of strings, booleans and a tuple. It
 /// neither nests nor recurses, whatever the file holds.
@@ -144,8 +145,8 @@ class HeaderParser {
     expect('(');
     while (!accept(')')) {
       header_.shape.push_back(parse_dimension());
-      if (header_.shape.size() > kMostDimensions) {
-        refuse(fmt::format("at most {} dimensions", kMostDimensions), "more");
+      if (header_.shape.size() > kNumpysDimensions) {
+        refuse(fmt::format("at most {} dimensions", kNumpysDimensions), "more");
       }
       if (accept(',')) continue;
       if (header_.shape.size() == 1) refuse("a tuple as its shape", rest());
@@ -176,14 +177,6 @@ class HeaderParser {
   bool seen_order_ = false;
   bool seen_shape_ = false;
 };
-
-uint64_t little_endian(std::string_view bytes) {
-  uint64_t value = 0;
-  for (size_t i = bytes.size(); i > 0; --i) {
-    value = value << 8 | static_cast<unsigned char>(bytes[i - 1]);
-  }
-  return value;
-}
 
 }  // namespace
 

@@ -11,6 +11,7 @@
 #include <tuple>
 #include <utility>
 
+#include "io/little_endian.h"
 #include "io/system_file.h"
 
 namespace lowrank::io {
@@ -18,7 +19,7 @@ namespace {
 
 using nlohmann::json;
 
-constexpr const char* kOperation = "safetensors";
+constexpr const char* kReader = "safetensors";
 constexpr size_t kMostDimensions = 64;  // what LibTorch's operators can take
 
 /// What a file is that begins with these bytes, as a hint for the errors of the first eight.
@@ -36,14 +37,6 @@ std::string_view likely_cause(std::string_view file) {
     if (file.substr(0, signature.size()) == signature) return cause;
   }
   return {};
-}
-
-uint64_t little_endian(std::string_view bytes) {
-  uint64_t value = 0;
-  for (size_t i = kSafetensorsPrefix; i-- > 0;) {
-    value = value << 8 | static_cast<unsigned char>(bytes[i]);
-  }
-  return value;
 }
 
 /// One header in the making: every check knows the file and the tensor it speaks of.
@@ -72,7 +65,7 @@ class Parser {
     if (file_.size() < kSafetensorsPrefix) {
       refuse(path_ + " must be at least 8 bytes long", count_bytes(file_.size()));
     }
-    const uint64_t length = little_endian(file_);
+    const uint64_t length = little_endian(file_.substr(0, kSafetensorsPrefix));
     const uint64_t most =
         std::min<uint64_t>(kLongestSafetensorsHeader, file_.size() - kSafetensorsPrefix);
     if (length > most) {
@@ -86,7 +79,7 @@ class Parser {
              likely_cause(file_));
     }
     header_.data_start = kSafetensorsPrefix + length;
-    return parse_json(text, what, kOperation);
+    return parse_json(text, what, kReader);
   }
 
   void parse_metadata(const json& value) {
@@ -215,7 +208,7 @@ class Parser {
 
   [[noreturn]] static void refuse(const std::string& required, const std::string& found,
                                   std::string_view hint = {}) {
-    fail<FileError>(kOperation, required, found, hint);
+    fail<FileError>(kReader, required, found, hint);
   }
 
   std::string_view file_;

@@ -16,7 +16,7 @@
 namespace lowrank {
 namespace {
 
-constexpr const char* kOperation = "safetensors";
+constexpr const char* kWriter = "safetensors";
 
 /// An entry and its dtype's place in the reference implementation's order.
 struct Ordered {
@@ -33,16 +33,16 @@ size_t dtype_index(const SafetensorsEntry& entry) {
   for (size_t i = 0; i < dtypes.size(); ++i) {
     if (dtypes[i].type == entry.tensor.scalar_type()) return i;
   }
-  fail<TensorError>(kOperation, tensor_text(entry) + " must have a dtype that safetensors knows",
+  fail<TensorError>(kWriter, tensor_text(entry) + " must have a dtype that safetensors knows",
                     c10::toString(entry.tensor.scalar_type()));
 }
 
 std::vector<Ordered> in_file_order(const std::vector<SafetensorsEntry>& entries) {
   std::vector<Ordered> ordered;
   for (const auto& entry : entries) {
-    io::require_dense(entry.tensor, kOperation, tensor_text(entry));
+    io::require_dense(entry.tensor, kWriter, tensor_text(entry));
     if (entry.name == io::kSafetensorsMetadata) {
-      fail<ArgumentError>(kOperation, "a tensor's name must not be the format's own",
+      fail<ArgumentError>(kWriter, "a tensor's name must not be the format's own",
                           io::quoted(entry.name));
     }
     ordered.push_back({&entry, dtype_index(entry)});
@@ -59,7 +59,7 @@ void require_different_names(const std::vector<SafetensorsEntry>& entries) {
   std::sort(names.begin(), names.end());
   const auto twice = std::adjacent_find(names.begin(), names.end());
   if (twice != names.end()) {
-    fail<ArgumentError>(kOperation, "the names of the tensors in one file must differ",
+    fail<ArgumentError>(kWriter, "the names of the tensors in one file must differ",
                         io::quoted(*twice) + " twice");
   }
 }
@@ -68,8 +68,7 @@ std::string json_text(const nlohmann::json& value) {
   try {
     return value.dump();
   } catch (const nlohmann::json::type_error&) {
-    fail<TensorError>(kOperation, "names of tensors and metadata must be valid UTF-8",
-                      "other bytes");
+    fail<TensorError>(kWriter, "names of tensors and metadata must be valid UTF-8", "other bytes");
   }
 }
 
@@ -93,7 +92,7 @@ std::string header_bytes(const std::vector<Ordered>& ordered,
   text.append((8 - text.size() % 8) % 8, ' ');
   if (text.size() > io::kLongestSafetensorsHeader) {
     fail<TensorError>(
-        kOperation,
+        kWriter,
         fmt::format("the header must be at most {} bytes long", io::kLongestSafetensorsHeader),
         io::count_bytes(text.size()), "Write several files.");
   }
@@ -110,7 +109,7 @@ void serialize(const std::vector<SafetensorsEntry>& entries,
   const std::vector<Ordered> ordered = in_file_order(entries);
   write(header_bytes(ordered, metadata));
   for (const auto& [entry, dtype] : ordered) {
-    const at::Tensor dense = io::to_contiguous_cpu(entry->tensor, kOperation, tensor_text(*entry));
+    const at::Tensor dense = io::to_contiguous_cpu(entry->tensor, kWriter, tensor_text(*entry));
     write(io::bytes_of(dense));
   }
 }

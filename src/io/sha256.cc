@@ -9,11 +9,6 @@
 namespace lowrank {
 namespace {
 
-struct Freed {
-  void operator()(EVP_MD_CTX* context) const { EVP_MD_CTX_free(context); }
-};
-using Context = std::unique_ptr<EVP_MD_CTX, Freed>;
-
 void require(bool done) {
   if (!done) {
     fail<Error>("sha256", "OpenSSL must provide SHA-256", "a failure of its EVP interface");
@@ -23,6 +18,10 @@ void require(bool done) {
 }  // namespace
 
 struct Sha256::State {
+  struct Free {
+    void operator()(EVP_MD_CTX* context) const { EVP_MD_CTX_free(context); }
+  };
+  using Context = std::unique_ptr<EVP_MD_CTX, Free>;
   Context context{EVP_MD_CTX_new()};
 };
 
@@ -40,7 +39,7 @@ void Sha256::update(const void* bytes, size_t count) {
 
 std::string Sha256::hex() const {
   // Finishing ends a context, so a copy is finished.
-  const Context copy(EVP_MD_CTX_new());
+  const State::Context copy(EVP_MD_CTX_new());
   std::array<unsigned char, EVP_MAX_MD_SIZE> digest;
   unsigned int length = 0;
   require(copy != nullptr && EVP_MD_CTX_copy_ex(copy.get(), state_->context.get()) == 1 &&

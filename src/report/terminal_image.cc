@@ -9,18 +9,18 @@
 namespace lowrank {
 namespace {
 
-constexpr const char* kOperation = "image";
+constexpr const char* kTerminalImage = "image";
 constexpr int64_t kColumnsPerPixel = 2;
 
 void check(const at::Tensor& image, const RenderOptions& options) {
   if (options.most_columns < kColumnsPerPixel) {
-    fail<ArgumentError>(kOperation, "an image must be given at least 2 columns",
+    fail<ArgumentError>(kTerminalImage, "an image must be given at least 2 columns",
                         fmt::format("{}", options.most_columns));
   }
   if (!image.defined() || image.scalar_type() != at::kByte || image.dim() != 2 ||
       image.numel() == 0 || !image.device().is_cpu()) {
     fail<TensorError>(
-        kOperation, "an image must be uint8 (H, W) on the CPU with at least one pixel",
+        kTerminalImage, "an image must be uint8 (H, W) on the CPU with at least one pixel",
         image.defined()
             ? fmt::format("{} of {} dimensions", c10::toString(image.scalar_type()), image.dim())
             : "an undefined tensor");

@@ -13,7 +13,7 @@
 namespace lowrank::init {
 namespace {
 
-constexpr auto kMethod = "corda";
+constexpr auto kCorda = "corda";
 constexpr double kDamping = 0.01;
 
 /// The lower Cholesky factor of the damped covariance.
@@ -22,7 +22,7 @@ at::Tensor damped_root(const at::Tensor& covariance) {
   const auto damped = covariance + damping * at::eye(covariance.size(0), covariance.options());
   const auto [root, info] = at::linalg_cholesky_ex(damped);
   if (damping <= 0 || info.item<int64_t>() != 0) {
-    fail<TensorError>(kMethod, "the covariance must be positive semidefinite and not zero",
+    fail<TensorError>(kCorda, "the covariance must be positive semidefinite and not zero",
                       damping <= 0 ? "a diagonal that is not positive" : "a negative eigenvalue",
                       "It is the mean of XᵀX over inputs X of the layer.");
   }
@@ -33,10 +33,10 @@ at::Tensor damped_root(const at::Tensor& covariance) {
 
 void CordaCovariance::add(const at::Tensor& x) {
   const at::NoGradGuard no_grad;
-  auto rows = layer_inputs(kMethod, x, sum_.defined() ? sum_.size(0) : 0);
+  auto rows = layer_inputs(kCorda, x, sum_.defined() ? sum_.size(0) : 0);
   const double largest = rows.numel() == 0 ? 0 : rows.abs().max().item<double>();
   if (largest == 0) {
-    fail<TensorError>(kMethod, "a batch of inputs must have an entry that is not 0", "none");
+    fail<TensorError>(kCorda, "a batch of inputs must have an entry that is not 0", "none");
   }
   rows = rows / largest;
   const auto gram = rows.t().mm(rows);
@@ -45,22 +45,22 @@ void CordaCovariance::add(const at::Tensor& x) {
 }
 
 at::Tensor CordaCovariance::mean() const {
-  if (batches_ == 0) fail<TensorError>(kMethod, "inputs must be added before their mean", "none");
+  if (batches_ == 0) fail<TensorError>(kCorda, "inputs must be added before their mean", "none");
   return sum_ / batches_;
 }
 
 FactorPair corda(const at::Tensor& w, const at::Tensor& covariance, int64_t rank, double scaling,
                  CordaMethod method) {
   const at::NoGradGuard no_grad;
-  const auto matrix = finite_matrix(kMethod, "W", w);
-  const auto c = finite_matrix(kMethod, "the covariance", covariance).to(w.device(), at::kDouble);
+  const auto matrix = finite_matrix(kCorda, "W", w);
+  const auto c = finite_matrix(kCorda, "the covariance", covariance).to(w.device(), at::kDouble);
   if (c.size(0) != w.size(1) || c.size(1) != w.size(1)) {
-    fail<TensorError>(kMethod, fmt::format("the covariance must be ({0}, {0})", w.size(1)),
+    fail<TensorError>(kCorda, fmt::format("the covariance must be ({0}, {0})", w.size(1)),
                       fmt::format("({})", fmt::join(c.sizes(), ", ")));
   }
   const int64_t smaller = std::min(w.size(0), w.size(1));
-  require_rank(kMethod, rank, smaller, "the smaller of out and in");
-  require_scaling(kMethod, scaling);
+  require_rank(kCorda, rank, smaller, "the smaller of out and in");
+  require_scaling(kCorda, scaling);
 
   const auto root = damped_root(c);
   const auto whole = thin_svd(matrix.to(at::kDouble).mm(root).mm(root.t()), "W·C");

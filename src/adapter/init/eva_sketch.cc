@@ -14,7 +14,7 @@
 namespace lowrank::init {
 namespace {
 
-constexpr auto kMethod = "eva";
+constexpr auto kEva = "eva";
 constexpr int64_t kLargestDecomposed = 512;
 constexpr uint64_t kSeed = 42;
 
@@ -36,14 +36,14 @@ at::Tensor with_fixed_signs(const at::Tensor& components) {
 
 EvaSketch::EvaSketch(int64_t wanted) : wanted_(wanted) {
   if (wanted < 1) {
-    fail<ArgumentError>(kMethod, "the number of components must be at least 1",
+    fail<ArgumentError>(kEva, "the number of components must be at least 1",
                         fmt::format("{}", wanted));
   }
 }
 
 void EvaSketch::add(const at::Tensor& x) {
   const at::NoGradGuard no_grad;
-  const auto batch = layer_inputs(kMethod, x, mean_.defined() ? mean_.size(0) : 0);
+  const auto batch = layer_inputs(kEva, x, mean_.defined() ? mean_.size(0) : 0);
   if (batch.numel() == 0) return;
   const auto center = batch.mean(0);
   auto rows = batch - center;
@@ -73,7 +73,7 @@ int64_t EvaSketch::available() const {
 
 at::Tensor EvaSketch::components(int64_t rank) const {
   if (rank < 0 || rank > available()) {
-    fail<ArgumentError>(kMethod,
+    fail<ArgumentError>(kEva,
                         fmt::format("the rank must be at most {}, the number of components of {} "
                                     "inputs",
                                     available(), samples_),

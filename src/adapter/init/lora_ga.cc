@@ -15,7 +15,7 @@
 namespace lowrank::init {
 namespace {
 
-constexpr auto kMethod = "lora_ga";
+constexpr auto kLoraGa = "lora_ga";
 
 struct Indices {
   at::Tensor a;
@@ -58,7 +58,7 @@ double scale_of_b(const LoraGaOptions& options, const at::Tensor& w, double scal
 
 void check(const LoraGaOptions& options) {
   if (std::isfinite(options.stable_gamma) && options.stable_gamma > 0) return;
-  fail<ArgumentError>(kMethod, "stable_gamma must be finite and above 0",
+  fail<ArgumentError>(kLoraGa, "stable_gamma must be finite and above 0",
                       fmt::format("{}", options.stable_gamma));
 }
 
@@ -67,17 +67,17 @@ void check(const LoraGaOptions& options) {
 FactorPair lora_ga(const at::Tensor& w, const at::Tensor& gradient, int64_t rank, double scaling,
                    const LoraGaOptions& options) {
   const at::NoGradGuard no_grad;
-  const auto matrix = finite_matrix(kMethod, "W", w);
-  const auto g = finite_matrix(kMethod, "the gradient", gradient).to(w.device(), at::kDouble);
+  const auto matrix = finite_matrix(kLoraGa, "W", w);
+  const auto g = finite_matrix(kLoraGa, "the gradient", gradient).to(w.device(), at::kDouble);
   if (g.sizes() != matrix.sizes()) {
     fail<TensorError>(
-        kMethod,
+        kLoraGa,
         fmt::format("the gradient must have the shape of W, ({})", fmt::join(w.sizes(), ", ")),
         fmt::format("({})", fmt::join(g.sizes(), ", ")));
   }
   const int64_t smaller = std::min(w.size(0), w.size(1));
-  require_rank(kMethod, rank, smaller / 2, "half of the smaller of out and in");
-  require_scaling(kMethod, scaling);
+  require_rank(kLoraGa, rank, smaller / 2, "half of the smaller of out and in");
+  require_scaling(kLoraGa, scaling);
   check(options);
 
   const auto [u, s, v] = randomized_svd(g, std::min(4 * rank, smaller), /*iterations=*/4);

@@ -12,12 +12,12 @@
 namespace lowrank::init {
 namespace {
 
-constexpr auto kMethod = "pissa";
+constexpr auto kPissa = "pissa";
 
 at::Tensor checked(const at::Tensor& w, int64_t rank, double scaling) {
-  auto matrix = finite_matrix(kMethod, "W", w);
-  require_rank(kMethod, rank, std::min(w.size(0), w.size(1)), "the smaller of out and in");
-  require_scaling(kMethod, scaling);
+  auto matrix = finite_matrix(kPissa, "W", w);
+  require_rank(kPissa, rank, std::min(w.size(0), w.size(1)), "the smaller of out and in");
+  require_scaling(kPissa, scaling);
   return matrix;
 }
 
@@ -34,7 +34,7 @@ FactorPair pissa_randomized(const at::Tensor& w, int64_t rank, double scaling, i
   const at::NoGradGuard no_grad;
   const auto matrix = checked(w, rank, scaling);
   if (iterations < 0) {
-    fail<ArgumentError>(kMethod, "the number of iterations must be at least 0",
+    fail<ArgumentError>(kPissa, "the number of iterations must be at least 0",
                         fmt::format("{}", iterations));
   }
   return balanced_factors(randomized_svd(matrix.to(at::kDouble), rank, iterations), scaling,
