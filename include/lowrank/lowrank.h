@@ -4,6 +4,7 @@
 #include <lowrank/adapter/adapter.h>
 #include <lowrank/adapter/combine.h>
 #include <lowrank/adapter/lora_config.h>
+#include <lowrank/adapter/parameter_group.h>
 #include <lowrank/adapter/plan.h>
 #include <lowrank/data/dataset.h>
 #include <lowrank/data/idx.h>

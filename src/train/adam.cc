@@ -12,6 +12,19 @@
 namespace lowrank {
 namespace {
 
+std::vector<at::Tensor> tensors_of(const std::vector<ParameterGroup>& groups) {
+  std::vector<at::Tensor> tensors;
+  for (const auto& group : groups) {
+    tensors.insert(tensors.end(), group.parameters.begin(), group.parameters.end());
+  }
+  return tensors;
+}
+
+AdamOptions at_rate(AdamOptions options, double learning_rate) {
+  options.learning_rate = learning_rate;
+  return options;
+}
+
 /// Elements a thread should at least have: below this, waking it up costs more.
 constexpr int64_t kElementsPerThread = int64_t{1} << 15;
 
@@ -78,6 +91,18 @@ Adam::Adam(std::vector<at::Tensor> parameters, const AdamOptions& options)
   for (const auto& parameter : parameters_) {
     moments_.push_back({0, at::zeros_like(parameter), at::zeros_like(parameter)});
   }
+  ratios_.assign(parameters_.size(), 1);
+}
+
+Adam::Adam(const std::vector<ParameterGroup>& groups, const AdamOptions& options)
+    : Adam(tensors_of(groups),
+           groups.empty() ? options : at_rate(options, groups[0].learning_rate)) {
+  ratios_.clear();
+  for (const auto& group : groups) {
+    check(at_rate(options_, group.learning_rate));
+    ratios_.insert(ratios_.end(), group.parameters.size(),
+                   group.learning_rate / options_.learning_rate);
+  }
 }
 
 void Adam::zero_grad() {
@@ -93,7 +118,8 @@ void Adam::step() {
     if (gradient.layout() != at::kStrided) {
       fail<TensorError>("adam", "gradients must be dense", "a sparse one");
     }
-    const auto step = numbers_of_step(options_, ++moments_[i].steps);
+    const auto own = at_rate(options_, options_.learning_rate * ratios_[i]);
+    const auto step = numbers_of_step(own, ++moments_[i].steps);
     if (!fits_one_pass(parameter)) {
       step_by_operators(parameter, gradient, moments_[i], step);
     } else if (parameter.scalar_type() == at::kFloat) {

@@ -69,7 +69,7 @@ void write_checkpoint(const std::filesystem::path& path, const std::string& iden
                       const TrainingState& state) {
   std::vector<SafetensorsEntry> entries;
   for (size_t i = 0; i < parameters.size(); ++i) {
-    const auto& [name, tensor] = parameters[i];
+    const auto& [name, tensor, rate] = parameters[i];
     entries.push_back({"parameter." + name, tensor.detach()});
     const auto& moments = optimizer.moments()[i];
     if (moments.steps > 0) {
@@ -94,7 +94,7 @@ TrainingState read_checkpoint(const std::filesystem::path& path, const std::stri
   const at::NoGradGuard no_grad;
   auto moments = optimizer.moments();
   for (size_t i = 0; i < parameters.size(); ++i) {
-    const auto& [name, tensor] = parameters[i];
+    const auto& [name, tensor, rate] = parameters[i];
     auto parameter = tensor;
     parameter.copy_(read_like(file, "parameter." + name, tensor));
     if (file.contains("best." + name)) {

@@ -29,6 +29,15 @@ std::vector<at::Tensor> tensors_of(const std::vector<NamedTensor>& parameters) {
   return tensors;
 }
 
+/// One group for each, so that their order stays that of the parameters.
+std::vector<ParameterGroup> groups_of(const std::vector<NamedTensor>& parameters, double rate) {
+  std::vector<ParameterGroup> groups;
+  for (const auto& parameter : parameters) {
+    groups.push_back({{parameter.tensor}, rate * parameter.rate});
+  }
+  return groups;
+}
+
 /// Scales all gradients down to a common 2-norm of `most`, as torch.nn.utils.clip_grad_norm_ does.
 void clip_gradients(const std::vector<at::Tensor>& parameters, double most) {
   std::vector<at::Tensor> norms;
@@ -54,7 +63,8 @@ class Run {
                  {.batch_size = options.batch_size, .seed = options.seed, .replay = options.replay},
                  options.replay > 0 ? task.replay_indices : at::Tensor()),
         parameters_(tensors_of(task.parameters)),
-        optimizer_(parameters_, {.learning_rate = options.learning_rate}),
+        optimizer_(groups_of(task.parameters, options.learning_rate)),
+        rate_(optimizer_.options().learning_rate),
         total_(options.steps > 0 ? options.steps
                                  : steps_for(options.epochs * sampler_.batches_per_epoch())) {}
 
@@ -112,7 +122,7 @@ class Run {
 
   double step() {
     const double factor = schedule_factor(options_.schedule, state_.counters.step, total_);
-    optimizer_.options().learning_rate = options_.learning_rate * factor;
+    optimizer_.options().learning_rate = rate_ * factor;
     optimizer_.zero_grad();
     double sum = 0;
     for (int64_t i = 0; i < options_.accumulate; ++i) sum += batch();
@@ -218,6 +228,7 @@ class Run {
   Sampler sampler_;
   std::vector<at::Tensor> parameters_;
   Adam optimizer_;
+  double rate_;  // the optimizer's at its peak
   int64_t total_;
   TrainingState state_;
   Clock::time_point begin_, next_checkpoint_;

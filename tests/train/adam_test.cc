@@ -140,9 +140,35 @@ TEST(Adam, GoesOnFromRestoredMoments) {
                        "the parameters' shapes and dtypes");
 }
 
+/// Each group moves as it would alone, also when the first one's rate changes by a schedule.
+TEST(Adam, MovesEachGroupAtItsRate) {
+  at::manual_seed(4);
+  const auto slow = at::randn({9}), quick = at::randn({5});
+  const auto alone_slow = slow.clone(), alone_quick = quick.clone();
+  Adam together(std::vector<ParameterGroup>{{{slow}, 1e-3}, {{quick}, 0.016}});
+  EXPECT_EQ(together.options().learning_rate, 1e-3);
+  Adam one({alone_slow}, {.learning_rate = 1e-3}), other({alone_quick}, {.learning_rate = 0.016});
+  for (int i = 0; i < 3; ++i) {
+    slow.mutable_grad() = at::randn({9});
+    quick.mutable_grad() = at::randn({5});
+    alone_slow.mutable_grad() = slow.grad().clone();
+    alone_quick.mutable_grad() = quick.grad().clone();
+    for (auto* optimizer : {&together, &one, &other}) {
+      if (i == 1) optimizer->options().learning_rate /= 2;
+      optimizer->step();
+    }
+  }
+  EXPECT_TRUE(at::equal(slow, alone_slow));
+  EXPECT_LT(worst_difference(quick, alone_quick), 1e-7);
+  const std::vector<ParameterGroup> groups = {{{slow}, 1e-3}, {{quick}, -1}};
+  LOWRANK_EXPECT_ERROR(Adam{groups}, ArgumentError,
+                       "the learning rate must be finite and above 0. Got -1");
+}
+
 TEST(Adam, RefusesOptionsOutOfTheirRange) {
   const auto parameter = at::zeros({2});
-  LOWRANK_EXPECT_ERROR(Adam({}), ArgumentError, "there must be a parameter to train");
+  LOWRANK_EXPECT_ERROR(Adam(std::vector<at::Tensor>()), ArgumentError,
+                       "there must be a parameter to train");
   LOWRANK_EXPECT_ERROR(Adam({parameter}, {.learning_rate = 0}), ArgumentError,
                        "the learning rate must be finite and above 0. Got 0");
   LOWRANK_EXPECT_ERROR(Adam({parameter}, {.beta1 = 1}), ArgumentError, "below 1. Got 1 and 0.999");

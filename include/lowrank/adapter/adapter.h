@@ -3,9 +3,11 @@
 #include <ATen/core/Tensor.h>
 #include <lowrank/adapter/combine.h>
 #include <lowrank/adapter/lora_config.h>
+#include <lowrank/adapter/parameter_group.h>
 #include <lowrank/export.h>
 
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -135,6 +137,15 @@ class LOWRANK_API Adapter {
   /// The same with their names in PEFT's files, less the prefix: "linear1.lora_A.weight".
   std::vector<std::pair<std::string, at::Tensor>> named_parameters(
       const std::string& name = {}) const;
+  /// The same in groups, each with its learning rate, as LoRA+ has them (Hayou et al., arXiv
+  /// 2402.12354; PEFT, optimizers/loraplus.py): B and whatever has one dimension (biases, DoRA's
+  /// magnitudes) at learning_rate · ratio, the factors of embeddings at `embedding_rate`, all else
+  /// at learning_rate. Groups without parameters are left out. lowrank::Adam takes them; how
+  /// LibTorch's optimizers do is in parameter_group.h. Throws ArgumentError for a number that is
+  /// not finite and above 0.
+  std::vector<ParameterGroup> parameter_groups(double learning_rate, double ratio,
+                                               double embedding_rate = 1e-6,
+                                               const std::string& name = {}) const;
   /// The number of elements of parameters().
   int64_t parameter_count(const std::string& name = {}) const;
   /// The layers that no forward has read since they were attached.

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <ATen/core/Tensor.h>
+#include <lowrank/adapter/parameter_group.h>
 #include <lowrank/export.h>
 
 #include <cstdint>
@@ -29,6 +30,9 @@ class LOWRANK_API Adam {
 
   /// Throws ArgumentError for an option out of its range, and for no parameters.
   explicit Adam(std::vector<at::Tensor> parameters, const AdamOptions& options = {});
+  /// Each group at its own rate: options().learning_rate is the first one's, and as it changes the
+  /// others keep their ratio to it. Throws as above, also for a group's rate.
+  explicit Adam(const std::vector<ParameterGroup>& groups, const AdamOptions& options = {});
 
   AdamOptions& options() { return options_; }
 
@@ -46,6 +50,7 @@ class LOWRANK_API Adam {
  private:
   std::vector<at::Tensor> parameters_;
   std::vector<Moments> moments_;
+  std::vector<double> ratios_;  // of each parameter's rate to options_.learning_rate
   AdamOptions options_;
 };
 

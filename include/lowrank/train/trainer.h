@@ -15,6 +15,7 @@ namespace lowrank {
 struct NamedTensor {
   std::string name;
   at::Tensor tensor;
+  double rate = 1;  ///< times the learning rate; above 0
 };
 
 /// What is trained, on what.
