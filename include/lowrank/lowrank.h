@@ -3,6 +3,7 @@
 /// All of lowrank, layer by layer. Programs that care for compile time include what they use.
 #include <lowrank/adapter/adapter.h>
 #include <lowrank/adapter/combine.h>
+#include <lowrank/adapter/init_options.h>
 #include <lowrank/adapter/lora_config.h>
 #include <lowrank/adapter/parameter_group.h>
 #include <lowrank/adapter/plan.h>

@@ -38,10 +38,11 @@ Names Adapter::active() const {
   return state_->active;
 }
 
-void Adapter::add(const std::string& name, const LoraConfig& config) {
+void Adapter::add(const std::string& name, const LoraConfig& config,
+                  const std::function<void()>& run) {
   const StateLock lock(state_->mutex);
   check_name(*state_, name);
-  put_adapter(*state_, make_adapter(*state_, name, config));
+  put_adapter(*state_, make_adapter(*state_, name, config, run));
 }
 
 void Adapter::remove(const std::string& name) {

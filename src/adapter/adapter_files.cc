@@ -25,6 +25,11 @@ constexpr const char* kConfigFile = "adapter_config.json";
 constexpr const char* kWeightsFile = "adapter_model.safetensors";
 constexpr const char* kFingerprint = "lowrank.base_sha256";
 
+/// Whether what is taken off the base comes from data, which no file holds.
+bool comes_from_data(LoraInit init) {
+  return init == LoraInit::kCorda || init == LoraInit::kLoraGa;
+}
+
 /// Whether PEFT makes the same factors of this layer's weight again. What needed data or random
 /// numbers it cannot; convolutions and parameters have no such initialisation there, and OLoRA
 /// fails on a Conv1D.
@@ -64,8 +69,10 @@ NamedAdapter plain_form(NamedAdapter adapter) {
   return adapter;
 }
 
-/// PEFT knows no orthogonal convolutions, and refuses the name although nothing hangs on it.
+/// PEFT knows no orthogonal convolutions, and no CorDA nor LoRA-GA without data, and refuses their
+/// names although nothing hangs on them.
 bool is_named_in_vain(const NamedAdapter& adapter) {
+  if (comes_from_data(adapter.config.init)) return true;
   return adapter.config.init == LoraInit::kOrthogonal &&
          std::any_of(adapter.layers.begin(), adapter.layers.end(),
                      [](const auto& layer) { return layer.target.kind == LayerKind::kConv; });
@@ -184,11 +191,16 @@ bool acts_like_base(const Adapter::State& state, const NamedAdapter& adapter,
 NamedAdapter make_for_file(Adapter::State& state, const std::string& name, const LoraConfig& config,
                            const Path& file) {
   const StateLock lock(state.mutex);
+  if (comes_from_data(config.init)) {
+    fail<FileError>("load", "a file must not name an init that takes data's factors off the base",
+                    fmt::format("{} in \"{}\"", init_name(config), file.string()),
+                    "Save the adapter in PEFT with path_initial_model_for_weight_conversion.");
+  }
   // EVA needs data to start, and leaves the base alone: the file's factors are all there is to it.
   auto start = config;
   if (start.init == LoraInit::kEva) start.init = LoraInit::kKaimingUniform;
   try {
-    auto adapter = make_adapter(state, name, start);
+    auto adapter = make_adapter(state, name, start, {});
     adapter.config = config;
     return adapter;
   } catch (const ArgumentError& error) {

@@ -6,7 +6,9 @@
 #include <torch/csrc/jit/runtime/graph_executor.h>
 #include <torch/nn/module.h>
 
+#include "adapter/collect_data.h"
 #include "adapter/initialise.h"
+#include "adapter/share_ranks.h"
 #include "adapter/state.h"
 
 // From a config to the factors of an adapter, in a model that may carry others already.
@@ -46,13 +48,12 @@ at::Tensor initial_magnitude(const LayerFactors& layer, const effective::Site& s
   return norms.to(layer.b.scalar_type()).contiguous();
 }
 
-LayerFactors make_layer(Adapter::State& state, const LoraConfig& config, const Target& target) {
+LayerFactors make_layer(Adapter::State& state, const LoraConfig& config, const Target& target,
+                        LayerData data) {
   LayerFactors layer;
   layer.target = target;
-  const auto path = target.path().empty() ? target.parameter : target.path();
-  layer.site =
-      state.site_for(path, target.weight, form_of(target.kind), target.groups, target.is_training);
-  auto initial = initial_factors(target, config);
+  layer.site = site_of(state, target);
+  auto initial = initial_factors(target, config, std::move(data));
   layer.a = initial.a;
   layer.b = initial.b;
   layer.minus_a = initial.minus_a;
@@ -86,10 +87,10 @@ void refuse_what_has_no_kernel(const LoraConfig& config, const Target& target) {
 }
 
 Adapter attach_to(std::vector<ModelLayer> layers, const LoraConfig& config,
-                  const std::string& name) {
+                  const std::function<void()>& run, const std::string& name) {
   auto state = make_state(std::move(layers));
   check_name(*state, name);
-  auto adapter = make_adapter(*state, name, config);
+  auto adapter = make_adapter(*state, name, config, run);
   freeze(*state);
   state->active = {name};
   put_adapter(*state, std::move(adapter));
@@ -127,10 +128,16 @@ void prepare_script() {
   torch::jit::getProfilingMode() = false;
 }
 
-NamedAdapter make_adapter(Adapter::State& state, const std::string& name,
-                          const LoraConfig& config) {
+size_t site_of(Adapter::State& state, const Target& target) {
+  const auto path = target.path().empty() ? target.parameter : target.path();
+  return state.site_for(path, target.weight, form_of(target.kind), target.groups,
+                        target.is_training);
+}
+
+NamedAdapter make_adapter(Adapter::State& state, const std::string& name, const LoraConfig& config,
+                          const std::function<void()>& run) {
   check(config);
-  const auto targets = find_targets(state.model, config);
+  auto targets = find_targets(state.model, config);
   const auto whole = find_whole_parameters(state.model, config, targets);
   for (const auto& target : targets) {
     require_adaptable(state, target.path(), target.weight);
@@ -140,7 +147,11 @@ NamedAdapter make_adapter(Adapter::State& state, const std::string& name,
   NamedAdapter adapter;
   adapter.name = name;
   adapter.config = config;
-  for (const auto& target : targets) adapter.layers.push_back(make_layer(state, config, target));
+  auto data = collect_data(state, targets, config, run);
+  if (config.init == LoraInit::kEva) share_ranks(adapter.config, targets, data, state.model);
+  for (size_t i = 0; i < targets.size(); ++i) {
+    adapter.layers.push_back(make_layer(state, config, targets[i], std::move(data[i])));
+  }
   for (const auto& [path, tensor] : whole) {
     const auto site = state.site_for(path, tensor, effective::Form::kOther, 1, {});
     const auto value = effective::without_mark(tensor).detach().clone().requires_grad_();
@@ -160,13 +171,23 @@ void put_adapter(Adapter::State& state, NamedAdapter adapter) {
   state.publish();
 }
 
+Adapter attach(torch::nn::Module& model, const LoraConfig& config, const std::function<void()>& run,
+               const std::string& name) {
+  return attach_to(layers_of(model), config, run, name);
+}
+
+Adapter attach(torch::jit::Module& model, const LoraConfig& config,
+               const std::function<void()>& run, const std::string& name) {
+  prepare_script();
+  return attach_to(layers_of(model), config, run, name);
+}
+
 Adapter attach(torch::nn::Module& model, const LoraConfig& config, const std::string& name) {
-  return attach_to(layers_of(model), config, name);
+  return attach(model, config, std::function<void()>(), name);
 }
 
 Adapter attach(torch::jit::Module& model, const LoraConfig& config, const std::string& name) {
-  prepare_script();
-  return attach_to(layers_of(model), config, name);
+  return attach(model, config, std::function<void()>(), name);
 }
 
 }  // namespace lowrank

@@ -5,8 +5,11 @@
 #include <lowrank/error.h>
 
 #include <cmath>
+#include <utility>
 
 #include "adapter/effective/mark.h"
+#include "adapter/init/eva.h"
+#include "adapter/init/lora_ga.h"
 #include "adapter/init/olora.h"
 #include "adapter/init/orthogonal.h"
 #include "adapter/init/pissa.h"
@@ -95,9 +98,8 @@ void draw_normal(InitialFactors& factors, const Target& target) {
   factors.b.normal_();
 }
 
-/// The weight as the matrix M (out, in) that the factors are of.
-at::Tensor matrix_of(const Target& target) {
-  const auto weight = effective::without_mark(target.weight).detach();
+/// The weight, or something of its shape, as the matrix M (out, in) that the factors are of.
+at::Tensor matrix_of(const Target& target, const at::Tensor& weight) {
   return target.kind == LayerKind::kConv1D ? weight.t() : weight.flatten(1);
 }
 
@@ -107,9 +109,10 @@ void require_ungrouped(const Target& target) {
                       fmt::format("\"{}\" with {} groups", target.path(), target.groups));
 }
 
-init::FactorPair from_weight(const Target& target, const LoraConfig& config) {
+init::FactorPair factor_pair(const Target& target, const LoraConfig& config,
+                             const LayerData& data) {
   require_ungrouped(target);
-  const auto m = matrix_of(target);
+  const auto m = matrix_of(target, effective::without_mark(target.weight).detach());
   init::discard_linear_draws(m.size(1), m.size(0), target.rank);
   switch (config.init) {
     case LoraInit::kPissa:
@@ -118,12 +121,22 @@ init::FactorPair from_weight(const Target& target, const LoraConfig& config) {
       return init::pissa_randomized(m, target.rank, target.scaling, config.init_iterations);
     case LoraInit::kOlora:
       return init::olora(m, target.rank);
+    case LoraInit::kEva:
+      return init::eva(*data.inputs, m.size(0), target.rank, config.eva_config.whiten);
+    case LoraInit::kCorda:
+      return init::corda(m, data.covariance->mean(), target.rank, target.scaling,
+                         config.corda_config.corda_method);
+    case LoraInit::kLoraGa:
+      return init::lora_ga(m, matrix_of(target, data.gradient), target.rank, target.scaling,
+                           config.lora_ga_config);
     default:
       return init::orthogonal(m.size(1), m.size(0), target.rank);
   }
 }
 
-/// Factors whose product is not zero are taken off the base; an orthogonal pair's is zero.
+/// EVA's B is zero, and so is B·A of an orthogonal pair; what is not is taken off the base.
+bool is_taken_off(LoraInit init) { return init != LoraInit::kOrthogonal && init != LoraInit::kEva; }
+
 void take(InitialFactors& factors, const init::FactorPair& pair, bool off_the_base) {
   if (factors.bias.defined()) factors.bias.zero_();
   factors.a.copy_(pair.a.reshape(factors.a.sizes()));
@@ -133,14 +146,16 @@ void take(InitialFactors& factors, const init::FactorPair& pair, bool off_the_ba
   factors.minus_b = factors.b.clone();
 }
 
-void start_from_weight(InitialFactors& factors, const Target& target, const LoraConfig& config) {
+void start_from(InitialFactors& factors, const Target& target, const LoraConfig& config,
+                const LayerData& data) {
   // PEFT gives embeddings its default alone (tuners/lora/layer.py, Embedding.update_layer): where a
   // file names another method, nothing must be taken off their base.
   if (target.kind == LayerKind::kEmbedding) return draw(factors, target, config.init);
-  take(factors, from_weight(target, config), config.init != LoraInit::kOrthogonal);
+  take(factors, factor_pair(target, config, data), is_taken_off(config.init));
 }
 
-void start(InitialFactors& factors, const Target& target, const LoraConfig& config) {
+void start(InitialFactors& factors, const Target& target, const LoraConfig& config,
+           const LayerData& data) {
   switch (config.init) {
     case LoraInit::kKaimingUniform:
     case LoraInit::kGaussian:
@@ -151,19 +166,16 @@ void start(InitialFactors& factors, const Target& target, const LoraConfig& conf
     case LoraInit::kPissa:
     case LoraInit::kPissaNiter:
     case LoraInit::kOlora:
-      return start_from_weight(factors, target, config);
     case LoraInit::kEva:
     case LoraInit::kCorda:
     case LoraInit::kLoraGa:
-      break;
+      return at_layer(target.path(), [&] { start_from(factors, target, config, data); });
   }
-  fail<ArgumentError>("attach", fmt::format("the initialisation {} needs data", init_name(config)),
-                      "an attach without any");
 }
 
 }  // namespace
 
-InitialFactors initial_factors(const Target& target, const LoraConfig& config) {
+InitialFactors initial_factors(const Target& target, const LoraConfig& config, LayerData data) {
   const at::NoGradGuard no_grad;
   const auto dtype = target.weight.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
   const auto shapes = shapes_for(target);
@@ -171,7 +183,7 @@ InitialFactors initial_factors(const Target& target, const LoraConfig& config) {
   factors.a = at::empty(shapes.a, dtype);
   factors.b = at::empty(shapes.b, dtype);
   if (config.lora_bias) factors.bias = at::empty({shapes.b[0]}, dtype);
-  start(factors, target, config);
+  start(factors, target, config, std::exchange(data, {}));
   for (auto* factor : {&factors.a, &factors.b, &factors.bias, &factors.minus_a, &factors.minus_b}) {
     if (factor->defined()) *factor = factor->to(target.weight.device());
   }

@@ -101,6 +101,20 @@ void check_extra(const std::string& json) {
   refuse("extra_json must be a JSON object", fmt::format("\"{}\"", json.substr(0, 60)));
 }
 
+void check_init(const LoraConfig& config) {
+  if (config.init_iterations < 0) {
+    refuse("init_iterations must be at least 0", std::to_string(config.init_iterations));
+  }
+  const double rho = config.eva_config.rho, gamma = config.lora_ga_config.stable_gamma;
+  if (!(std::isfinite(rho) && rho >= 1)) {
+    refuse("the rho of eva_config must be finite and at least 1", fmt::format("{}", rho));
+  }
+  if (!(std::isfinite(gamma) && gamma > 0)) {
+    refuse("the stable_gamma of lora_ga_config must be finite and above 0",
+           fmt::format("{}", gamma));
+  }
+}
+
 void check_lora_bias(const LoraConfig& config) {
   if (!config.lora_bias) return;
   if (config.use_dora) refuse("lora_bias must come without use_dora", "both");
@@ -133,9 +147,7 @@ void check(const LoraConfig& config) {
     check_alpha(alpha, fmt::format("the alpha of \"{}\" in alpha_pattern", key));
   }
   check_names(config.modules_to_save, "modules_to_save");
-  if (config.init_iterations < 0) {
-    refuse("init_iterations must be at least 0", std::to_string(config.init_iterations));
-  }
+  check_init(config);
   if (!(config.lora_dropout >= 0 && config.lora_dropout < 1)) {
     refuse("lora_dropout must be at least 0 and below 1", fmt::format("{}", config.lora_dropout));
   }

@@ -5,7 +5,6 @@
 
 #include <algorithm>
 #include <array>
-#include <cctype>
 #include <cmath>
 #include <map>
 #include <set>
@@ -13,6 +12,7 @@
 
 #include "adapter/module_selector.h"
 #include "adapter/peft_fields.h"
+#include "adapter/peft_init.h"
 
 namespace lowrank {
 namespace {
@@ -87,20 +87,6 @@ ModuleSelector target_modules(const PeftFields& fields) {
   return targets;
 }
 
-void read_init(const PeftFields& fields, LoraConfig& config) {
-  const auto* value = fields.find("init_lora_weights");
-  if (value == nullptr || value->is_boolean()) return;
-  auto name = fields.text("init_lora_weights", "");
-  std::transform(name.begin(), name.end(), name.begin(),
-                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
-  if (name == "kaiming" || name == "normal") fields.wrong("PEFT's name of an init", name);
-  try {
-    set_init(config, name);
-  } catch (const ArgumentError& error) {
-    fields.wrong("init_lora_weights that this version knows", error.what());
-  }
-}
-
 /// PEFT writes lora_alpha as it was given: 16 rather than 16.0.
 Json number(double value) {
   if (value == std::floor(value) && std::abs(value) < 1e15) return static_cast<int64_t>(value);
@@ -129,12 +115,6 @@ Json target_modules_json(const LoraConfig& config, const PeftTargets& targets) {
   return same ? own.names : targets.modules;
 }
 
-Json init_json(const LoraConfig& config) {
-  // PEFT has no name for standard normal factors; they are in the file anyway.
-  if (config.init == LoraInit::kKaimingUniform || config.init == LoraInit::kNormal) return true;
-  return init_name(config);
-}
-
 /// What LoraConfig holds, under PEFT's names.
 void write_own_fields(Json& json, const LoraConfig& config) {
   json["alpha_pattern"] = Json::object();
@@ -142,7 +122,7 @@ void write_own_fields(Json& json, const LoraConfig& config) {
   json["bias"] = bias_name(config.bias);
   json["exclude_modules"] = selector_json(config.exclude_modules);
   json["inference_mode"] = true;
-  json["init_lora_weights"] = init_json(config);
+  write_init(json, config);
   json["layers_pattern"] = list_or_null(config.layers_pattern);
   json["layers_to_transform"] = list_or_null(config.layers_to_transform);
   json["lora_alpha"] = number(config.alpha);

@@ -36,9 +36,9 @@ const PeftFields::Json* PeftFields::find(const char* field) const {
   return it == json_.end() || it->is_null() ? nullptr : &*it;
 }
 
-bool PeftFields::flag(const char* field) const {
+bool PeftFields::flag(const char* field, bool otherwise) const {
   const auto* value = find(field);
-  if (value == nullptr) return false;
+  if (value == nullptr) return otherwise;
   if (!value->is_boolean()) wrong(fmt::format("true or false as {}", field), shown(*value));
   return value->get<bool>();
 }

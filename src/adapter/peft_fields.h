@@ -20,7 +20,9 @@ class PeftFields {
                           const std::string& hint = "") const;
 
   const Json* find(const char* field) const;
-  bool flag(const char* field) const;
+  /// The fields of one that is itself an object.
+  PeftFields below(const Json& value) const { return {value, file_}; }
+  bool flag(const char* field, bool otherwise = false) const;
   int64_t whole_number(const char* field, int64_t otherwise) const;
   double number(const char* field, double otherwise) const;
   std::string text(const char* field, const std::string& otherwise) const;

@@ -88,8 +88,13 @@ effective::Term term_of(const LayerFactors& layer, const NamedAdapter& adapter);
 /// Whether factors of any layer are taken off the base (PiSSA and its like).
 bool takes_off_the_base(const NamedAdapter& adapter);
 
-/// Makes an adapter for the model of `state` with fresh factors, without adding it.
-NamedAdapter make_adapter(Adapter::State& state, const std::string& name, const LoraConfig& config);
+/// Makes an adapter for the model of `state` with fresh factors, without adding it. `run` shows the
+/// model representative data where the initialisation looks at it (attach() in adapter.h).
+NamedAdapter make_adapter(Adapter::State& state, const std::string& name, const LoraConfig& config,
+                          const std::function<void()>& run);
+
+/// The number of the site of a target's weight.
+size_t site_of(Adapter::State& state, const Target& target);
 /// Adds it; where one of this name exists it is replaced.
 void put_adapter(Adapter::State& state, NamedAdapter adapter);
 

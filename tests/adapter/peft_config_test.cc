@@ -107,6 +107,55 @@ TEST(PeftConfig, KeepsTheOrderOfPatterns) {
             R"({"z.query":2,".*query":4,"a":1})");
 }
 
+/// As PEFT's asdict writes them.
+TEST(PeftConfig, ReadsAndWritesTheInitsThatLookAtData) {
+  auto json = minimal();
+  json["init_lora_weights"] = "eva";
+  json["eva_config"] = Json::parse(R"({"rho": 1.5, "tau": 0.9, "use_label_mask": true,
+      "label_mask_value": -100, "whiten": true, "adjust_scaling_factors": false})");
+  const auto eva = read(json);
+  EXPECT_EQ(eva.eva_config.rho, 1.5);
+  EXPECT_TRUE(eva.eva_config.whiten);
+  EXPECT_FALSE(eva.eva_config.adjust_scaling_factors);
+  EXPECT_EQ(to_peft_json(eva, kTargets)["eva_config"], json["eva_config"]);
+
+  json["init_lora_weights"] = "corda";
+  json["corda_config"] = {{"cache_file", nullptr}, {"corda_method", "kpm"}};
+  EXPECT_EQ(read(json).corda_config.corda_method, CordaMethod::kKpm);
+  EXPECT_EQ(to_peft_json(read(json), kTargets)["corda_config"], json["corda_config"]);
+
+  json["init_lora_weights"] = "lora_ga";
+  json["lora_ga_config"] = {{"direction", "A2rBr"}, {"scale", "weight_svd"}, {"stable_gamma", 8.0}};
+  const auto ga = read(json).lora_ga_config;
+  EXPECT_EQ(ga.direction, LoraGaDirection::kA2rBr);
+  EXPECT_EQ(ga.scale, LoraGaScale::kWeightSvd);
+  EXPECT_EQ(ga.stable_gamma, 8);
+  EXPECT_EQ(to_peft_json(read(json), kTargets)["lora_ga_config"], json["lora_ga_config"]);
+
+  auto fresh = read(minimal());
+  fresh.init = LoraInit::kEva;
+  EXPECT_EQ(to_peft_json(fresh, kTargets)["eva_config"]["rho"], 2.0);
+}
+
+TEST(PeftConfig, RefusesWrongInitOptions) {
+  const auto refused = [](const char* field, const Json& value, const char* message) {
+    auto json = minimal();
+    json[field] = value;
+    LOWRANK_EXPECT_ERROR(read(json), FileError, message);
+  };
+  refused("eva_config", {{"rho", 0.5}}, "the rho of eva_config must be finite and at least 1");
+  refused("eva_config", {{"whiten", 1}}, "true or false as whiten. Got 1.");
+  refused("eva_config", 3, "a JSON object. Got JSON of type number.");
+  refused("corda_config", {{"corda_method", "imp"}},
+          "corda_method must be one of ipm, kpm. Got \"imp\".");
+  refused("lora_ga_config", {{"direction", "ArB"}},
+          "the direction of lora_ga_config must be one of ArBr, A2rBr, ArB2r, random");
+  refused("lora_ga_config", {{"scale", "big"}},
+          "the scale of lora_ga_config must be one of stable, weight_svd, gd_scale, unit");
+  refused("lora_ga_config", {{"stable_gamma", 0}},
+          "the stable_gamma of lora_ga_config must be finite and above 0. Got 0.");
+}
+
 TEST(PeftConfig, KeepsWhatDoesNotMatter) {
   auto json = minimal();
   json["task_type"] = "SEQ_CLS";

@@ -108,8 +108,10 @@ class LOWRANK_API Adapter {
   std::vector<std::string> active() const;
 
   /// Adds one with fresh factors; it is not active yet. Throws ArgumentError for a name that
-  /// exists or is empty or holds a slash or dot, and what attach() throws.
-  void add(const std::string& name, const LoraConfig& config);
+  /// exists or is empty or holds a slash or dot, and what attach() throws. `run` is as there; the
+  /// model is its base meanwhile, whatever is active.
+  void add(const std::string& name, const LoraConfig& config,
+           const std::function<void()>& run = {});
   /// The same from a PEFT folder. With `replace` it takes the place of an adapter of this name in
   /// one step: a forward of another thread sees the old one or the new one, layer by layer.
   LoadReport load(const std::string& name, const std::filesystem::path& folder,
@@ -202,6 +204,28 @@ LOWRANK_API Adapter attach(torch::nn::Module& model, const LoraConfig& config,
 /// for the process: its differentiation loses the factors' gradients without a word.
 LOWRANK_API Adapter attach(torch::jit::Module& model, const LoraConfig& config,
                            const std::string& name = "default");
+
+/// The same with a `run` over representative data for the initialisations that look at it; for the
+/// others it is not called. `run` calls the model as it is, in the mode (train or eval) it is in:
+///
+/// - kEva, kCorda: forwards over some batches, without gradients. The inputs of linear layers are
+///   summed up batch by batch; what EVA keeps of a layer is (2·rho·rank, in), CorDA (in, in).
+/// - kLoraGa: forwards and backwards of the loss. All other parameters are frozen meanwhile, and
+///   what the weights' .grad held is put aside. The gradient is the mean over the backward passes.
+///
+/// When it ends or throws, the model's parameters, their gradients and its buffers are as before,
+/// bit for bit; it must not use the adapter, nor leave threads behind that use the model. EVA
+/// shares the ranks out anew: config() then holds the new rank_pattern and alpha_pattern, and
+/// leaves out the layers that got none.
+///
+/// Embeddings start in PEFT's default way whatever the initialisation is. Throws ArgumentError
+/// where such an initialisation has no run, where EVA or CorDA is to adapt anything but linear
+/// layers and embeddings, and for layers that the run did not reach by a linear operator (by a
+/// backward pass), all by name; TensorError for inputs or gradients that are not finite.
+LOWRANK_API Adapter attach(torch::nn::Module& model, const LoraConfig& config,
+                           const std::function<void()>& run, const std::string& name = "default");
+LOWRANK_API Adapter attach(torch::jit::Module& model, const LoraConfig& config,
+                           const std::function<void()>& run, const std::string& name = "default");
 
 struct LoadedAdapter {
   Adapter adapter;

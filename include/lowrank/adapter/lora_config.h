@@ -1,5 +1,6 @@
 #pragma once
 
+#include <lowrank/adapter/init_options.h>
 #include <lowrank/export.h>
 
 #include <cstdint>
@@ -31,7 +32,8 @@ struct ModuleSelector {
 };
 
 /// How the factors start. Exactly one of them starts at zero, or B·A is taken off W first
-/// (marked *), so that an adapted model starts as its base. PEFT, tuners/lora/layer.py.
+/// (marked *), so that an adapted model starts as its base. PEFT, tuners/lora/layer.py. The last
+/// three look at data: attach() is given a run over it.
 enum class LoraInit {
   kKaimingUniform,  ///< A ~ U(-1/√in, 1/√in): PEFT's default, with PEFT's own draws for one seed
   kGaussian,        ///< A ~ N(0, 1/r), that being the standard deviation: PEFT's "gaussian"
@@ -83,6 +85,9 @@ struct LoraConfig {
   LoraInit init = LoraInit::kKaimingUniform;
   /// Power iterations of kPissaNiter, at least 0.
   int64_t init_iterations = 16;
+  EvaConfig eva_config{};         ///< of kEva
+  CordaConfig corda_config{};     ///< of kCorda
+  LoraGaConfig lora_ga_config{};  ///< of kLoraGa
   /// scaling = alpha / √rank instead (Kalajdzievski, "rsLoRA", arXiv 2312.03732).
   bool use_rslora = false;
   /// Magnitude and direction apart: W' = m (W + s·B·A) / ‖W + s·B·A‖ (arXiv 2402.09353).
@@ -101,8 +106,9 @@ struct LoraConfig {
 
 /// Throws ArgumentError that names the first field out of its range: a rank below 1, an alpha that
 /// is 0 or not finite (in a pattern too), a dropout outside [0, 1), an odd rank with kOrthogonal,
-/// an invalid regular expression, or fields that exclude each other (layers_to_transform with a
-/// regular expression, lora_bias with use_dora or with an init that uses the base).
+/// an option of an initialisation, an invalid regular expression, or fields that exclude each other
+/// (layers_to_transform with a regular expression, lora_bias with use_dora or with an init that
+/// uses the base).
 LOWRANK_API void check(const LoraConfig& config);
 
 /// Reads PEFT's adapter_config.json (tuners/lora/config.py). Throws FileError that names the file

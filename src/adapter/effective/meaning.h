@@ -39,6 +39,9 @@ struct Term {
 struct Meaning {
   std::vector<Term> terms;
   at::Tensor replacement;  ///< stands in for the tensor itself; undefined: nothing does
+  /// Of a linear layer's weight that means its base: is shown the input (..., in) of each product
+  /// with it, and must not throw. Empty: nobody watches.
+  std::function<void(const at::Tensor& x)> observe;
 
   bool is_base() const { return terms.empty() && !replacement.defined(); }
 };

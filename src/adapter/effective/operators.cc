@@ -160,6 +160,7 @@ at::Tensor product_with(const at::Tensor& x, const at::Tensor& weight, Side side
     return product(resolve(x), resolve(weight), bias ? OptionalTensor(resolve(*bias)) : bias);
   }
   if (use->is_off()) {
+    if (const auto& observe = use->meaning().observe) observe(x);
     const auto plain_bias = bias ? OptionalTensor(resolve(*bias)) : bias;
     return with_base(weight, [&](const at::Tensor& w) { return product(x, w, plain_bias); });
   }

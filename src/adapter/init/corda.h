@@ -1,14 +1,10 @@
 #pragma once
 
+#include <lowrank/adapter/init_options.h>
+
 #include "adapter/init/factor_pair.h"
 
 namespace lowrank::init {
-
-/// Which singular triplets of W·C the adapter gets.
-enum class CordaMethod {
-  kIpm,  ///< the largest: "instruction-previewed", learns the task of the inputs
-  kKpm,  ///< the smallest: "knowledge-preserved", leaves what the inputs need in the base
-};
 
 /// The mean of XᵀX over batches X of a layer's inputs, each divided by its largest magnitude.
 /// PEFT divides by |max x|, which is near 0 for inputs that are nearly all negative.

@@ -42,7 +42,7 @@ Indices chosen(LoraGaDirection direction, int64_t rank) {
 }
 
 /// What B is multiplied by; `first` is the singular value of its first column.
-double scale_of_b(const LoraGaOptions& options, const at::Tensor& w, double scaling, double first) {
+double scale_of_b(const LoraGaConfig& options, const at::Tensor& w, double scaling, double first) {
   switch (options.scale) {
     case LoraGaScale::kStable:
       return std::pow(static_cast<double>(w.size(0)), 0.25) / std::sqrt(options.stable_gamma);
@@ -56,7 +56,7 @@ double scale_of_b(const LoraGaOptions& options, const at::Tensor& w, double scal
   return 1;
 }
 
-void check(const LoraGaOptions& options) {
+void check(const LoraGaConfig& options) {
   if (std::isfinite(options.stable_gamma) && options.stable_gamma > 0) return;
   fail<ArgumentError>(kLoraGa, "stable_gamma must be finite and above 0",
                       fmt::format("{}", options.stable_gamma));
@@ -65,7 +65,7 @@ void check(const LoraGaOptions& options) {
 }  // namespace
 
 FactorPair lora_ga(const at::Tensor& w, const at::Tensor& gradient, int64_t rank, double scaling,
-                   const LoraGaOptions& options) {
+                   const LoraGaConfig& options) {
   const at::NoGradGuard no_grad;
   const auto matrix = finite_matrix(kLoraGa, "W", w);
   const auto g = finite_matrix(kLoraGa, "the gradient", gradient).to(w.device(), at::kDouble);

@@ -1,30 +1,10 @@
 #pragma once
 
+#include <lowrank/adapter/init_options.h>
+
 #include "adapter/init/factor_pair.h"
 
 namespace lowrank::init {
-
-/// Which of the first 2r singular vectors of the gradient (counted from 0) go where.
-enum class LoraGaDirection {
-  kArBr,    ///< A: the odd ones, B: the even ones
-  kA2rBr,   ///< A: r to 2r, B: up to r
-  kArB2r,   ///< A: up to r, B: r to 2r
-  kRandom,  ///< the same r of them at random for both
-};
-
-enum class LoraGaScale {
-  kStable,     ///< B times ⁴√out / √gamma
-  kWeightSvd,  ///< B times the largest singular value of W / that of B's first vector
-  kGdScale,    ///< both divided by the scaling
-  kUnit,       ///< as they are
-};
-
-/// PEFT's LoraGAConfig.
-struct LoraGaOptions {
-  LoraGaDirection direction = LoraGaDirection::kArB2r;
-  LoraGaScale scale = LoraGaScale::kStable;
-  double stable_gamma = 16;  ///< of kStable; above 0
-};
 
 /// LoRA-GA (Wang et al., arXiv 2407.05000; PEFT's lora_ga_init): with the first 2r triplets of the
 /// `gradient` (out, in) of the loss by `w` (out, in), A is r of its Vᵀ and B is r of its U·S, as
@@ -38,6 +18,6 @@ struct LoraGaOptions {
 /// that is not finite and above 0; TensorError for tensors that are no real, finite matrices of one
 /// shape.
 FactorPair lora_ga(const at::Tensor& w, const at::Tensor& gradient, int64_t rank, double scaling,
-                   const LoraGaOptions& options = {});
+                   const LoraGaConfig& options = {});
 
 }  // namespace lowrank::init

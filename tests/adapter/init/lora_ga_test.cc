@@ -95,7 +95,7 @@ TEST_F(LoraGa, AGradientOfZeroStartsAsTheBase) {
 
 TEST(LoraGaFactors, EqualPefts) {
   const PeftFactors peft;
-  const auto expect_equal = [&](const char* name, int64_t rank, const LoraGaOptions& options) {
+  const auto expect_equal = [&](const char* name, int64_t rank, const LoraGaConfig& options) {
     SCOPED_TRACE(name);
     peft.seed(rank);
     const double scaling = 6.0 / static_cast<double>(rank);
