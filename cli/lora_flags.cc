@@ -1,5 +1,6 @@
 #include "lora_flags.h"
 
+#include <fmt/format.h>
 #include <lowrank/error.h>
 
 #include <charconv>

@@ -1,3 +1,4 @@
+#include <fmt/format.h>
 #include <lowrank/error.h>
 
 #include <algorithm>
@@ -22,6 +23,12 @@ size_t edit_distance(std::string_view a, std::string_view b) {
 }
 
 }  // namespace
+
+std::string error_message(std::string_view operation, std::string_view required,
+                          std::string_view found, std::string_view hint) {
+  return fmt::format("[{}] {}. Got {}.{}{}", operation, required, found, hint.empty() ? "" : " ",
+                     hint);
+}
 
 std::string did_you_mean(std::string_view name, const std::vector<std::string>& candidates) {
   const std::string* nearest = nullptr;

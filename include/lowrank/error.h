@@ -1,12 +1,10 @@
 #pragma once
 
-#include <fmt/format.h>
 #include <lowrank/export.h>
 
 #include <stdexcept>
 #include <string>
 #include <string_view>
-#include <utility>
 #include <vector>
 
 /// Every error of this library is one of these types, and reads
@@ -45,6 +43,10 @@ class LOWRANK_API Interrupted : public Error {
   using Error::Error;
 };
 
+/// "[operation] what is required. Got what was found." and the hint, where there is one.
+LOWRANK_API std::string error_message(std::string_view operation, std::string_view required,
+                                      std::string_view found, std::string_view hint = {});
+
 /// Throws `E` in the library's one grammar. `required` and `found` are clauses without the final
 /// full stop; `hint` is a whole sentence, or empty.
 ///
@@ -53,8 +55,7 @@ class LOWRANK_API Interrupted : public Error {
 template <class E>
 [[noreturn]] void fail(std::string_view operation, std::string_view required,
                        std::string_view found, std::string_view hint = {}) {
-  throw E(fmt::format("[{}] {}. Got {}.{}{}", operation, required, found, hint.empty() ? "" : " ",
-                      hint));
+  throw E(error_message(operation, required, found, hint));
 }
 
 /// "Did you mean "linear1"?" for the candidate nearest to `name` (edit distance, at most a third

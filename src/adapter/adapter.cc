@@ -1,6 +1,7 @@
 #include <lowrank/adapter/adapter.h>
 
 #include <ATen/ATen.h>
+#include <fmt/format.h>
 #include <lowrank/error.h>
 
 #include <algorithm>

@@ -1,3 +1,4 @@
+#include <fmt/format.h>
 #include <lowrank/adapter/combine.h>
 #include <lowrank/error.h>
 

@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 #include <ATen/CPUGeneratorImpl.h>
 #include <ATen/core/grad_mode.h>
+#include <fmt/format.h>
 #include <lowrank/error.h>
 #include <lowrank/linalg/factorize.h>
 

@@ -1,3 +1,4 @@
+#include <fmt/format.h>
 #include <lowrank/adapter/lora_config.h>
 #include <lowrank/error.h>
 

@@ -1,5 +1,7 @@
 #include "adapter/module_selector.h"
 
+#include <fmt/format.h>
+
 #include <cctype>
 #include <charconv>
 

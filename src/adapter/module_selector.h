@@ -1,5 +1,6 @@
 #pragma once
 
+#include <fmt/format.h>
 #include <lowrank/adapter/lora_config.h>
 #include <lowrank/error.h>
 

@@ -1,6 +1,7 @@
 #include "adapter/pattern.h"
 
 #define PCRE2_CODE_UNIT_WIDTH 8
+#include <fmt/format.h>
 #include <lowrank/error.h>
 #include <pcre2.h>
 

@@ -1,5 +1,6 @@
 #include "adapter/peft_config.h"
 
+#include <fmt/format.h>
 #include <lowrank/error.h>
 #include <lowrank/io/json.h>
 

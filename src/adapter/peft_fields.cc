@@ -1,5 +1,6 @@
 #include "adapter/peft_fields.h"
 
+#include <fmt/format.h>
 #include <lowrank/error.h>
 
 namespace lowrank {

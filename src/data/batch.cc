@@ -1,6 +1,7 @@
 #include <ATen/ATen.h>
 #include <ATen/Dispatch.h>
 #include <ATen/Parallel.h>
+#include <fmt/format.h>
 #include <lowrank/data/dataset.h>
 #include <lowrank/error.h>
 

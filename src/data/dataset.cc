@@ -1,6 +1,7 @@
 #include <lowrank/data/dataset.h>
 
 #include <ATen/ATen.h>
+#include <fmt/format.h>
 #include <lowrank/data/idx.h>
 #include <lowrank/data/mnist.h>
 #include <lowrank/error.h>

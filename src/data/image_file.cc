@@ -1,4 +1,5 @@
 #include <ATen/ATen.h>
+#include <fmt/format.h>
 #include <lowrank/data/image_file.h>
 #include <lowrank/error.h>
 #include <lowrank/io/file_bytes.h>

@@ -1,5 +1,6 @@
 #include "data/input_file.h"
 
+#include <fmt/format.h>
 #include <lowrank/error.h>
 
 #include <algorithm>

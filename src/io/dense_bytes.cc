@@ -1,6 +1,7 @@
 #include "io/dense_bytes.h"
 
 #include <ATen/ATen.h>
+#include <fmt/format.h>
 #include <lowrank/error.h>
 
 namespace lowrank::io {

@@ -1,3 +1,4 @@
+#include <fmt/format.h>
 #include <lowrank/error.h>
 #include <lowrank/io/file_bytes.h>
 #include <unistd.h>

@@ -1,3 +1,4 @@
+#include <fmt/format.h>
 #include <lowrank/error.h>
 #include <lowrank/io/sha256.h>
 #include <openssl/evp.h>

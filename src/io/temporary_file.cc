@@ -1,6 +1,7 @@
 #include "io/temporary_file.h"
 
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <lowrank/error.h>
 #include <sys/stat.h>
 #include <unistd.h>

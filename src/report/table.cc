@@ -1,3 +1,4 @@
+#include <fmt/format.h>
 #include <lowrank/error.h>
 #include <lowrank/report/table.h>
 

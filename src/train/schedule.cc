@@ -1,3 +1,4 @@
+#include <fmt/format.h>
 #include <lowrank/error.h>
 #include <lowrank/train/schedule.h>
 

@@ -1,6 +1,7 @@
 #include "adapter/effective/compose.h"
 
 #include <ATen/ATen.h>
+#include <fmt/format.h>
 #include <lowrank/error.h>
 
 namespace lowrank::effective {

@@ -1,6 +1,7 @@
 #include "adapter/init/factor_pair.h"
 
 #include <ATen/ATen.h>
+#include <fmt/format.h>
 #include <lowrank/error.h>
 
 #include <cmath>

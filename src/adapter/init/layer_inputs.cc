@@ -1,6 +1,7 @@
 #include "adapter/init/layer_inputs.h"
 
 #include <ATen/ATen.h>
+#include <fmt/format.h>
 #include <lowrank/error.h>
 
 #include "linalg/matrix.h"
