@@ -50,11 +50,12 @@ mnist: ## From nothing to the notebook's results: install, build, get MNIST, run
 	@mkdir -p run
 	$(LOWRANK) mnist --digit $(DIGIT) --seed $(SEED) --out run/mnist --force
 
-test: ## Build and run the whole test suite (LIBTORCH=2: on LibTorch 2.10.0)
+test: ## Build, run all tests, use the installed package (LIBTORCH=2: on LibTorch 2.10.0)
 	$(call prepare,$(PRESET),data test)
 	@cmake --build $(BUILD)
 	@scripts/fetch-mnist.sh $(LOWRANK)
 	@ctest --preset $(PRESET)
+	@scripts/check_package.sh $(BUILD)
 
 asan: ## Build and run the tests with the address and undefined-behaviour sanitizers
 	$(call prepare,asan,data test)
