@@ -5,7 +5,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-readonly ladder=(kernels linalg io adapter data models train report)
+readonly ladder=(kernels linalg io adapter nn data models train report)
 
 rung() {  # the place of a layer on the ladder; -1 for the common headers
   local i
@@ -27,7 +27,7 @@ for layer in "${ladder[@]}"; do
       echo "$file:$line: $layer must not include $other, which is further down the ladder" >&2
       status=1
     fi
-  done < <(grep -RnE '^#include [<"](lowrank/)?[a-z_]+/[a-z_0-9]+\.h[>"]' \
+  done < <(grep -RnE '^#include [<"](lowrank/)?[a-z_]+/[a-z_0-9/]+\.h[>"]' \
     "include/lowrank/$layer" "src/$layer" 2> /dev/null || true)
 done
 

@@ -29,6 +29,7 @@
 #include <lowrank/linalg/thin_svd.h>
 #include <lowrank/models/mlp.h>
 #include <lowrank/models/model_folder.h>
+#include <lowrank/nn/lora_layers.h>
 #include <lowrank/report/table.h>
 #include <lowrank/report/terminal_image.h>
 #include <lowrank/train/adam.h>
