@@ -1,3 +1,4 @@
+#include <fmt/format.h>
 #include <lowrank/adapter/init_options.h>
 #include <lowrank/error.h>
 

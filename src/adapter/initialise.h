@@ -1,6 +1,7 @@
 #pragma once
 
 #include <ATen/core/Tensor.h>
+#include <fmt/format.h>
 #include <lowrank/adapter/lora_config.h>
 #include <lowrank/error.h>
 
