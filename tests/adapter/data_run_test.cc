@@ -8,7 +8,10 @@
 #include <torch/nn/modules/rnn.h>
 
 #include <limits>
+#include <map>
 #include <memory>
+#include <optional>
+#include <string>
 #include <thread>
 
 #include "adapter/dense_reference.h"
@@ -196,41 +199,65 @@ TEST_F(DataRun, OfASecondAdapterSeesTheBase) {
   EXPECT_LE(relative_error(both, net_->forward(ids_)), tolerance(at::kFloat, 16).product);
 }
 
-/// A layer whose inputs hardly vary loses its rank to another; "head" beside "inner.head".
-TEST(EvaWithoutARank, LeavesTheLayerOut) {
-  struct Inner : nn::Module {
-    nn::Linear head{register_module("head", nn::Linear(6, 4))};
-  };
-  struct Outer : nn::Module {
-    nn::Linear head{register_module("head", nn::Linear(6, 4))};
-    nn::Linear second{register_module("second", nn::Linear(6, 4))};
-    std::shared_ptr<Inner> inner{register_module("inner", std::make_shared<Inner>())};
-  };
-  at::manual_seed(4);
-  const auto rows = at::randn({50, 6});
-  const auto scales = at::tensor({1.F, 0.01F, 0.01F, 0.01F, 0.01F, 0.01F});
-  const auto net = std::make_shared<Outer>();
-  const auto run = [&] {
-    net->head->forward(rows * scales);
-    net->second->forward(rows * scales);
-    net->inner->head->forward(at::ones({5, 6}));
-  };
-  const LoraConfig config = {
-      .rank = 1, .target_modules = {"head", "second"}, .init = LoraInit::kEva};
-  const auto adapter = attach(*net, config, run);
-  Names names;
-  for (const auto& layer : adapter.layers()) names.push_back(layer.name);
-  EXPECT_EQ(names, (Names{"head", "second"}));
-  EXPECT_EQ(adapter.config().target_modules.regex, "head|second");
+/// "head" beside "inner.head", which names and keys of the one match too.
+struct Inner : nn::Module {
+  nn::Linear head{register_module("head", nn::Linear(6, 4))};
+};
+struct Outer : nn::Module {
+  nn::Linear head{register_module("head", nn::Linear(6, 4))};
+  nn::Linear second{register_module("second", nn::Linear(6, 4))};
+  std::shared_ptr<Inner> inner{register_module("inner", std::make_shared<Inner>())};
+};
 
-  const TemporaryFolder folder;
-  adapter.save(folder / "eva");
-  const auto file = read_json_file(folder / "eva" / "adapter_config.json");
+class EvaWithoutARank : public testing::Test {
+ protected:
+  /// The layers that are left where the inputs of `constant` do not vary, and their ranks.
+  std::map<std::string, int64_t> ranks_without(const std::string& constant) {
+    const auto rows = at::randn({50, 6}) * at::tensor({1.F, 0.01F, 0.01F, 0.01F, 0.01F, 0.01F});
+    const std::map<std::string, nn::Linear> layers = {
+        {"head", net_->head}, {"second", net_->second}, {"inner.head", net_->inner->head}};
+    const auto run = [&] {
+      for (auto [name, layer] : layers) layer(name == constant ? at::ones({5, 6}) : rows);
+    };
+    adapter_ = attach(
+        *net_, {.rank = 1, .target_modules = {"head", "second"}, .init = LoraInit::kEva}, run);
+    return ranks(*adapter_);
+  }
+
+  static std::map<std::string, int64_t> ranks(const Adapter& adapter) {
+    std::map<std::string, int64_t> ranks;
+    for (const auto& layer : adapter.layers()) ranks[layer.name] = layer.a.size(0);
+    return ranks;
+  }
+
+  /// Loads what was saved, which fails where the config finds other layers or ranks.
+  std::map<std::string, int64_t> ranks_from_file() {
+    adapter_->save(folder_ / "eva");
+    return ranks(load_adapter(*std::make_shared<Outer>(), folder_ / "eva").adapter);
+  }
+
+  using Ranks = std::map<std::string, int64_t>;
+  std::shared_ptr<Outer> net_ = std::make_shared<Outer>();
+  TemporaryFolder folder_;
+  std::optional<Adapter> adapter_;
+};
+
+TEST_F(EvaWithoutARank, TheLayerIsLeftOut) {
+  const Ranks expected = {{"head", 2}, {"second", 1}};
+  EXPECT_EQ(ranks_without("inner.head"), expected);
+  EXPECT_EQ(adapter_->config().target_modules.regex, "head|second");
+  EXPECT_EQ(ranks_from_file(), expected);
+  const auto file = read_json_file(folder_ / "eva" / "adapter_config.json");
   EXPECT_EQ(file["init_lora_weights"], "eva");
   EXPECT_EQ(file["eva_config"]["rho"], 2);
-  EXPECT_EQ(file["rank_pattern"]["head"], 2) << file.dump();
-  const auto fresh = std::make_shared<Outer>();
-  EXPECT_EQ(load_adapter(*fresh, folder / "eva").adapter.layers().size(), 2);
+  EXPECT_EQ(file["rank_pattern"].dump(), R"({"head":2,"second":1})");
+}
+
+TEST_F(EvaWithoutARank, KeysOfTheOthersMatchTheirOwnLayers) {
+  const Ranks expected = {{"head", 2}, {"inner.head", 1}};
+  EXPECT_EQ(ranks_without("second"), expected);
+  EXPECT_TRUE(adapter_->config().target_modules.regex.empty());
+  EXPECT_EQ(ranks_from_file(), expected);
 }
 
 /// The share of the gradient's energy in B's columns or A's rows: what the first step can move.
