@@ -4,6 +4,7 @@
 #include <lowrank/report/table.h>
 
 #include <algorithm>
+#include <cmath>
 #include <memory>
 
 #include "commands.h"
@@ -32,6 +33,8 @@ void take_run(const Flags& flags, FinetuneRun& run, const nlohmann::json& id) {
   take_unless_given(flags, "--replay", run.train.replay, id.at("train").at("replay"));
   take_training(flags, run.train, id.at("train"));
   take_lora(flags, run.lora, id.at("lora"));
+  take_unless_given(flags, "--init-batches", run.init_batches, id.at("init_batches"));
+  take_unless_given(flags, "--lora-plus-ratio", run.lora_plus_ratio, id.at("lora_plus_ratio"));
 }
 
 /// A rank above min(in, out) is legal and brings nothing.
@@ -65,6 +68,17 @@ void print(const FinetuneResult& result, const FinetuneRun& run, const std::stri
              (path / "adapter_config.json").string());
 }
 
+void check_own(const FinetuneRun& run) {
+  if (run.init_batches < 1) {
+    fail<ArgumentError>("finetune", "--init-batches must be at least 1",
+                        fmt::format("{}", run.init_batches));
+  }
+  if (!(std::isfinite(run.lora_plus_ratio) && run.lora_plus_ratio > 0)) {
+    fail<ArgumentError>("finetune", "--lora-plus-ratio must be finite and above 0",
+                        fmt::format("{}", run.lora_plus_ratio));
+  }
+}
+
 void run_finetune(const Flags& flags, FinetuneCommand& command) {
   auto& run = command.run;
   const auto folder = command.folder.folder("finetune");
@@ -78,6 +92,7 @@ void run_finetune(const Flags& flags, FinetuneCommand& command) {
   run.train.seed = run.common.seed;
   check(run.train);
   check(run.lora);
+  check_own(run);
   const auto resources = apply_common_options(run.common);
   auto classifier = load_base(run.base, resources);
   const auto data = load_image_dataset(run.data, Split::kTrain);
@@ -102,6 +117,13 @@ void add_finetune(const Flags& flags) {
                   "Share of each batch taken from the other classes");
   add_run_folder(finetune, command->folder);
   add_lora_flags(finetune, run.lora);
+  finetune
+      .option("--init-batches", &run.init_batches,
+              "Batches that --init eva, corda and lora_ga see first")
+      .shows_default();
+  finetune
+      .option("--lora-plus-ratio", &run.lora_plus_ratio, "Learning rate of B to that of A (LoRA+)")
+      .shows_default();
   add_training_flags(finetune, run.train);
   add_common_options(finetune, run.common);
   finetune.footer(kExamples);

@@ -146,6 +146,29 @@ Json to_json(const std::vector<std::pair<std::string, T>>& pattern) {
   return json;
 }
 
+/// What --config says of EVA, CorDA and LoRA-GA.
+Json init_options(const LoraConfig& config) {
+  Json json;
+  json["rho"] = config.eva_config.rho;
+  json["whiten"] = config.eva_config.whiten;
+  json["adjust_scaling_factors"] = config.eva_config.adjust_scaling_factors;
+  json["corda_method"] = corda_method_name(config.corda_config.corda_method);
+  json["direction"] = lora_ga_direction_name(config.lora_ga_config.direction);
+  json["scale"] = lora_ga_scale_name(config.lora_ga_config.scale);
+  json["stable_gamma"] = config.lora_ga_config.stable_gamma;
+  return json;
+}
+
+void take_init_options(LoraConfig& config, const nlohmann::json& json) {
+  config.eva_config = {.rho = json.at("rho").get<double>(),
+                       .whiten = json.at("whiten").get<bool>(),
+                       .adjust_scaling_factors = json.at("adjust_scaling_factors").get<bool>()};
+  config.corda_config.corda_method = corda_method(json.at("corda_method").get<std::string>());
+  config.lora_ga_config = {.direction = lora_ga_direction(json.at("direction").get<std::string>()),
+                           .scale = lora_ga_scale(json.at("scale").get<std::string>()),
+                           .stable_gamma = json.at("stable_gamma").get<double>()};
+}
+
 }  // namespace
 
 void add_lora_flags(const Flags& flags, LoraConfig& config) {
@@ -181,6 +204,7 @@ void take_lora(const Flags& flags, LoraConfig& config, const nlohmann::json& run
   take_unless_given(flags, "--dora", config.use_dora, run.at("dora"));
   take_unless_given(flags, "--lora-bias", config.lora_bias, run.at("lora_bias"));
   take_unless_given(flags, "--dropout", config.lora_dropout, run.at("dropout"));
+  take_init_options(config, run.at("init_options"));
   config.extra_json = run.at("extra").get<std::string>();
 }
 
@@ -201,6 +225,7 @@ Json to_json(const LoraConfig& config) {
   json["dora"] = config.use_dora;
   json["lora_bias"] = config.lora_bias;
   json["dropout"] = config.lora_dropout;
+  json["init_options"] = init_options(config);
   json["extra"] = config.extra_json;
   return json;
 }

@@ -3,10 +3,13 @@
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
 #include <fmt/format.h>
+#include <lowrank/data/sampler.h>
 #include <lowrank/error.h>
 #include <lowrank/io/atomic_file.h>
 #include <lowrank/io/json.h>
 #include <lowrank/train/evaluate.h>
+
+#include <algorithm>
 
 #include "lora_flags.h"
 #include "training_flags.h"
@@ -61,6 +64,39 @@ void write_training(const std::filesystem::path& folder, const Json& identity,
   write_file_atomically(folder / kTrainingFile, json.dump(2) + "\n");
 }
 
+/// Goes over the first batches that the training will see, forward and for LoRA-GA backward.
+void run_first_batches(const FinetuneRun& run, const TrainingTask& task) {
+  const auto& train = run.train;
+  const auto split = split_validation(task.indices, train.validation, train.seed);
+  const SamplerOptions options = {
+      .batch_size = train.batch_size, .seed = train.seed, .replay = train.replay};
+  Sampler sampler(split.train, options, task.replay_indices);
+  for (int64_t i = 0; i < run.init_batches; ++i) {
+    const auto indices = sampler.next();
+    const auto inputs = batch_inputs(*task.data, indices, task.normalization, task.dtype);
+    const auto logits = task.forward(inputs.to(task.device));
+    if (run.lora.init != LoraInit::kLoraGa) continue;
+    const auto labels = batch_labels(*task.data, indices);
+    at::cross_entropy_loss(logits, labels.to(task.device)).backward();
+  }
+}
+
+/// All that the adapter trains, B at its own rate.
+std::vector<NamedTensor> trained(const Adapter& adapter, double lora_plus_ratio) {
+  std::vector<NamedTensor> parameters;
+  for (const auto& [name, tensor] : adapter.named_parameters()) {
+    parameters.push_back({name, tensor});
+  }
+  for (const auto& group : adapter.parameter_groups(1, lora_plus_ratio)) {
+    for (const auto& tensor : group.parameters) {
+      const auto at = std::find_if(parameters.begin(), parameters.end(),
+                                   [&](const auto& own) { return own.tensor.is_same(tensor); });
+      at->rate = group.learning_rate;
+    }
+  }
+  return parameters;
+}
+
 /// One forward, to see which layers it reaches.
 void require_reached(const Adapter& adapter, const TrainingTask& task) {
   const at::NoGradGuard no_grad;
@@ -109,6 +145,8 @@ Json identity(const FinetuneRun& run, const std::string& base_sha256, const Reso
   json["data"] = run.data;
   json["only"] = run.only ? Json(*run.only) : Json(nullptr);
   json["lora"] = to_json(run.lora);
+  json["init_batches"] = run.init_batches;
+  json["lora_plus_ratio"] = run.lora_plus_ratio;
   json["train"] = lowrank::to_json(run.train);
   return json;
 }
@@ -160,12 +198,9 @@ FinetuneResult finetune(const FinetuneRun& run, ImageClassifier& classifier,
   const auto base_sha256 = base_fingerprint(*classifier.model);
   // The factors are drawn from the seed, whatever was drawn before them in this process.
   at::manual_seed(run.common.seed);
-  auto adapter = attach(*classifier.model, run.lora);
+  auto adapter = attach(*classifier.model, run.lora, [&] { run_first_batches(run, task); });
   require_reached(adapter, task);
-  for (const auto& layer : adapter.layers()) {
-    task.parameters.push_back({layer.name + ".lora_A", layer.a});
-    task.parameters.push_back({layer.name + ".lora_B", layer.b});
-  }
+  task.parameters = trained(adapter, run.lora_plus_ratio);
   const auto id = identity(run, base_sha256, context.resources);
   const auto result = lowrank::train(task, run.train, run_options(context, id, "finetune"));
   write_training(context.folder, id, result);

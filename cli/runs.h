@@ -42,6 +42,8 @@ struct FinetuneRun {
   std::string data = "mnist";
   std::optional<int64_t> only;  // the one class to train on
   LoraConfig lora;
+  int64_t init_batches = 32;   // that an initialisation from data sees: the first of the training
+  double lora_plus_ratio = 1;  // B's learning rate to A's
   TrainOptions train;
 };
 

@@ -64,6 +64,37 @@ TEST_F(FinetuneCommand, ARunThatWasInterruptedEndsAsOneThatWasNot) {
   EXPECT_EQ(read_bytes(folder_ / "base" / "model.safetensors"), base_before);
 }
 
+/// What looks at data first looks at the same when the run goes on; --config's options count.
+TEST_F(FinetuneCommand, StartsFromDataAsOftenAsItIsResumed) {
+  const auto config = folder_
+                          .write("adapter_config.json", R"({
+      "peft_type": "LORA", "r": 3, "target_modules": ["linear1", "linear2"],
+      "init_lora_weights": "corda", "corda_config": {"corda_method": "kpm"}})")
+                          .string();
+  const auto common = std::vector<std::string>{"--steps", "3000", "--lora-plus-ratio", "4"};
+  const std::vector<std::vector<std::string>> starts = {
+      {"--init", "eva", "--rank", "2"},
+      {"--config", config},
+      {"--init", "lora_ga", "--rank", "3", "--init-batches", "5"}};
+  for (size_t i = 0; i < starts.size(); ++i) {
+    const auto name = std::to_string(i);
+    auto options = common;
+    options.insert(options.end(), starts[i].begin(), starts[i].end());
+    const auto whole = run_lowrank(command(name + "whole", options));
+    ASSERT_EQ(whole.status, 0) << whole.err;
+    const auto cut = folder_ / (name + "cut");
+    const auto started = [&] { return fs::exists(cut / "checkpoint.safetensors"); };
+    const auto stopped = RunningCommand(command(name + "cut", options)).stop(SIGINT, started);
+    ASSERT_EQ(stopped.status, 1) << stopped.out;
+    const auto resumed = run_lowrank({"finetune", "--resume", cut.string()});
+    EXPECT_EQ(resumed.status, 0) << resumed.err;
+    for (const char* file : {"adapter_model.safetensors", "adapter_config.json", "training.json"}) {
+      EXPECT_EQ(read_bytes(cut / file), read_bytes(folder_ / (name + "whole") / file))
+          << name << ", " << file;
+    }
+  }
+}
+
 TEST_F(FinetuneCommand, RefusesToGoOnOnABaseThatChanged) {
   const auto started = [&] { return fs::exists(folder_ / "cut" / "checkpoint.safetensors"); };
   const auto stopped = RunningCommand(command("cut", {"--steps", "3000"})).stop(SIGINT, started);
@@ -98,6 +129,10 @@ TEST_F(FinetuneCommand, RefusesWrongArguments) {
       {command("a", {"--replay", "0.5"}), 2, "Got no --only."},
       {command("a", {"--only", "2", "--replay", "1"}), 2, "the replay share must be"},
       {command("a", {"--init", "norml"}), 2, "Did you mean \"normal\"?"},
+      {command("a", {"--init", "lora_ga", "--rank", "5"}), 2,
+       "half of the smaller of out and in, 4. Got 5. (At the layer \"linear1\".)"},
+      {command("a", {"--init-batches", "0"}), 2, "--init-batches must be at least 1. Got 0."},
+      {command("a", {"--lora-plus-ratio", "0"}), 2, "must be finite and above 0. Got 0."},
       {{"finetune", "--resume", (folder_ / "base").string()}, 1, "must exist. Got no such file."},
   });
   EXPECT_EQ(std::distance(fs::directory_iterator(folder_.path()), {}), 1) << "a folder was made";
