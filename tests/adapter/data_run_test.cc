@@ -124,7 +124,7 @@ TEST_F(DataRun, NamesTheLayerOfBadData) {
     net_->spare->forward(at::full({4, 12}, std::numeric_limits<float>::infinity()));
   };
   LOWRANK_EXPECT_ERROR(attach(*net_, config(LoraInit::kCorda, {"head", "spare"}), run), TensorError,
-                       "(At the layer \"spare\".)");
+                       "[corda] a batch of inputs must hold only finite numbers.");
   auto wide = config(LoraInit::kLoraGa, {"head"});
   wide.rank = 5;
   LOWRANK_EXPECT_ERROR(attach(*net_, wide, [&] { backward(); }), ArgumentError,
@@ -189,6 +189,7 @@ TEST_F(DataRun, OfASecondAdapterSeesTheBase) {
   const auto before = net_->forward(ids_);
   LOWRANK_EXPECT_ERROR(adapter.add("eva", config(LoraInit::kEva, {"spare"}), [&] { forward(); }),
                        ArgumentError, "Got no input of \"spare\".");
+  EXPECT_TRUE(at::equal(net_->forward(ids_), before));
   adapter.add("eva", config(LoraInit::kEva, {"head"}), [&] { forward(); });
   EXPECT_TRUE(at::equal(adapter.layers("eva")[0].a, base));
   EXPECT_TRUE(at::equal(net_->forward(ids_), before));
@@ -246,6 +247,8 @@ TEST_F(EvaWithoutARank, TheLayerIsLeftOut) {
   const Ranks expected = {{"head", 2}, {"second", 1}};
   EXPECT_EQ(ranks_without("inner.head"), expected);
   EXPECT_EQ(adapter_->config().target_modules.regex, "head|second");
+  // s is what it was, whatever the rank.
+  for (const auto& layer : adapter_->layers()) EXPECT_EQ(layer.scaling, 8) << layer.name;
   EXPECT_EQ(ranks_from_file(), expected);
   const auto file = read_json_file(folder_ / "eva" / "adapter_config.json");
   EXPECT_EQ(file["init_lora_weights"], "eva");
