@@ -23,6 +23,13 @@ void require_unmerged(const NamedAdapter& adapter, const char* operation) {
                     fmt::format("\"{}\", which is", adapter.name), "Unmerge it first.");
 }
 
+LayerPath path_of(const AdaptedTensor& tensor) {
+  const auto& site = *tensor.site;
+  if (!effective::is_bound(tensor.tensor, site)) return LayerPath::kUnreached;
+  if (site.dense_reads > 0) return LayerPath::kGeneral;
+  return site.factored_reads > 0 ? LayerPath::kFast : LayerPath::kUnreached;
+}
+
 }  // namespace
 
 Adapter::Adapter(std::shared_ptr<State> state) : state_(std::move(state)) {}
@@ -83,7 +90,7 @@ void Adapter::set_scale(const std::string& name, double scale) {
   state_->publish();
 }
 
-const LoraConfig& Adapter::config(const std::string& name) const {
+LoraConfig Adapter::config(const std::string& name) const {
   const StateLock lock(state_->mutex);
   return state_->adapter(name).config;
 }
@@ -93,10 +100,7 @@ std::vector<AdaptedLayer> Adapter::layers(const std::string& name) const {
   std::vector<AdaptedLayer> layers;
   const auto& adapter = state_->adapter(name);
   for (const auto& layer : adapter.layers) {
-    const auto& site = *state_->tensors[layer.site].site;
-    auto path = LayerPath::kUnreached;
-    if (site.factored_reads > 0) path = LayerPath::kFast;
-    if (site.dense_reads > 0) path = LayerPath::kGeneral;
+    const auto path = path_of(state_->tensors[layer.site]);
     layers.push_back({layer.target.path(), layer.target.weight, layer.a, layer.b, layer.magnitude,
                       layer.bias, term_of(layer, adapter).scaling, path});
   }
@@ -196,6 +200,7 @@ AdapterScope Adapter::use_rows(const Names& names) const {
 
 DisableAdapter::DisableAdapter(const Adapter& adapter)
     : scope_([&]() -> AdapterScope {
+        const StateLock lock(adapter.state_->mutex);
         for (const auto& named : adapter.state_->adapters) require_unmerged(named, "disable");
         return adapter.use(std::vector<std::string>());
       }()) {}

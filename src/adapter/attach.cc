@@ -1,5 +1,6 @@
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
+#include <c10/core/InferenceMode.h>
 #include <fmt/ranges.h>
 #include <lowrank/error.h>
 #include <torch/csrc/jit/api/module.h>
@@ -48,6 +49,11 @@ at::Tensor initial_magnitude(const LayerFactors& layer, const effective::Site& s
   return norms.to(layer.b.scalar_type()).contiguous();
 }
 
+/// For messages, also where the model itself is the layer.
+std::string shown_path(const Target& target) {
+  return target.path().empty() ? target.parameter : target.path();
+}
+
 LayerFactors make_layer(Adapter::State& state, const LoraConfig& config, const Target& target,
                         LayerData data) {
   LayerFactors layer;
@@ -70,6 +76,22 @@ LayerFactors make_layer(Adapter::State& state, const LoraConfig& config, const T
     if (trained->defined()) trained->requires_grad_();
   }
   return layer;
+}
+
+/// What is trained whole is read by any operator; of a weight that an embedding and a head share,
+/// by its own layer's.
+effective::Form form_of_whole(const Adapter::State& state, const std::string& path,
+                              const at::Tensor& tensor) {
+  int owners = 0;
+  auto own = effective::Form::kOther;
+  for (const auto& layer : state.model) {
+    for (const auto& [name, parameter] : layer.parameters) {
+      if (!parameter.is_same(tensor)) continue;
+      ++owners;
+      if (layer.name + "." + name == path) own = form_of(layer.kind);
+    }
+  }
+  return owners > 1 ? own : effective::Form::kOther;
 }
 
 void refuse_what_has_no_kernel(const LoraConfig& config, const Target& target) {
@@ -129,18 +151,18 @@ void prepare_script() {
 }
 
 size_t site_of(Adapter::State& state, const Target& target) {
-  const auto path = target.path().empty() ? target.parameter : target.path();
-  return state.site_for(path, target.weight, form_of(target.kind), target.groups,
+  return state.site_for(shown_path(target), target.weight, form_of(target.kind), target.groups,
                         target.is_training);
 }
 
 NamedAdapter make_adapter(Adapter::State& state, const std::string& name, const LoraConfig& config,
                           const std::function<void()>& run) {
   check(config);
+  const c10::InferenceMode normal(false);  // what is made in inference mode is never trained
   auto targets = find_targets(state.model, config);
   const auto whole = find_whole_parameters(state.model, config, targets);
   for (const auto& target : targets) {
-    require_adaptable(state, target.path(), target.weight);
+    require_adaptable(state, shown_path(target), target.weight);
     refuse_what_has_no_kernel(config, target);
   }
   for (const auto& [path, tensor] : whole) require_adaptable(state, path, tensor);
@@ -153,7 +175,7 @@ NamedAdapter make_adapter(Adapter::State& state, const std::string& name, const 
     adapter.layers.push_back(make_layer(state, config, targets[i], std::move(data[i])));
   }
   for (const auto& [path, tensor] : whole) {
-    const auto site = state.site_for(path, tensor, effective::Form::kOther, 1, {});
+    const auto site = state.site_for(path, tensor, form_of_whole(state, path, tensor), 1, {});
     const auto value = effective::without_mark(tensor).detach().clone().requires_grad_();
     adapter.whole.push_back({path, site, value});
   }

@@ -1,5 +1,6 @@
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
+#include <c10/core/InferenceMode.h>
 #include <fmt/format.h>
 #include <lowrank/error.h>
 
@@ -99,6 +100,7 @@ void Adapter::combine(const std::string& name, const std::vector<std::string>& n
     adapters.push_back(&std::as_const(*state_).adapter(of));
     require_plain(*adapters.back());
   }
+  const c10::InferenceMode normal(false);  // what is made in inference mode is never trained
   const at::NoGradGuard no_grad;
   NamedAdapter combined;
   combined.name = name;

@@ -49,6 +49,31 @@ void require_mergeable(const NamedAdapter& adapter, bool keep_copies) {
   }
 }
 
+/// Of a weight that two layers share, one would get what is for the other.
+void require_own(const Adapter::State& state, const at::Tensor& weight) {
+  std::vector<std::string> names;
+  for (const auto& layer : state.model) {
+    for (const auto& [name, tensor] : layer.parameters) {
+      if (tensor.is_same(weight)) names.push_back(layer.name);
+    }
+  }
+  if (names.size() < 2) return;
+  fail<TensorError>("merge", "a weight must belong to one layer to take an adapter in",
+                    fmt::format("\"{}\" and \"{}\", which share theirs", names[0], names[1]),
+                    "Give one of them a clone of it, or leave the adapter beside the weights.");
+}
+
+/// The copies are of what W was before: a change made since would be lost without a word.
+void require_unchanged(const Adapter::State& state, const char* operation) {
+  for (const auto& tensor : state.tensors) {
+    if (!tensor.unmerged.defined() || tensor.tensor._version() == tensor.version) continue;
+    fail<TensorError>(operation, "a weight must not be written to between merge and unmerge",
+                      fmt::format("\"{}\", which was", tensor.site->path),
+                      "Unmerge first, or merge with keep_copies = false: unmerging then takes "
+                      "s·B·A off what is there.");
+  }
+}
+
 /// What is to be in the weights: all that is merged.
 std::vector<std::string> merged_names(const Adapter::State& state) {
   std::vector<std::string> names;
@@ -62,8 +87,9 @@ at::Tensor stored(const AdaptedTensor& tensor) {
   return effective::without_mark(tensor.tensor).detach();
 }
 
-void write(Adapter::State& state, const Change& change) {
-  effective::without_mark(state.tensors[change.site].tensor).detach().copy_(change.values);
+void write(AdaptedTensor& tensor, const at::Tensor& values) {
+  stored(tensor).copy_(values);
+  tensor.version = tensor.tensor._version();
 }
 
 /// Without copies: W - (what the adapter added), replaced tensors from their copies.
@@ -90,7 +116,7 @@ void restore(Adapter::State& state) {
   for (size_t i = 0; i < state.tensors.size(); ++i) {
     auto& tensor = state.tensors[i];
     if (!tensor.unmerged.defined()) continue;
-    stored(tensor).copy_(effective::dense(tensor.unmerged, *tensor.site, meanings[i]));
+    write(tensor, effective::dense(tensor.unmerged, *tensor.site, meanings[i]));
     if (meanings[i].is_base()) tensor.unmerged.reset();
   }
 }
@@ -105,6 +131,7 @@ std::vector<MergedLayer> Adapter::merge(const std::vector<std::string>& names,
   if (wanted.empty()) fail<ArgumentError>("merge", "an adapter must be named or active", "none");
   const bool copies = state.any_merged() ? state.merged_with_copies : options.keep_copies;
   for (const auto& name : wanted) require_mergeable(state.adapter(name), copies);
+  require_unchanged(state, "merge");
   const at::NoGradGuard no_grad;
   auto all = merged_names(state);
   all.insert(all.end(), wanted.begin(), wanted.end());
@@ -114,6 +141,7 @@ std::vector<MergedLayer> Adapter::merge(const std::vector<std::string>& names,
   for (size_t i = 0; i < added.size(); ++i) {
     if (added[i].is_base()) continue;
     const auto& tensor = state.tensors[i];
+    require_own(state, tensor.tensor);
     const bool from_copy = copies && tensor.unmerged.defined();
     changes.push_back(from_copy ? change_of(tensor, tensor.unmerged, total[i])
                                 : change_of(tensor, stored(tensor), added[i]));
@@ -125,7 +153,7 @@ std::vector<MergedLayer> Adapter::merge(const std::vector<std::string>& names,
     if ((copies || replaced) && !tensor.unmerged.defined()) {
       tensor.unmerged = stored(tensor).clone();
     }
-    write(state, change);
+    write(tensor, change.values);
     report.push_back(change.report);
   }
   for (const auto& name : wanted) state.adapter(name).merged = true;
@@ -146,6 +174,7 @@ void Adapter::unmerge(const std::vector<std::string>& names) {
     fail<TensorError>("unmerge", "the adapter must be merged",
                       fmt::format("\"{}\", which is not", name));
   }
+  require_unchanged(state, "unmerge");
   const at::NoGradGuard no_grad;
   if (!state.merged_with_copies) take_off(state, wanted);
   for (const auto& name : wanted) state.adapter(name).merged = false;

@@ -69,7 +69,7 @@ size_t Adapter::State::site_for(const std::string& path, const at::Tensor& tenso
   site->is_training = is_training;
   site->board = board;
   site->index = tensors.size();
-  tensors.push_back({tensor, std::move(site), false, {}});
+  tensors.push_back({tensor, std::move(site), {}});
   return tensors.size() - 1;
 }
 
@@ -119,9 +119,9 @@ std::shared_ptr<const effective::Selection> Adapter::State::select(
 void Adapter::State::publish() {
   board->publish(select(enabled ? active : std::vector<std::string>()));
   for (auto& tensor : tensors) {
-    if (tensor.bound) continue;
-    effective::bind(tensor.tensor, tensor.site);
-    tensor.bound = true;
+    if (!effective::is_bound(tensor.tensor, *tensor.site)) {
+      effective::bind(tensor.tensor, tensor.site);
+    }
   }
 }
 

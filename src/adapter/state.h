@@ -22,8 +22,8 @@ struct BaseParameter {
 struct AdaptedTensor {
   at::Tensor tensor;  // the model's own parameter: it follows module.to()
   std::shared_ptr<effective::Site> site;
-  bool bound = false;
   at::Tensor unmerged;  // its values before merge(), where they are kept
+  int64_t version = 0;  // of the tensor when it was merged: whether it has been written to since
 };
 
 /// What one adapter has in one layer.

@@ -66,8 +66,9 @@ struct LoadReport {
 };
 
 struct MergeOptions {
-  /// Keep a copy of each W, so that unmerge() restores it bit for bit. Without, unmerge() takes
-  /// s·B·A off again, which leaves rounding errors, and DoRA is refused.
+  /// Keep a copy of each W, so that unmerge() restores it bit for bit; it throws TensorError where
+  /// W has been written to since, which a copy knows nothing of. Without, unmerge() takes s·B·A off
+  /// again, which leaves rounding errors, and DoRA is refused.
   bool keep_copies = true;
 };
 
@@ -77,9 +78,11 @@ struct MergedLayer {
   double rounding_error = 0;  ///< ‖round(W') - W'‖ / ‖W' - W‖ in W's dtype; 0 where nothing changes
 };
 
-/// Until its end some adapters of one model hold on this thread (and on those that LibTorch starts
-/// for it, and in backward passes begun within it) instead of the active ones. Scopes end in the
-/// reverse of their order.
+/// Until its end some adapters of one model hold on this thread instead of the active ones, and in
+/// what it begins: at::launch, and backward passes, on whichever thread they run (a forward that
+/// is computed anew in backward takes what held where backward() was called).
+/// Not on a std::thread, nor in at::parallel_for, whose body must not use tensors. Scopes end in
+/// the reverse of their order.
 class LOWRANK_API AdapterScope {
  public:
   ~AdapterScope();
@@ -131,7 +134,7 @@ class LOWRANK_API Adapter {
   /// Multiplies alpha / rank from now on; 1 at first. Throws ArgumentError where not finite.
   void set_scale(const std::string& name, double scale);
 
-  const LoraConfig& config(const std::string& name = {}) const;
+  LoraConfig config(const std::string& name = {}) const;
   std::vector<AdaptedLayer> layers(const std::string& name = {}) const;
   /// What an optimizer is given: of each layer A, B, magnitude and bias, then what is trained
   /// whole.

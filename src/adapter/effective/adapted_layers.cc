@@ -83,6 +83,7 @@ bool try_adapted_convolution(const c10::OperatorHandle& op, Stack* stack) {
   }
   const auto x = convolve.input();
   const auto weight = without_mark(convolve.weight());
+  require_trainable(weight, *use->site);
   const auto bias = convolve.bias();
   const auto groups = convolve.groups();
   const Layer layer = {

@@ -89,6 +89,7 @@ at::Tensor in_one_node(const at::Tensor& x, const at::Tensor& matrix, const at::
 
 at::Tensor adapted_linear(const at::Tensor& x, const at::Tensor& matrix, const OptionalTensor& bias,
                           const Use& use) {
+  require_trainable(matrix, *use.site);
   const auto plain_bias = bias_for(bias, use);
   if (const auto* term = plain_term(x, matrix, use)) {
     use.site->factored_reads.fetch_add(1, std::memory_order_relaxed);

@@ -76,7 +76,7 @@ void require_no_replacement(const Selection& part, const Site& site) {
 at::Tensor add_parts(const at::Tensor& y, const at::Tensor& x, const at::Tensor& weight,
                      const OptionalTensor& bias, const Use& use, const Layer& layer) {
   require_rows(x, use);
-  auto sum = y;
+  std::vector<at::Tensor> rows, additions;
   for (const auto& part : use.selection->parts) {
     require_no_replacement(*part.selection, *use.site);
     const auto& meaning = part.selection->of(*use.site);
@@ -88,9 +88,11 @@ at::Tensor add_parts(const at::Tensor& y, const at::Tensor& x, const at::Tensor&
       shape[0] = part.rows.size(0);
       added = added.defined() ? added + on_bias : on_bias.expand(shape);
     }
-    if (added.defined()) sum = sum.index_add(0, part.rows, added.to(sum.scalar_type()));
+    if (!added.defined()) continue;
+    rows.push_back(part.rows);
+    additions.push_back(added.to(y.scalar_type()));
   }
-  return sum;
+  return rows.empty() ? y : y.index_add(0, at::cat(rows), at::cat(additions));
 }
 
 }  // namespace
@@ -116,6 +118,16 @@ std::optional<Use> use_of_whole(const at::Tensor& weight, Form form) {
     return std::nullopt;
   }
   return use_at(binding);
+}
+
+void require_trainable(const at::Tensor& weight, const Site& site) {
+  if (!weight.is_inference() || !at::GradMode::is_enabled()) return;
+  fail<TensorError>("adapter",
+                    fmt::format("the weight of \"{}\" must be made outside of inference mode to "
+                                "train through it",
+                                site.path),
+                    "one that was converted or exchanged within",
+                    "Convert the model outside of InferenceMode, or use NoGradGuard.");
 }
 
 at::Tensor bias_for(const OptionalTensor& bias, const Use& use) {

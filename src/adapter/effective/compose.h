@@ -32,6 +32,10 @@ std::optional<Use> use_of_matrix(const at::Tensor& weight, Side side);
 /// For a weight that is exactly that of a site of this form.
 std::optional<Use> use_of_whole(const at::Tensor& weight, Form form);
 
+/// Throws TensorError for a weight that became one of inference mode (module.to() inside of it):
+/// nothing can be trained through it.
+void require_trainable(const at::Tensor& weight, const Site& site);
+
 /// What `bias` means to an operator that takes the rows of a mixed batch apart itself: in such a
 /// batch its base. Undefined where there is none.
 at::Tensor bias_for(const OptionalTensor& bias, const Use& use);

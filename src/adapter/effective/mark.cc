@@ -162,6 +162,12 @@ void unbind(const at::Tensor& weight, const Site& site) {
 
 bool is_marked(const at::Tensor& tensor) { return tensor.defined() && tensor.key_set().has(kMark); }
 
+bool is_bound(const at::Tensor& weight, const Site& site) {
+  const auto sites = sites_of(weight);
+  return is_marked(weight) && std::any_of(sites.begin(), sites.end(),
+                                          [&](const auto& bound) { return bound.get() == &site; });
+}
+
 const Binding* find(const at::Tensor& tensor, Reader reader) {
   const auto* context = context_of(tensor.storage());
   if (context == nullptr) return nullptr;

@@ -50,6 +50,9 @@ void unbind(const at::Tensor& weight, const Site& site);
 
 bool is_marked(const at::Tensor& tensor);
 
+/// Whether `weight` means what its site says: set_data() with a tensor of another kind ends that.
+bool is_bound(const at::Tensor& weight, const Site& site);
+
 /// What a marked tensor, W or any view of it, is bound to; null where it is bound to nothing that
 /// this reader reads.
 const Binding* find(const at::Tensor& tensor, Reader reader = Reader::kOther);

@@ -89,6 +89,18 @@ void copy_with_meaning(const c10::OperatorHandle& op, c10::DispatchKeySet keys, 
   for (const auto& site : sites) bind(copy, site);
 }
 
+/// Writes into a marked tensor change W. It stays adapted where it is given another storage, as
+/// torch::load of a module does (set_).
+void write(const c10::OperatorHandle& op, c10::DispatchKeySet keys, Stack* stack,
+           const at::Tensor& first) {
+  const bool moves = op.schema().name() == "aten::set_" && is_marked(first);
+  const auto sites = moves ? sites_of(first) : std::vector<std::shared_ptr<const Site>>();
+  call_on_storage(op, keys, stack);
+  for (const auto& site : sites) {
+    if (!is_bound(first, *site)) bind(first, site);
+  }
+}
+
 /// A fused layer would fail on backward with a message of LibTorch's own that names no way out.
 void require_derivative(const c10::OperatorHandle& op, const Stack& stack, size_t arguments) {
   if (!at::GradMode::is_enabled() || !contains(kWithoutDerivative, op.schema().name())) return;
@@ -132,7 +144,7 @@ void fallback(const c10::OperatorHandle& op, c10::DispatchKeySet keys, Stack* st
     }
   }
   if (written) {
-    call_on_storage(op, keys, stack);
+    write(op, keys, stack, begin->isTensor() ? begin->toTensor() : at::Tensor());
   } else if (viewed) {
     // Where the "view" is a copy after all (reshape), the copying operator below comes here again.
     call_below(op, keys, stack);
@@ -143,13 +155,10 @@ void fallback(const c10::OperatorHandle& op, c10::DispatchKeySet keys, Stack* st
   }
 }
 
-/// Calls `product` with the stored W. Where nothing is saved for a backward pass W goes below the
-/// mark as it is; else an unmarked alias does.
-template <class Product>
-at::Tensor with_base(const at::Tensor& weight, const Product& product) {
-  if (at::GradMode::is_enabled()) return product(without_mark(weight));
-  const c10::impl::ExcludeDispatchKeyGuard below(kMark);
-  return product(weight);
+/// Whether an operator on these saves them for a backward pass.
+bool has_backward(const at::Tensor& x, const at::Tensor& weight, const OptionalTensor& bias) {
+  return at::GradMode::is_enabled() && (x.requires_grad() || weight.requires_grad() ||
+                                        (bias && bias->defined() && bias->requires_grad()));
 }
 
 /// How a product x·Mᵀ is to be computed from a weight that lies as `side` says.
@@ -163,10 +172,18 @@ at::Tensor product_with(const at::Tensor& x, const at::Tensor& weight, Side side
   if (use->is_off()) {
     if (const auto& observe = use->meaning().observe) observe(x);
     const auto plain_bias = bias ? OptionalTensor(resolve(*bias)) : bias;
-    return with_base(weight, [&](const at::Tensor& w) { return product(x, w, plain_bias); });
+    if (has_backward(x, weight, bias)) return product(x, without_mark(weight), plain_bias);
+    const c10::impl::ExcludeDispatchKeyGuard below(kMark);
+    return product(x, weight, plain_bias);
   }
   const auto plain = without_mark(weight);
   return adapted_linear(x, side == Side::kMatrix ? plain : plain.t(), bias, *use);
+}
+
+/// A view keeps the mark; this one, which Linear::forward takes each time, without the fallback.
+at::Tensor t(const at::Tensor& weight) {
+  const c10::impl::ExcludeDispatchKeyGuard below(kMark);
+  return at::t(weight);
 }
 
 at::Tensor linear(const at::Tensor& x, const at::Tensor& weight, const OptionalTensor& bias) {
@@ -201,6 +218,12 @@ at::Tensor addmm(const at::Tensor& bias, const at::Tensor& x, const at::Tensor& 
                       });
 }
 
+/// Local, so that its address is a constant under the undefined-behaviour sanitizer too.
+at::Tensor embedding(const at::Tensor& weight, const at::Tensor& indices, int64_t padding_idx,
+                     bool scale_grad_by_freq, bool sparse) {
+  return adapted_embedding(weight, indices, padding_idx, scale_grad_by_freq, sparse);
+}
+
 /// Owns the registrations for the life of the process.
 struct Registrations {
   torch::Library everything{torch::Library::IMPL, "_", kMark, __FILE__, __LINE__};
@@ -208,11 +231,12 @@ struct Registrations {
 
   Registrations() {
     everything.fallback(torch::CppFunction::makeFromBoxedFunction<&fallback>());
+    layers.impl("t", TORCH_FN(t));
     layers.impl("linear", TORCH_FN(linear));
     layers.impl("matmul", TORCH_FN(matmul));
     layers.impl("mm", TORCH_FN(mm));
     layers.impl("addmm", TORCH_FN(addmm));
-    layers.impl("embedding", TORCH_FN(adapted_embedding));
+    layers.impl("embedding", TORCH_FN(embedding));
   }
 };
 

@@ -53,8 +53,8 @@ class Switchboard {
   std::shared_ptr<const Selection> current_;
 };
 
-/// Until its end `selection` holds for a model on this thread, on the threads that LibTorch starts
-/// for it, and in backward passes that begin within it. Scopes end in the reverse of their order.
+/// Until its end `selection` holds for a model on this thread and in what it begins: see
+/// AdapterScope.
 class Scope {
  public:
   Scope(std::shared_ptr<const Switchboard> board, std::shared_ptr<const Selection> selection);

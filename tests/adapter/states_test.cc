@@ -1,0 +1,240 @@
+#include <ATen/autocast_mode.h>
+#include <c10/core/InferenceMode.h>
+#include <gtest/gtest.h>
+#include <lowrank/error.h>
+#include <torch/nn/cloneable.h>
+#include <torch/nn/modules/embedding.h>
+#include <torch/nn/modules/linear.h>
+#include <torch/nn/modules/rnn.h>
+#include <torch/serialize.h>
+#include <torch/version.h>
+
+#include <sstream>
+
+#include "adapter/dense_reference.h"
+#include "support/expect_error.h"
+#include "support/temporary_folder.h"
+
+// What a model may be put through while adapters are attached; docs/adapters.md has the table.
+namespace lowrank {
+namespace {
+
+namespace nn = torch::nn;
+
+/// Words to scores by every path: an embedding and a linear layer in factored form, an LSTM whose
+/// weight is formed.
+struct Tagger : nn::Cloneable<Tagger> {
+  nn::Embedding embedding{nullptr};
+  nn::LSTM lstm{nullptr};
+  nn::Linear head{nullptr};
+
+  Tagger() { reset(); }
+  void reset() override {
+    embedding = register_module("embedding", nn::Embedding(20, 8));
+    lstm = register_module("lstm", nn::LSTM(8, 6));
+    head = register_module("head", nn::Linear(6, 3));
+  }
+  at::Tensor forward(const at::Tensor& ids) { return head(std::get<0>(lstm(embedding(ids)))); }
+};
+
+const LoraConfig kConfig = {
+    .rank = 2, .alpha = 3, .target_modules = {"embedding", "lstm.weight_ih_l0", "head"}};
+
+bool is_embedding(const AdaptedLayer& layer) { return layer.name == "embedding"; }
+
+/// LibTorch 1 has no products of float16 on a CPU.
+constexpr bool kHasHalfProducts = TORCH_VERSION_MAJOR >= 2;
+
+void set_autocast(bool on) {
+#if TORCH_VERSION_MAJOR >= 2
+  at::autocast::set_autocast_enabled(at::kCPU, on);
+  at::autocast::set_autocast_dtype(at::kCPU, at::kBFloat16);
+#else
+  at::autocast::set_cpu_enabled(on);
+  at::autocast::set_autocast_cpu_dtype(at::kBFloat16);
+#endif
+  if (!on) at::autocast::clear_cache();
+}
+
+class States : public testing::Test {
+ protected:
+  States() {
+    at::manual_seed(1);
+    net_ = std::make_shared<Tagger>();
+    ids_ = at::randint(0, 20, {4, 3}, at::kLong);
+    base_ = output(*net_);
+    adapter_ = std::make_unique<Adapter>(attach(*net_, kConfig));
+    randomize(*adapter_);
+    on_ = output(*net_);
+  }
+
+  at::Tensor output(Tagger& net) const {
+    const at::NoGradGuard no_grad;
+    return net.forward(ids_);
+  }
+
+  std::shared_ptr<Tagger> net_;
+  at::Tensor ids_, base_, on_;
+  std::unique_ptr<Adapter> adapter_;
+};
+
+TEST_F(States, AreOfEveryDtype) {
+  for (const auto dtype : {at::kDouble, at::kBFloat16, at::kHalf, at::kFloat}) {
+    net_->to(dtype);
+    const double most = dtype == at::kBFloat16 ? 2e-2 : dtype == at::kHalf ? 2e-3 : 1e-5;
+    for (const auto& layer : adapter_->layers()) {
+      EXPECT_EQ(layer.weight.scalar_type(), dtype);
+      EXPECT_EQ(layer.a.scalar_type(), at::kFloat) << "the factors stay as they are";
+      const auto delta = dense_delta(layer, is_embedding(layer));
+      const auto meant = at::Tensor(layer.weight + 0).detach();
+      const DisableAdapter off(*adapter_);
+      const auto stored = at::Tensor(layer.weight + 0).to(at::kDouble);
+      EXPECT_EQ(meant.scalar_type(), dtype);
+      EXPECT_LE(relative_error(meant, is_embedding(layer) ? stored : stored + delta), most)
+          << layer.name << " in " << c10::toString(dtype);
+    }
+    if (dtype == at::kHalf && !kHasHalfProducts) continue;
+    expect_dense(
+        *adapter_, [&] { return net_->forward(ids_); }, is_embedding, most);
+  }
+}
+
+TEST_F(States, FollowToAnotherDevice) {
+  net_->to(at::kCPU);
+  EXPECT_TRUE(at::equal(output(*net_), on_));
+  const auto elsewhere = net_->head->weight.to(at::kMeta);  // a device that every machine has
+  const auto y = at::linear(at::zeros({5, 6}, at::kMeta), elsewhere);
+  EXPECT_TRUE(y.is_meta());
+  EXPECT_EQ(y.sizes(), (std::vector<int64_t>{5, 3}));
+  for (const auto& parameter : adapter_->parameters()) EXPECT_TRUE(parameter.is_cpu());
+  EXPECT_TRUE(at::equal(output(*net_), on_));
+}
+
+TEST_F(States, AreClonedWithTheirFactors) {
+  const auto clone = std::dynamic_pointer_cast<Tagger>(net_->clone());
+  EXPECT_LE(relative_error(output(*clone), on_), 1e-6);
+  {
+    const at::NoGradGuard no_grad;
+    clone->head->weight.zero_();
+    EXPECT_TRUE(at::equal(output(*net_), on_)) << "the clone's weights are its own";
+    for (const auto& parameter : adapter_->parameters()) parameter.zero_();
+    EXPECT_TRUE(at::equal(output(*net_), base_)) << "the factors are shared";
+  }
+  randomize(*adapter_);
+  const auto x = at::randn({5, 6});
+  EXPECT_TRUE(
+      at::equal(at::linear(x, net_->head->weight.clone()), at::linear(x, net_->head->weight)));
+}
+
+TEST_F(States, DropInTrainingAlone) {
+  nn::Linear layer(8, 6);
+  auto adapter = attach(*layer, {.rank = 2, .alpha = 3, .lora_dropout = 0.5});
+  randomize(adapter);
+  const auto x = at::randn({5, 8});
+  layer->train();
+  EXPECT_FALSE(at::equal(layer(x), layer(x)));
+  layer->eval();
+  EXPECT_TRUE(at::equal(layer(x), layer(x)));
+  net_->eval();
+  EXPECT_TRUE(at::equal(output(*net_), on_));
+}
+
+TEST_F(States, AreSavedAsTheBase) {
+  std::stringstream file;
+  torch::save(net_, file);
+  auto fresh = std::make_shared<Tagger>();
+  torch::load(fresh, file);
+  EXPECT_TRUE(at::equal(output(*fresh), base_));
+  adapter_->disable();
+  const auto stored = net_->named_parameters();
+  for (const auto& item : fresh->named_parameters()) {
+    EXPECT_TRUE(at::equal(item.value(), stored[item.key()])) << item.key();
+  }
+}
+
+TEST_F(States, StayAdaptedWhenOtherWeightsAreLoaded) {
+  std::stringstream file;
+  torch::save(std::make_shared<Tagger>(), file);
+  torch::load(net_, file);
+  const auto found = output(*net_);
+  adapter_->disable();
+  EXPECT_FALSE(at::equal(output(*net_), base_));
+  EXPECT_FALSE(at::equal(output(*net_), found));
+  adapter_->enable();
+  expect_dense(
+      *adapter_, [&] { return net_->forward(ids_); }, is_embedding);
+}
+
+TEST_F(States, AreRightUnderAutocast) {
+  const auto forward = [&] {
+    set_autocast(true);
+    const auto y = net_->forward(ids_);
+    set_autocast(false);
+    return y;
+  };
+  EXPECT_EQ(forward().scalar_type(), at::kBFloat16);
+  expect_dense(*adapter_, forward, is_embedding, 2e-2);
+  for (const auto& parameter : adapter_->parameters()) {
+    EXPECT_EQ(parameter.grad().scalar_type(), at::kFloat);
+  }
+}
+
+TEST_F(States, AreTheSameWithoutGradients) {
+  EXPECT_TRUE(at::equal(net_->forward(ids_).detach(), on_));
+  EXPECT_FALSE(output(*net_).requires_grad());
+  const c10::InferenceMode inference;
+  EXPECT_TRUE(at::equal(net_->forward(ids_), on_));
+  const DisableAdapter off(*adapter_);
+  EXPECT_TRUE(at::equal(net_->forward(ids_), base_));
+}
+
+TEST_F(States, AreTrainedAfterInferenceMode) {
+  const TemporaryFolder folder;
+  adapter_->save(folder / "one");
+  auto fresh = std::make_shared<Tagger>();
+  {
+    const c10::InferenceMode inference;
+    auto adapter = attach(*fresh, kConfig, "inside");
+    adapter.load("one", folder / "one");
+    adapter.add("two", kConfig);
+    adapter.set_active({"inside", "one", "two"});
+    fresh->forward(ids_);
+    adapter.merge({"two"});
+    adapter.unmerge();
+    adapter_ = std::make_unique<Adapter>(adapter);
+  }
+  fresh->forward(ids_).sum().backward();
+  for (const auto& name : adapter_->names()) {
+    for (const auto& p : adapter_->parameters(name)) EXPECT_TRUE(p.grad().defined()) << name;
+  }
+}
+
+TEST(InferenceWeights, AreRefusedWhereTheyAreMadeLater) {
+  nn::Linear layer(8, 6);
+  auto adapter = attach(*layer, {.rank = 2});
+  const auto x = at::randn({5, 8}, at::kDouble);
+  {
+    const c10::InferenceMode inference;
+    layer->to(at::kDouble);
+    EXPECT_NO_THROW(layer->forward(x));
+  }
+  LOWRANK_EXPECT_ERROR(layer->forward(x), TensorError,
+                       "the weight of \"weight\" must be made outside of inference mode to train "
+                       "through it.");
+  const at::NoGradGuard no_grad;
+  EXPECT_NO_THROW(layer->forward(x));
+}
+
+TEST(InferenceWeights, AreRefused) {
+  const auto make = [] {
+    const c10::InferenceMode inference;
+    return nn::Linear(8, 6);
+  };
+  auto layer = make();
+  LOWRANK_EXPECT_ERROR(attach(*layer, {}), TensorError,
+                       "an adapted weight must not be made in inference mode. Got \"weight\", "
+                       "which was. Make or load the model outside of InferenceMode.");
+}
+
+}  // namespace
+}  // namespace lowrank
