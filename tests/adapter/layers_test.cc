@@ -127,9 +127,11 @@ TEST_F(Layers, EmbeddingsAndBags) {
 }
 
 TEST_F(Layers, RecurrentLayers) {
-  nn::LSTM lstm(nn::LSTMOptions(8, 7).num_layers(2).bidirectional(true));
-  check<nn::LSTM>(lstm, [&](auto& m) { return std::get<0>(m(sequence_)); });
-  lstm->eval();
+  for (const bool train : {true, false}) {
+    nn::LSTM lstm(nn::LSTMOptions(8, 7).num_layers(2).bidirectional(true));
+    lstm->train(train);
+    check<nn::LSTM>(lstm, [&](auto& m) { return std::get<0>(m(sequence_)); });
+  }
   check<nn::GRU>(nn::GRU(8, 7), [&](auto& m) { return std::get<0>(m(sequence_)); });
   check<nn::RNN>(nn::RNN(8, 7), [&](auto& m) { return std::get<0>(m(sequence_)); });
   check<nn::LSTMCell>(nn::LSTMCell(8, 7), [&](auto& m) { return std::get<0>(m(x_)); });

@@ -84,6 +84,12 @@ INSTANTIATE_TEST_SUITE_P(
                [](const auto& w, const auto& x) {
                  return w.index_select(0, at::tensor({1, 3})).mm(x.t());
                }},
+        Reader{"index",
+               [](const auto& w, const auto& x) {
+                 return w.index({at::tensor({1, 3}, at::kLong)}).mm(x.t());
+               }},
+        Reader{"tensordot",
+               [](const auto& w, const auto& x) { return at::tensordot(x, w, {1}, {1}); }},
         Reader{"reshape_view",
                [](const auto& w, const auto& x) {
                  return x.mm(w.reshape({3, 16}).reshape({6, 8}).t());
@@ -109,10 +115,11 @@ INSTANTIATE_TEST_SUITE_P(
         Reader{"conv1d", [](const auto& w,
                             const auto& x) { return at::conv1d(x.unsqueeze(2), w.unsqueeze(2)); }},
         Reader{"sum", [](const auto& w, const auto& x) { return w.sum() * x; }},
-        Reader{"where",
-               [](const auto& w, const auto& x) {
-                 return x.mm(at::where(at::ones({6, 8}).gt(0), w, at::zeros({6, 8})).t());
-               }}),
+        Reader{
+            "where",
+            [](const auto& w,
+               const auto&
+                   x) { return x.mm(at::where(at::ones({6, 8}).gt(0), w, at::zeros({6, 8})).t()); }}),
     [](const auto& test) { return test.param.name; });
 
 TEST(EffectiveWeight, ShapesCostNothing) {

@@ -41,9 +41,12 @@ TEST_P(Script, MeansItsDenseWeights) {
   auto adapter =
       attach(module_, {.rank = 2, .alpha = 3, .target_modules = ModuleSelector(kTargets)});
   randomize(adapter);
-  expect_dense(
-      adapter, [&] { return run(module_, ids_); },
-      [](const AdaptedLayer& layer) { return layer.name == "embedding"; });
+  for (const bool train : {true, false}) {
+    module_.train(train);
+    expect_dense(
+        adapter, [&] { return run(module_, ids_); },
+        [](const AdaptedLayer& layer) { return layer.name == "embedding"; });
+  }
   for (const auto& layer : adapter.layers()) {
     EXPECT_EQ(layer.path, layer.name.starts_with("lstm") ? LayerPath::kGeneral : LayerPath::kFast)
         << layer.name;
@@ -142,10 +145,41 @@ TEST(ScriptedEncoder, IsTrainedInTrainModeAlone) {
       std::exception);
 }
 
+/// All its weights of two dimensions; a trace in train() keeps the unfused operators.
+TEST(TracedEncoder, MeansItsDenseWeights) {
+  auto module = load_fixture("encoder_traced.pt");
+  auto adapter = attach(module, {.rank = 2,
+                                 .alpha = 3,
+                                 .target_modules = {"self_attn.in_proj_weight", "out_proj",
+                                                    "layer.linear1", "layer.linear2"}});
+  randomize(adapter);
+  const auto x = at::randn({2, 3, 8});
+  for (const bool train : {true, false}) {
+    module.train(train);
+    expect_dense(
+        adapter, [&] { return run(module, x); }, [](const AdaptedLayer& /*any*/) { return false; });
+  }
+}
+
 TEST(FrozenScript, HasNothingToAttachTo) {
   auto module = load_fixture("reader_frozen.pt");
   LOWRANK_EXPECT_ERROR(attach(module, {.target_modules = {"linear1"}}), ArgumentError,
                        "torch.jit.freeze and optimize_for_inference make constants");
+}
+
+/// Its constants are the weights themselves: they follow, as those of the module do.
+TEST_P(Script, FollowsWhenFrozenWhileAttached) {
+  const at::NoGradGuard no_grad;
+  module_.eval();
+  const auto base = run(module_, ids_);
+  auto adapter =
+      attach(module_, {.rank = 2, .alpha = 3, .target_modules = ModuleSelector(kTargets)});
+  randomize(adapter);
+  const auto expected = run(module_, ids_);
+  auto frozen = torch::jit::freeze(module_);
+  EXPECT_TRUE(at::equal(run(frozen, ids_), expected));
+  adapter.disable();
+  EXPECT_TRUE(at::equal(run(frozen, ids_), base));
 }
 
 }  // namespace

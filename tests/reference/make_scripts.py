@@ -110,4 +110,6 @@ if __name__ == "__main__":
     save("reader_scripted.pt", torch.jit.script(reader))
     save("reader_traced.pt", torch.jit.trace(reader, ids))
     save("reader_frozen.pt", torch.jit.freeze(torch.jit.script(Reader().eval())))
-    save("encoder_scripted.pt", torch.jit.script(Encoder()))
+    encoder = Encoder()
+    save("encoder_scripted.pt", torch.jit.script(encoder))
+    save("encoder_traced.pt", torch.jit.trace(encoder, torch.randn(2, 3, 8)))
