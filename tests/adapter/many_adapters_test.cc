@@ -2,13 +2,11 @@
 #include <lowrank/error.h>
 #include <lowrank/models/mlp.h>
 
-#include <atomic>
 #include <limits>
 #include <thread>
 
 #include "adapter/dense_reference.h"
 #include "support/expect_error.h"
-#include "support/temporary_folder.h"
 
 // Several adapters on one model: switching, scaling, mixed batches, scopes, threads.
 namespace lowrank {
@@ -169,40 +167,6 @@ TEST_F(ManyAdapters, DetachLeavesTheModelAsItWas) {
   const at::NoGradGuard no_grad;
   EXPECT_TRUE(at::equal(copy->forward(x_), first->forward(x_))) << "and means its base from now on";
   for (const auto& parameter : model_->parameters()) EXPECT_TRUE(parameter.requires_grad());
-}
-
-/// Inside a scope a thread sees one adapter from the first to the last layer.
-TEST_F(ManyAdapters, FactorsAreExchangedUnderReaders) {
-  const TemporaryFolder folder;
-  adapter_->save(folder / "one", {.adapter = "one"});
-  std::vector<at::Tensor> answers = {output()};
-  adapter_->add("other", {.rank = 2, .alpha = 3});
-  randomize(*adapter_, "other");
-  adapter_->save(folder / "other", {.adapter = "other"});
-  {
-    const auto use = adapter_->use("other");
-    answers.push_back(output());
-  }
-  std::atomic<bool> stop{false};
-  std::atomic<int> torn{0}, seen_first{0}, seen_second{0};
-  std::vector<std::thread> readers;
-  for (int i = 0; i < 3; ++i) {
-    readers.emplace_back([&] {
-      while (!stop) {
-        const auto use = adapter_->use("one");
-        const auto y = output();
-        const bool first = at::equal(y, answers[0]), second = at::equal(y, answers[1]);
-        seen_first += first;
-        seen_second += second;
-        torn += !first && !second;
-      }
-    });
-  }
-  for (int i = 0; i < 50; ++i) adapter_->load("one", folder / (i % 2 == 0 ? "other" : "one"), true);
-  stop = true;
-  for (auto& reader : readers) reader.join();
-  EXPECT_EQ(torn, 0);
-  EXPECT_GT(seen_first + seen_second, 0);
 }
 
 }  // namespace
