@@ -60,11 +60,11 @@ std::string canonical(std::string_view name, const std::string& adapter) {
 std::string prefix_of(const LayerFactors& layer, const NamedAdapter& adapter) {
   const auto& target = layer.target;
   std::string prefix = target.layer.empty() ? "" : target.layer + ".";
-  if (target.parameter == "weight") return prefix;
+  if (!target.is_parameter()) return prefix;
   bool after = false;
   for (const auto& other : adapter.layers) {
     const bool same_module = other.target.layer == target.layer;
-    if (after && same_module && other.target.parameter != "weight") prefix += "base_layer.";
+    if (after && same_module && other.target.is_parameter()) prefix += "base_layer.";
     after |= &other == &layer;
   }
   return prefix;
@@ -91,6 +91,10 @@ std::vector<int64_t> magnitude_shape(const LayerFactors& layer) {
 
 /// The bias of an adapted layer lies below PEFT's wrapper of it.
 std::string whole_name(const WholeParameter& whole, const NamedAdapter& adapter) {
+  if (whole.rows.defined()) {
+    const auto layer = whole.path.substr(0, whole.path.rfind("weight"));
+    return layer + "token_adapter.trainable_tokens_delta";
+  }
   for (const auto& layer : adapter.layers) {
     const auto prefix = layer.target.layer.empty() ? "" : layer.target.layer + ".";
     if (whole.path == prefix + "bias") return prefix + "base_layer.bias";

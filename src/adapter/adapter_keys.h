@@ -20,6 +20,10 @@ struct FileTensor {
   std::string place;           // what it is for, in messages
 };
 
+constexpr const char* kAdapterConfigFile = "adapter_config.json";
+constexpr const char* kAdapterWeightsFile = "adapter_model.safetensors";
+/// The base's fingerprint in the metadata of a file that was written here.
+constexpr const char* kFingerprintKey = "lowrank.base_sha256";
 constexpr const char* kKeyPrefix = "base_model.model.";
 
 /// All tensors of an adapter, in the order of its layers.

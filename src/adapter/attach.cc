@@ -26,6 +26,10 @@ effective::Form form_of(LayerKind kind) {
       return effective::Form::kConv;
     case LayerKind::kEmbedding:
       return effective::Form::kEmbedding;
+    case LayerKind::kExperts:
+      return effective::Form::kExperts;
+    case LayerKind::kTransposedExperts:
+      return effective::Form::kTransposedExperts;
     case LayerKind::kOther:
       break;
   }
@@ -100,7 +104,7 @@ void refuse_what_has_no_kernel(const LoraConfig& config, const Target& target) {
                         fmt::format("\"{}\" with {} groups", target.path(), target.groups),
                         "The rows of W + s·B·A, whose norms it needs, are not W's.");
   }
-  if (config.lora_dropout > 0 && target.kind == LayerKind::kOther) {
+  if (config.lora_dropout > 0 && (target.kind == LayerKind::kOther || are_experts(target.kind))) {
     fail<ArgumentError>("attach",
                         fmt::format("lora_dropout must be 0 to adapt \"{}\"", target.path()),
                         fmt::format("{}", config.lora_dropout),
@@ -161,11 +165,13 @@ NamedAdapter make_adapter(Adapter::State& state, const std::string& name, const 
   const c10::InferenceMode normal(false);  // what is made in inference mode is never trained
   auto targets = find_targets(state.model, config);
   const auto whole = find_whole_parameters(state.model, config, targets);
+  const auto tokens = find_token_rows(state.model, config, targets);
   for (const auto& target : targets) {
     require_adaptable(state, shown_path(target), target.weight);
     refuse_what_has_no_kernel(config, target);
   }
   for (const auto& [path, tensor] : whole) require_adaptable(state, path, tensor);
+  for (const auto& rows : tokens) require_adaptable(state, rows.layer, rows.weight);
   NamedAdapter adapter;
   adapter.name = name;
   adapter.config = config;
@@ -177,7 +183,13 @@ NamedAdapter make_adapter(Adapter::State& state, const std::string& name, const 
   for (const auto& [path, tensor] : whole) {
     const auto site = state.site_for(path, tensor, form_of_whole(state, path, tensor), 1, {});
     const auto value = effective::without_mark(tensor).detach().clone().requires_grad_();
-    adapter.whole.push_back({path, site, value});
+    adapter.whole.push_back({path, site, value, {}});
+  }
+  for (const auto& [layer, tensor, rows] : tokens) {
+    const auto path = layer + ".weight";
+    const auto site = state.site_for(path, tensor, effective::Form::kOther, 1, {});
+    const auto value = effective::without_mark(tensor).detach().index_select(0, rows);
+    adapter.whole.push_back({path, site, value.requires_grad_(), rows});
   }
   return adapter;
 }

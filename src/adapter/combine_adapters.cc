@@ -18,10 +18,14 @@ namespace {
 void require_plain(const NamedAdapter& adapter) {
   const auto& config = adapter.config;
   const bool taken_off = takes_off_the_base(adapter);
+  const bool has_experts =
+      std::any_of(adapter.layers.begin(), adapter.layers.end(),
+                  [](const auto& layer) { return are_experts(layer.target.kind); });
   const char* found = config.use_dora          ? "DoRA's magnitudes"
                       : config.lora_bias       ? "lora_bias"
                       : !adapter.whole.empty() ? "modules or biases that are trained whole"
                       : taken_off              ? "an initialisation that is taken off the base"
+                      : has_experts            ? "the packed factors of experts"
                                                : nullptr;
   if (found == nullptr) return;
   fail<ArgumentError>("combine", "adapters to combine must consist of factors alone",

@@ -31,8 +31,7 @@ void require_weights(const std::vector<ScaledFactors>& inputs, const std::vector
                           fmt::format("{}", weights[i]));
     }
     if (!std::isfinite(inputs[i].scaling)) {
-      fail<ArgumentError>(kCombine,
-                          fmt::format("the scaling of adapter {} must be finite", i + 1),
+      fail<ArgumentError>(kCombine, fmt::format("the scaling of adapter {} must be finite", i + 1),
                           fmt::format("{}", inputs[i].scaling));
     }
   }

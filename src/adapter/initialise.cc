@@ -41,6 +41,10 @@ FactorShapes shapes_for(const Target& target) {
       b[1] = rank / target.groups;
       return {a, b};
     }
+    case LayerKind::kExperts:
+      return {{rank * weight.size(0), weight.size(2)}, {weight.size(1), rank * weight.size(0)}};
+    case LayerKind::kTransposedExperts:
+      return {{rank * weight.size(0), weight.size(1)}, {weight.size(2), rank * weight.size(0)}};
     case LayerKind::kLinear:
     case LayerKind::kOther:
       break;
@@ -104,7 +108,11 @@ at::Tensor matrix_of(const Target& target, const at::Tensor& weight) {
   return target.kind == LayerKind::kConv1D ? weight.t() : weight.flatten(1);
 }
 
-void require_ungrouped(const Target& target) {
+void require_one_matrix(const Target& target) {
+  if (are_experts(target.kind)) {
+    fail<ArgumentError>("attach", "an initialisation from W must be for layers of one matrix",
+                        fmt::format("\"{}\" of {} experts", target.path(), target.weight.size(0)));
+  }
   if (target.groups == 1) return;
   fail<ArgumentError>("attach", "an initialisation from W must have a layer without groups",
                       fmt::format("\"{}\" with {} groups", target.path(), target.groups));
@@ -112,7 +120,7 @@ void require_ungrouped(const Target& target) {
 
 init::FactorPair factor_pair(const Target& target, const LoraConfig& config,
                              const LayerData& data) {
-  require_ungrouped(target);
+  require_one_matrix(target);
   const auto m = matrix_of(target, effective::without_mark(target.weight).detach());
   init::discard_linear_draws(m.size(1), m.size(0), target.rank);
   switch (config.init) {
@@ -175,6 +183,10 @@ void start(InitialFactors& factors, const Target& target, const LoraConfig& conf
 }
 
 }  // namespace
+
+bool comes_from_data(LoraInit init) {
+  return init == LoraInit::kCorda || init == LoraInit::kLoraGa;
+}
 
 InitialFactors initial_factors(const Target& target, const LoraConfig& config, LayerData data) {
   const at::NoGradGuard no_grad;

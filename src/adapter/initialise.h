@@ -30,6 +30,9 @@ struct InitialFactors {
   at::Tensor minus_b;  // undefined where B·A starts at zero
 };
 
+/// Whether what is taken off the base comes from data, which no file holds.
+bool comes_from_data(LoraInit init);
+
 /// Draws the factors for one weight from LibTorch's default CPU generator, so that a seed gives the
 /// same factors on every device and PEFT's for its own initialisations; float64 where the weight
 /// is, else float32. Throws ArgumentError and TensorError that name the layer.

@@ -96,6 +96,24 @@ void check_layers(const LoraConfig& config) {
   for (const auto& segment : config.layers_pattern) const Pattern valid(segment, "layers_pattern");
 }
 
+void check_tokens(const LoraConfig& config) {
+  const auto& named = config.trainable_token_indices;
+  for (const auto& [name, indices] : named) {
+    if (name.empty() && named.size() > 1) {
+      refuse("trainable_token_indices must name each of several embeddings", "one without a name");
+    }
+    if (indices.empty()) {
+      refuse("trainable_token_indices must hold indices", fmt::format("none for \"{}\"", name));
+    }
+    std::set<int64_t> seen;
+    for (const auto index : indices) {
+      if (index >= 0 && seen.insert(index).second) continue;
+      refuse("trainable_token_indices must hold different indices from 0",
+             fmt::format("{}{}", index, index < 0 ? "" : " twice"));
+    }
+  }
+}
+
 void check_extra(const std::string& json) {
   if (json.empty()) return;
   if (nlohmann::json::parse(json, nullptr, /*allow_exceptions=*/false).is_object()) return;
@@ -153,6 +171,7 @@ void check(const LoraConfig& config) {
     refuse("lora_dropout must be at least 0 and below 1", fmt::format("{}", config.lora_dropout));
   }
   check_lora_bias(config);
+  check_tokens(config);
   check_extra(config.extra_json);
 }
 

@@ -24,14 +24,22 @@ enum class LayerKind {
   kConv,       // Conv1d, Conv2d, Conv3d: weight (out, in / groups, kernel...)
   kEmbedding,  // weight (entries, width)
   kOther,      // any other module; its weights of two or more dimensions take the general path
+  // A parameter of three dimensions that is named directly: one matrix for each expert.
+  kExperts,            // (experts, out, in)
+  kTransposedExperts,  // (experts, in, out)
 };
+
+constexpr bool are_experts(LayerKind kind) {
+  return kind == LayerKind::kExperts || kind == LayerKind::kTransposedExperts;
+}
 
 /// One module of the model, the model itself included.
 struct ModelLayer {
   std::string name;  // dotted path; empty for the model itself
   std::string type;  // "Linear": the class without its namespace (and LibTorch's "Impl")
   LayerKind kind = LayerKind::kOther;
-  int64_t groups = 1;                                          // of a convolution
+  int64_t groups = 1;          // of a convolution
+  bool is_transposed = false;  // its experts' matrices lie (in, out), which transformers names so
   std::vector<std::pair<std::string, at::Tensor>> parameters;  // its own, not its children's
   std::vector<std::pair<std::string, at::Tensor>> buffers;     // likewise
   // Follows train() and eval(). When the model is gone it gives false; of a module without children

@@ -14,6 +14,14 @@ namespace {
 
 using torch::nn::Module;
 
+/// Modules have no attributes of their own to look at: a buffer says it.
+bool is_transposed(const ModelLayer& layer) {
+  return std::any_of(layer.buffers.begin(), layer.buffers.end(), [](const auto& buffer) {
+    const auto& [name, flag] = buffer;
+    return name == "is_transposed" && flag.numel() == 1 && flag.template item<bool>();
+  });
+}
+
 /// "torch::nn::LinearImpl" is a Linear to people.
 std::string type_name(const Module& module) {
   auto name = module.name();
@@ -82,6 +90,7 @@ ModelLayer view(const std::string& name, const Module& module) {
   for (const auto& item : module.named_buffers(/*recurse=*/false)) {
     layer.buffers.emplace_back(item.key(), item.value());
   }
+  layer.is_transposed = is_transposed(layer);
   tell_kind(module, layer);
   layer.is_training = follow(module.weak_from_this());
   return layer;

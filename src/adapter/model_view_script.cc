@@ -62,6 +62,13 @@ int64_t groups_of(const Module& module) {
   return traced_groups(module);
 }
 
+bool is_transposed(const Module& module) {
+  constexpr const char* name = "is_transposed";
+  if (module.hasattr(name)) return module.attr(name).isBool() && module.attr(name).toBool();
+  const auto constant = module.type()->findConstant(name);
+  return constant && constant->isBool() && constant->toBool();
+}
+
 /// A weak reference keeps what the module holds in memory (its Object releases nothing before): of
 /// a layer that is its weights alone.
 std::function<bool()> follow(const Module& module) {
@@ -89,6 +96,7 @@ ModelLayer view(const std::string& name, const Module& module) {
   layer.kind = kind_of(full_type, layer.type, layer.parameter("weight"));
   if (layer.kind == LayerKind::kLinear) layer.type = "Linear";
   if (layer.kind == LayerKind::kConv) layer.groups = groups_of(module);
+  layer.is_transposed = is_transposed(module);
   layer.is_training = follow(module);
   return layer;
 }

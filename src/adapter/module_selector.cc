@@ -66,6 +66,12 @@ std::optional<int64_t> LayerIndices::index_of(const std::string& path) const {
   return std::nullopt;
 }
 
+bool LayerIndices::is_found_by_peft(const std::string& path) const {
+  const auto end = patterns_.begin() + static_cast<std::ptrdiff_t>(patterns_.size() / 2);
+  return std::any_of(patterns_.begin(), end,
+                     [&](const auto& pattern) { return pattern.matches_start_of(path); });
+}
+
 bool LayerIndices::wants(const std::string& path) const {
   if (wanted_.empty()) return true;
   const auto index = index_of(path);

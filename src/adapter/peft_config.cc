@@ -26,8 +26,7 @@ struct Unsupported {
   const char* field;
   const char* meaning;
 };
-constexpr std::array<Unsupported, 11> kUnsupported = {{
-    {"trainable_token_indices", "trainable tokens"},
+constexpr std::array<Unsupported, 10> kUnsupported = {{
     {"layer_replication", "replicated layers"},
     {"kasa_config", "KaSA"},
     {"use_bdlora", "block-diagonal LoRA"},
@@ -50,8 +49,8 @@ const std::set<std::string> kOwnFields = {
     "lora_dropout",      "modules_to_save",
     "peft_type",         "r",
     "rank_pattern",      "target_modules",
-    "target_parameters", "use_dora",
-    "use_rslora",
+    "target_parameters", "trainable_token_indices",
+    "use_dora",          "use_rslora",
 };
 
 void require_supported(const PeftFields& fields) {
@@ -103,17 +102,37 @@ Json selector_json(const ModuleSelector& selector) {
   return selector.regex.empty() ? list_or_null(selector.names) : Json(selector.regex);
 }
 
+/// Whether PEFT keeps a layer among those that layers_to_transform chooses: it finds no number in a
+/// path that begins with it ("layers.0.query"), and asks none of a layer that is named in full.
+bool is_kept_by_peft(const LoraConfig& config, const std::string& path) {
+  const auto& names = config.target_modules.names;
+  return config.layers_to_transform.empty() ||
+         std::find(names.begin(), names.end(), path) != names.end() ||
+         LayerIndices(config).is_found_by_peft(path);
+}
+
 /// The names as they are, where each of them finds some of the layers and nothing else is adapted.
 Json target_modules_json(const LoraConfig& config, const PeftTargets& targets) {
   const auto& own = config.target_modules;
   if (!own.regex.empty()) return own.regex;
   const bool same =
       targets.parameters.empty() &&
+      std::all_of(targets.modules.begin(), targets.modules.end(),
+                  [&](const auto& path) { return is_kept_by_peft(config, path); }) &&
       std::all_of(own.names.begin(), own.names.end(), [&](const auto& name) {
         return std::any_of(targets.modules.begin(), targets.modules.end(),
                            [&](const auto& path) { return matches_name(path, name); });
       });
   return same ? own.names : targets.modules;
+}
+
+Json tokens_json(const LoraConfig& config) {
+  const auto& named = config.trainable_token_indices;
+  if (named.empty()) return nullptr;
+  if (named.front().first.empty()) return named.front().second;
+  Json json = Json::object();
+  for (const auto& [name, indices] : named) json[name] = indices;
+  return json;
 }
 
 /// What LoraConfig holds, under PEFT's names.
@@ -134,6 +153,7 @@ void write_own_fields(Json& json, const LoraConfig& config) {
   json["r"] = config.rank;
   json["rank_pattern"] = Json::object();
   for (const auto& [key, rank] : config.rank_pattern) json["rank_pattern"][key] = rank;
+  json["trainable_token_indices"] = tokens_json(config);
   json["use_dora"] = config.use_dora;
   json["use_rslora"] = config.use_rslora;
 }
@@ -161,6 +181,11 @@ Json to_peft_json(const LoraConfig& config, const PeftTargets& targets) {
 LoraConfig from_peft_json(const Json& json, const std::filesystem::path& file) {
   const PeftFields fields(json, file);
   require_supported(fields);
+  for (const char* field : {"r", "lora_alpha"}) {  // PEFT has defaults where they are absent only
+    if (json.contains(field) && json[field].is_null()) {
+      fields.wrong(fmt::format("a number as {}", field), "null");
+    }
+  }
   LoraConfig config;
   config.rank = fields.whole_number("r", config.rank);
   if (config.rank < 1) fields.wrong("an r of at least 1", std::to_string(config.rank));
@@ -173,6 +198,7 @@ LoraConfig from_peft_json(const Json& json, const std::filesystem::path& file) {
   config.rank_pattern = fields.rank_pattern("rank_pattern");
   config.alpha_pattern = fields.alpha_pattern("alpha_pattern");
   config.modules_to_save = fields.names("modules_to_save");
+  config.trainable_token_indices = fields.numbers_by_name("trainable_token_indices");
   config.use_rslora = fields.flag("use_rslora");
   config.use_dora = fields.flag("use_dora");
   config.lora_bias = fields.flag("lora_bias");

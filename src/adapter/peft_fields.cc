@@ -79,18 +79,34 @@ std::vector<std::string> PeftFields::names(const char* field, bool alone) const 
   return names;
 }
 
-std::vector<int64_t> PeftFields::whole_numbers(const char* field) const {
-  const auto* value = find(field);
-  if (value == nullptr) return {};
-  if (is_whole(*value)) return {value->get<int64_t>()};
+std::vector<int64_t> PeftFields::whole_numbers(const Json& array, const char* field) const {
   std::vector<int64_t> numbers;
   const auto required = fmt::format("whole numbers as {}", field);
-  if (!value->is_array()) wrong(required, shown(*value));
-  for (const auto& number : *value) {
+  if (!array.is_array()) wrong(required, shown(array));
+  for (const auto& number : array) {
     if (!is_whole(number)) wrong(required, shown(number) + " in it");
     numbers.push_back(number.get<int64_t>());
   }
   return numbers;
+}
+
+std::vector<int64_t> PeftFields::whole_numbers(const char* field) const {
+  const auto* value = find(field);
+  if (value == nullptr) return {};
+  if (is_whole(*value)) return {value->get<int64_t>()};
+  return whole_numbers(*value, field);
+}
+
+std::vector<std::pair<std::string, std::vector<int64_t>>> PeftFields::numbers_by_name(
+    const char* field) const {
+  const auto* value = find(field);
+  if (value == nullptr || (value->is_structured() && value->empty())) return {};
+  if (!value->is_object()) return {{"", whole_numbers(*value, field)}};
+  std::vector<std::pair<std::string, std::vector<int64_t>>> named;
+  for (const auto& [name, numbers] : value->items()) {
+    named.emplace_back(name, whole_numbers(numbers, field));
+  }
+  return named;
 }
 
 const PeftFields::Json* PeftFields::find_object(const char* field) const {

@@ -30,11 +30,15 @@ class PeftFields {
   std::vector<std::string> names(const char* field, bool alone = false) const;
   /// A list of whole numbers, or one alone.
   std::vector<int64_t> whole_numbers(const char* field) const;
+  /// Lists of whole numbers by name; one list alone has the name "".
+  std::vector<std::pair<std::string, std::vector<int64_t>>> numbers_by_name(
+      const char* field) const;
   std::vector<std::pair<std::string, int64_t>> rank_pattern(const char* field) const;
   std::vector<std::pair<std::string, double>> alpha_pattern(const char* field) const;
 
  private:
   const Json* find_object(const char* field) const;
+  std::vector<int64_t> whole_numbers(const Json& array, const char* field) const;
 
   const Json& json_;
   const std::filesystem::path& file_;

@@ -20,6 +20,9 @@ int64_t outputs(const Target& target) {
 int64_t factor_elements(const Target& target) {
   const auto rows = target.weight.size(0);
   const auto columns = rows == 0 ? 0 : target.weight.numel() / rows;
+  if (are_experts(target.kind)) {
+    return target.rank * rows * (target.weight.size(1) + target.weight.size(2));
+  }
   if (target.kind != LayerKind::kConv) return target.rank * (rows + columns);
   return target.rank * columns * target.groups + rows * (target.rank / target.groups);
 }
@@ -63,6 +66,11 @@ AdapterPlan plan(const std::vector<ModelLayer>& layers, const LoraConfig& config
   for (const auto& [name, tensor] : find_whole_parameters(layers, config, targets)) {
     plan.whole.push_back({name, tensor.sizes().vec(), tensor.numel()});
     plan.trained_parameters += tensor.numel();
+  }
+  for (const auto& [layer, weight, rows] : find_token_rows(layers, config, targets)) {
+    const auto elements = rows.numel() * weight.size(1);
+    plan.whole.push_back({layer + ".weight", {rows.numel(), weight.size(1)}, elements});
+    plan.trained_parameters += elements;
   }
   return plan;
 }

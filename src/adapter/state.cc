@@ -17,6 +17,7 @@ void replace(effective::Meaning& meaning, const WholeParameter& whole, const std
         fmt::format("\"{}\" and another one", adapter), "Activate them one at a time.");
   }
   meaning.replacement = whole.value;
+  meaning.rows = whole.rows;
 }
 
 }  // namespace

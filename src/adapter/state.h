@@ -34,11 +34,12 @@ struct LayerFactors {
   at::Tensor a, b, minus_a, minus_b, magnitude, bias;
 };
 
-/// What one adapter trains whole: a bias, or a parameter of modules_to_save.
+/// What one adapter trains whole: a bias, a parameter of modules_to_save, or rows of an embedding.
 struct WholeParameter {
   std::string path;
   size_t site = 0;
   at::Tensor value;
+  at::Tensor rows;  // int64 (n), on the weight's device: value holds these alone; undefined: all
 };
 
 struct NamedAdapter {

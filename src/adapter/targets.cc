@@ -43,7 +43,24 @@ void require_unshared(const Target& target, const std::vector<ModelLayer>& layer
   }
 }
 
+/// One matrix for each expert is what PEFT makes of a parameter of three dimensions.
+LayerKind kind_of_parameter(const ModelLayer& layer, const std::string& parameter,
+                            const LoraConfig& config) {
+  if (parameter == "weight" && layer.kind != LayerKind::kOther) return layer.kind;
+  const auto& names = config.target_modules.names;
+  const auto path = path_of(layer.name, parameter);
+  const bool is_named = parameter != "weight" ||
+                        std::any_of(names.begin(), names.end(),
+                                    [&](const auto& name) { return matches_name(path, name); });
+  if (!is_named || layer.parameter(parameter).dim() != 3) return LayerKind::kOther;
+  return layer.is_transposed ? LayerKind::kTransposedExperts : LayerKind::kExperts;
+}
+
 void require_fit(const Target& target, const LoraConfig& config) {
+  if (config.use_dora && are_experts(target.kind)) {
+    fail<ArgumentError>("attach", "use_dora must be for layers of one matrix",
+                        fmt::format("\"{}\" of {} experts", target.path(), target.weight.size(0)));
+  }
   if (target.kind == LayerKind::kConv && target.rank % target.groups != 0) {
     fail<ArgumentError>(
         "attach", "the rank must be a multiple of a convolution's groups",
@@ -87,17 +104,15 @@ void set_ranks(std::vector<Target>& targets, const LoraConfig& config) {
   }
 }
 
-Target make_target(const ModelLayer& layer, const std::string& parameter) {
+Target make_target(const ModelLayer& layer, const std::string& parameter,
+                   const LoraConfig& config) {
   Target target;
   target.layer = layer.name;
   target.parameter = parameter;
   target.weight = layer.parameter(parameter);
   target.is_training = layer.is_training;
-  if (parameter != "weight") {
-    target.kind = LayerKind::kOther;
-    return target;
-  }
-  target.kind = layer.kind;
+  target.kind = kind_of_parameter(layer, parameter, config);
+  if (target.is_parameter()) return target;
   target.groups = layer.groups;
   target.bias = layer.parameter("bias");
   return target;
@@ -105,15 +120,14 @@ Target make_target(const ModelLayer& layer, const std::string& parameter) {
 
 }  // namespace
 
-std::string Target::path() const {
-  return parameter == "weight" ? layer : path_of(layer, parameter);
-}
+std::string Target::path() const { return is_parameter() ? path_of(layer, parameter) : layer; }
 
 std::vector<Target> find_targets(const std::vector<ModelLayer>& layers, const LoraConfig& config) {
   check(config);
   std::vector<Target> targets;
   for (const auto& [layer, parameter] : choose_targets(layers, config)) {
-    targets.push_back(make_target(layers[layer], layers[layer].parameters[parameter].first));
+    const auto& name = layers[layer].parameters[parameter].first;
+    targets.push_back(make_target(layers[layer], name, config));
     require_unshared(targets.back(), layers);
   }
   set_ranks(targets, config);

@@ -23,7 +23,9 @@ struct Target {
   double scaling = 0;  // alpha / rank, or alpha / √rank
   std::function<bool()> is_training;
 
-  /// The module path, with the parameter where it is not "weight": "lstm.weight_ih_l0".
+  /// Whether a parameter is adapted by itself, as PEFT's target_parameters are, and not a layer.
+  bool is_parameter() const { return parameter != "weight" || are_experts(kind); }
+  /// The module path, with the parameter where one is adapted: "lstm.weight_ih_l0".
   std::string path() const;
 };
 
@@ -40,5 +42,18 @@ std::vector<Target> find_targets(const std::vector<ModelLayer>& layers, const Lo
 std::vector<std::pair<std::string, at::Tensor>> find_whole_parameters(
     const std::vector<ModelLayer>& layers, const LoraConfig& config,
     const std::vector<Target>& targets);
+
+/// Rows of one embedding that are trained.
+struct TokenRows {
+  std::string layer;
+  at::Tensor weight;  // (entries, width)
+  at::Tensor rows;    // int64 (n), on the weight's device
+};
+
+/// What trainable_token_indices asks for. Throws ArgumentError where a name matches no Embedding,
+/// "" more than one, an index is none of its rows, or the embedding is trained otherwise too.
+std::vector<TokenRows> find_token_rows(const std::vector<ModelLayer>& layers,
+                                       const LoraConfig& config,
+                                       const std::vector<Target>& targets);
 
 }  // namespace lowrank

@@ -60,7 +60,7 @@ std::vector<std::pair<std::string, at::Tensor>> find_whole_parameters(
   require_matched(layers, config);
   std::set<std::string> adapted;
   for (const auto& target : targets) {
-    if (target.parameter == "weight") adapted.insert(target.layer);
+    if (!target.is_parameter()) adapted.insert(target.layer);
   }
   std::vector<std::pair<std::string, at::Tensor>> found;
   for (const auto& layer : layers) {

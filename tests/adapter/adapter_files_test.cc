@@ -172,6 +172,7 @@ TEST_F(AdapterFiles, AreRefusedForWhatCannotBeHonoured) {
       {"rank_pattern", {{"linear9", 4}}},
       {"lora_dropout", 1},
       {"r", 0},
+      {"r", int64_t{1} << 40},
       {"r", "two"},
       {"lora_alpha", 0},
       {"target_modules", nlohmann::json::array()},
@@ -203,6 +204,24 @@ TEST_F(AdapterFiles, NeedNoDataWhereTheBaseIsLeftAlone) {
   EXPECT_EQ(loaded.adapter.config().init, LoraInit::kEva);
   set("init_lora_weights", "corda");
   LOWRANK_EXPECT_ERROR(load(), FileError, "Got corda in");
+}
+
+// As PEFT's save_embedding_layers adds them.
+TEST_F(AdapterFiles, MayHoldWeightsOfTheBase) {
+  const auto base = fresh()->named_parameters()["linear1.weight"].detach().clone();
+  for (const auto* name : {"linear1.base_layer.weight", "linear1.weight"}) {
+    auto more = entries();
+    more.push_back({std::string("base_model.model.") + name, base});
+    rewrite(more);
+    auto copy = fresh();
+    load_adapter(*copy, two());
+    EXPECT_TRUE(at::equal(copy->forward(x_).detach(), on_));
+    more.back().tensor = base + 1;
+    rewrite(more);
+    LOWRANK_EXPECT_ERROR(load(), FileError, "must be the model's \"linear1.weight\"");
+    more.pop_back();
+    rewrite(more);
+  }
 }
 
 TEST_F(AdapterFiles, SayWhatIsMissing) {

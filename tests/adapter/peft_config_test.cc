@@ -59,7 +59,7 @@ void expect_same(const LoraConfig& found, const LoraConfig& expected) {
   EXPECT_EQ(found.lora_dropout, expected.lora_dropout);
 }
 
-const PeftTargets kTargets = {.modules = {"layers.0.query", "layers.0.value"}};
+const PeftTargets kTargets = {.modules = {"model.layers.0.query", "model.layers.0.value"}};
 
 // Through the text, as a file is.
 TEST(PeftConfig, ComesBackFieldByField) {
@@ -80,7 +80,7 @@ TEST(PeftConfig, IsWrittenAsPeftWritesIt) {
             R"("lora_alpha":16,"lora_bias":false,"lora_dropout":0.0,"modules_to_save":null,)"
             R"("peft_type":"LORA","r":4,"rank_pattern":{},"revision":null,)"
             R"("target_modules":["query","value"],"target_parameters":null,"task_type":null,)"
-            R"("use_dora":false,"use_rslora":false})");
+            R"("trainable_token_indices":null,"use_dora":false,"use_rslora":false})");
 }
 
 TEST(PeftConfig, NamesTheLayersWherePeftWouldFindOthers) {
@@ -94,6 +94,25 @@ TEST(PeftConfig, NamesTheLayersWherePeftWouldFindOthers) {
   EXPECT_EQ(json["fan_in_fan_out"], true);
   EXPECT_EQ(read(json).target_modules,
             (ModuleSelector{"query", "lstm.weight_ih_l0", "lstm.weight_hh_l0"}));
+}
+
+// PEFT finds no number in "layers.0.query", and asks none of what is named in full.
+TEST(PeftConfig, NamesTheLayersThatPeftWouldNotNumber) {
+  const LoraConfig config{.target_modules = {"query", "value"}, .layers_to_transform = {0}};
+  EXPECT_EQ(to_peft_json(config, kTargets)["target_modules"], Json({"query", "value"}));
+  const std::vector<std::string> paths = {"layers.0.query", "layers.0.value"};
+  const auto json = to_peft_json(config, {.modules = paths});
+  EXPECT_EQ(json["target_modules"], Json(paths));
+  EXPECT_EQ(json["layers_to_transform"], Json({0}));
+}
+
+TEST(PeftConfig, KeepsTokenIndicesInTheirForm) {
+  auto json = minimal();
+  for (const auto& indices : {Json({5, 2}), Json({{"embed", {3}}, {"kinds", {0, 1}}})}) {
+    json["trainable_token_indices"] = indices;
+    EXPECT_EQ(to_peft_json(read(json), kTargets)["trainable_token_indices"], indices);
+  }
+  EXPECT_EQ(read(json).trainable_token_indices.at(1).second, (std::vector<int64_t>{0, 1}));
 }
 
 // The first match counts: what is sorted is another adapter.
@@ -181,7 +200,6 @@ TEST(PeftConfig, ReadsEveryFormOfAField) {
   json["layers_pattern"] = "h";
   EXPECT_EQ(read(json).layers_pattern, std::vector<std::string>{"h"});
   EXPECT_EQ(with("fan_in_fan_out", true).rank, 8);
-  EXPECT_EQ(with("r", nullptr).rank, 8);
   EXPECT_EQ(with("lora_alpha", 0.5).alpha, 0.5);
   for (const char* name :
        {"gaussian", "orthogonal", "pissa", "pissa_niter_16", "olora", "eva", "corda", "lora_ga"}) {
@@ -266,7 +284,12 @@ INSTANTIATE_TEST_SUITE_P(
         Refused{"alora_invocation_tokens", {1, 2}, "no alora_invocation_tokens"},
         Refused{"use_qalora", true, "no use_qalora"},
         Refused{"arrow_config", {{"top_k", 3}}, "no arrow_config"},
-        Refused{"trainable_token_indices", {5}, "no trainable_token_indices"},
+        Refused{"trainable_token_indices",
+                {{"embed", {"5"}}},
+                "whole numbers as trainable_token_indices"},
+        Refused{"trainable_token_indices", {5, 5}, "different indices from 0. Got 5 twice."},
+        Refused{"r", nullptr, "a number as r"},
+        Refused{"lora_alpha", nullptr, "a number as lora_alpha"},
         Refused{"layer_replication", {{0, 4}, {2, 5}}, "no layer_replication"},
         Refused{"megatron_config", {{"a", 1}}, "no megatron_config"},
         Refused{"ensure_weight_tying", true, "no ensure_weight_tying"}));

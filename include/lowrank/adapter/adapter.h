@@ -186,6 +186,10 @@ class LOWRANK_API Adapter {
   /// folder holds an adapter already (without force) or cannot be written, TensorError while
   /// merged.
   void save(const std::filesystem::path& folder, const SaveOptions& options = {}) const;
+  /// The same for all adapters as PEFT's save_pretrained places them: the one called "default" in
+  /// the folder, each other in a subfolder of its name, all or none. SaveOptions::adapter does not
+  /// count. load() takes such a subfolder.
+  void save_all(const std::filesystem::path& folder, const SaveOptions& options = {}) const;
 
   /// Leaves the model as it was before attach, bit for bit, which parameters require gradients
   /// included. Unmerges first.

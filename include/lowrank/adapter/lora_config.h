@@ -81,6 +81,9 @@ struct LoraConfig {
   /// Modules that are trained whole, in a copy, beside the factors: those whose path ends with one
   /// of these. They are not adapted.
   std::vector<std::string> modules_to_save{};
+  /// Rows of embeddings that are trained, in copies: for each Embedding, by the end of its path,
+  /// the indices of its rows. The name "" stands for the model's only Embedding.
+  std::vector<std::pair<std::string, std::vector<int64_t>>> trainable_token_indices{};
   BiasMode bias = BiasMode::kNone;
   LoraInit init = LoraInit::kKaimingUniform;
   /// Power iterations of kPissaNiter, at least 0.
@@ -106,9 +109,9 @@ struct LoraConfig {
 
 /// Throws ArgumentError that names the first field out of its range: a rank below 1, an alpha that
 /// is 0 or not finite (in a pattern too), a dropout outside [0, 1), an odd rank with kOrthogonal,
-/// an option of an initialisation, an invalid regular expression, or fields that exclude each other
-/// (layers_to_transform with a regular expression, lora_bias with use_dora or with an init that
-/// uses the base).
+/// an option of an initialisation, an invalid regular expression, a token index that is negative or
+/// comes twice, or fields that exclude each other (layers_to_transform with a regular expression,
+/// lora_bias with use_dora or with an init that uses the base).
 LOWRANK_API void check(const LoraConfig& config);
 
 /// Reads PEFT's adapter_config.json (tuners/lora/config.py). Throws FileError that names the file

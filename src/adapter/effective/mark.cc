@@ -64,6 +64,8 @@ bool reads(Reader reader, Form form) {
     case Form::kMatrix:
     case Form::kTransposed:
     case Form::kConv:
+    case Form::kExperts:
+    case Form::kTransposedExperts:
       return reader == Reader::kOther;
     case Form::kOther:
       return true;

@@ -13,6 +13,25 @@ at::Tensor product(const at::Tensor& b, const at::Tensor& a) {
   return at::mm(b.flatten(1), a.flatten(1));
 }
 
+/// B·A of each expert, (experts, out, in): A's rows are packed expert by expert, B's columns rank
+/// by rank (PEFT, tuners/lora/layer.py, ParamWrapper.get_delta_weight).
+at::Tensor product_by_expert(const at::Tensor& b, const at::Tensor& a, int64_t experts) {
+  const auto of_a = a.reshape({experts, -1, a.size(1)});
+  const auto of_b = b.reshape({b.size(0), -1, experts}).permute({2, 0, 1});
+  return at::bmm(of_b, of_a);
+}
+
+bool are_experts(Form form) { return form == Form::kExperts || form == Form::kTransposedExperts; }
+
+/// The tensor itself, or what an adapter puts in its place.
+at::Tensor base_of(const at::Tensor& weight, const Meaning& meaning) {
+  if (!meaning.replacement.defined()) return weight;
+  const auto replacement = on_device_of(meaning.replacement, weight);
+  if (!meaning.rows.defined()) return replacement;
+  return weight.index_copy(0, on_device_of(meaning.rows, weight),
+                           replacement.to(weight.scalar_type()));
+}
+
 /// A vector (out) in the shape that scales the rows of M in the weight's form.
 at::Tensor by_output(const at::Tensor& vector, Form form, int64_t dimensions) {
   if (form == Form::kTransposed || form == Form::kEmbedding) return vector;
@@ -54,10 +73,12 @@ at::Tensor low_rank_delta(const Term& term, const Site& site, at::IntArrayRef sh
                     site.path),
         "a need for one dense weight", "Such an adapter cannot be merged.");
   }
-  auto delta = product(term.b, term.a);
+  auto delta = are_experts(site.form) ? product_by_expert(term.b, term.a, shape[0])
+                                      : product(term.b, term.a);
   if (term.minus_a.defined()) delta = delta - product(term.minus_b, term.minus_a);
   if (term.scaling != 1) delta = delta * term.scaling;
   if (site.form == Form::kTransposed || site.form == Form::kEmbedding) return delta.t();
+  if (site.form == Form::kTransposedExperts) return delta.transpose(1, 2);
   return delta.view(shape);
 }
 
@@ -71,8 +92,7 @@ at::Tensor magnitude_over_norm(const at::Tensor& weight, const Site& site, const
 }
 
 at::Tensor dense(const at::Tensor& weight, const Site& site, const Meaning& meaning) {
-  const auto& replacement = meaning.replacement;
-  auto sum = replacement.defined() ? on_device_of(replacement, weight) : weight;
+  auto sum = base_of(weight, meaning);
   for (const auto& term : meaning.terms) {
     if (term.magnitude.defined()) {
       const auto v = direction(weight, site, term);

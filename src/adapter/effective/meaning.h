@@ -20,7 +20,9 @@ enum class Form {
   kTransposed,  ///< W (in, out): M is its transpose (transformers' Conv1D)
   kConv,        ///< W (out, in / groups, kernel...)
   kEmbedding,   ///< W (entries, width): M (width, entries); read by aten::embedding alone
-  kOther,       ///< W (out, ...) of any other layer, or a tensor that is only replaced; read by all
+  kExperts,     ///< W (experts, out, in): one M each; A (rank·experts, in), B (out, rank·experts)
+  kTransposedExperts,  ///< W (experts, in, out): the same with each M transposed
+  kOther,  ///< W (out, ...) of any other layer, or a tensor that is only replaced; read by all
 };
 
 /// One adapter's part in one weight: scaling · (B·A - B₀·A₀).
@@ -39,6 +41,7 @@ struct Term {
 struct Meaning {
   std::vector<Term> terms;
   at::Tensor replacement;  ///< stands in for the tensor itself; undefined: nothing does
+  at::Tensor rows;         ///< int64: the replacement is for these rows alone; undefined: for all
   /// Of a linear layer's weight that means its base: is shown the input (..., in) of each product
   /// with it, and must not throw. Empty: nobody watches.
   std::function<void(const at::Tensor& x)> observe;
