@@ -85,10 +85,10 @@ bench: ## Measure beside PyTorch, with median and spread
 	@cmake --build $(BUILD) --target training_bench linear_bench adapters_bench
 	@bench/run.sh $(BUILD)
 
-test-interop: ## Let Python (safetensors, PEFT) read what lowrank wrote
+test-interop: ## Let PEFT and lowrank read what the other wrote: random adapters, damaged folders
 	$(call prepare,$(PRESET),data interop)
-	@cmake --build $(BUILD) --target lowrank_command
-	@tests/reference/run.sh $(LOWRANK)
+	@cmake --build $(BUILD) --target lowrank_command lowrank_adapter_driver
+	@tests/reference/run.sh $(LOWRANK) $(BUILD)/tests/lowrank_adapter_driver
 
 install: build ## Install the command, the library and the headers below PREFIX (/usr/local)
 	@DESTDIR=$(DESTDIR) cmake --install $(BUILD) --prefix $(PREFIX)

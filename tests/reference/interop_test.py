@@ -12,6 +12,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 import mnist_images
+from interop_broken import check_broken_folders
+from interop_random import Driver, check_random_adapters
 from notebook_net import Mlp
 
 warnings.filterwarnings("ignore")
@@ -191,6 +193,10 @@ def check_ours_reads_a_python_base(checks, lowrank, images):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--lowrank", required=True)
+    parser.add_argument("--driver", required=True, help="tests/interop/adapter_driver.cc, built")
+    parser.add_argument("--adapters", type=int, default=300, help="how many random ones")
+    parser.add_argument("--broken", type=int, default=500, help="how many damaged folders")
+    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--work", type=pathlib.Path, required=True)
     parser.add_argument("--data", default="mnist")
     args = parser.parse_args()
@@ -203,6 +209,11 @@ def main():
         check_theirs_reads_ours(checks, lowrank, images, labels)
         check_ours_reads_theirs(checks, lowrank, images)
         check_ours_reads_a_python_base(checks, lowrank, images)
+        work = args.work / "random"
+        work.mkdir()
+        driver = Driver(args.driver, work)
+        cases = check_random_adapters(checks, driver, args.adapters, args.seed)
+        check_broken_folders(checks, driver, cases, args.broken, args.seed)
     except Refused as refusal:
         checks.expect("lowrank eval ends with 0", False, str(refusal))
     print(f"{checks.passed} passed, {checks.failed} failed")

@@ -1,7 +1,10 @@
 #!/usr/bin/env bash
 # Shows that Python reads what lowrank writes and the other way round; called by `make test-interop`.
 #
-#   run.sh LOWRANK [WORK]      LOWRANK: the command; WORK: default build/interop, replaced
+#   run.sh LOWRANK DRIVER [WORK]   LOWRANK: the command; DRIVER: tests/interop/adapter_driver.cc,
+#                                  built; WORK: default build/interop, replaced
+#
+# Further arguments of interop_test.py (--adapters 1000 --seed 7) stand in $INTEROP_FLAGS.
 #
 # Needs MNIST where `lowrank data fetch mnist` puts it, or a folder in its layout in $INTEROP_DATA.
 set -euo pipefail
@@ -9,7 +12,8 @@ set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 top=$(cd "$here/../.." && pwd)
 lowrank=$(realpath "${1:?"run.sh: the lowrank command must be named first"}")
-work=${2:-$top/build/interop}
+driver=$(realpath "${2:?"run.sh: the adapter driver must be named second"}")
+work=${3:-$top/build/interop}
 data=${INTEROP_DATA:-mnist}
 
 python=$("$here/environment.sh")
@@ -22,4 +26,6 @@ train=(--data "$data" --seed 0 --threads 1 --quiet)  # one: quick on a busy mach
 "$lowrank" finetune "$work/base" "${train[@]}" --only 7 --rank 4 --alpha 8 --steps 20 \
   --target-modules linear1,linear3 --out "$work/seven"
 
-exec "$python" "$here/interop_test.py" --lowrank "$lowrank" --work "$work" --data "$data"
+read -ra flags <<< "${INTEROP_FLAGS:-}"
+exec "$python" -W ignore "$here/interop_test.py" --lowrank "$lowrank" --driver "$driver" \
+  --work "$work" --data "$data" "${flags[@]}"
