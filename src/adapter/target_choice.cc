@@ -31,6 +31,14 @@ std::vector<size_t> weights_of(const ModelLayer& layer) {
   return weights;
 }
 
+/// Whether there is anything that could be named, whatever it is called.
+bool has_matrix(const std::vector<ModelLayer>& layers) {
+  return std::any_of(layers.begin(), layers.end(), [](const ModelLayer& layer) {
+    return std::any_of(layer.parameters.begin(), layer.parameters.end(),
+                       [](const auto& parameter) { return parameter.second.dim() >= 2; });
+  });
+}
+
 std::string parameter_path(const ModelLayer& layer, size_t parameter) {
   const auto& name = layer.parameters[parameter].first;
   return layer.name.empty() ? name : layer.name + "." + name;
@@ -49,7 +57,7 @@ class TargetChoice {
   }
 
   std::vector<ParameterIndex> choose() {
-    if (adaptable_.empty()) {
+    if (!has_matrix(layers_)) {
       fail<ArgumentError>("attach", "the model must have a weight of two or more dimensions",
                           "a model without one",
                           "torch.jit.freeze and optimize_for_inference make constants of the "

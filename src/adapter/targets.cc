@@ -43,15 +43,19 @@ void require_unshared(const Target& target, const std::vector<ModelLayer>& layer
   }
 }
 
-/// One matrix for each expert is what PEFT makes of a parameter of three dimensions.
+/// One matrix for each expert is what PEFT makes of a parameter of three dimensions. "weight" is
+/// the layer, unless the path names the parameter; a model that is a layer itself has no other
+/// name.
 LayerKind kind_of_parameter(const ModelLayer& layer, const std::string& parameter,
                             const LoraConfig& config) {
   if (parameter == "weight" && layer.kind != LayerKind::kOther) return layer.kind;
   const auto& names = config.target_modules.names;
   const auto path = path_of(layer.name, parameter);
-  const bool is_named = parameter != "weight" ||
-                        std::any_of(names.begin(), names.end(),
-                                    [&](const auto& name) { return matches_name(path, name); });
+  const bool is_named =
+      parameter != "weight" ||
+      (!layer.name.empty() && std::any_of(names.begin(), names.end(), [&](const auto& name) {
+        return matches_name(path, name);
+      }));
   if (!is_named || layer.parameter(parameter).dim() != 3) return LayerKind::kOther;
   return layer.is_transposed ? LayerKind::kTransposedExperts : LayerKind::kExperts;
 }

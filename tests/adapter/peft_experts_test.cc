@@ -121,7 +121,7 @@ TEST(Experts, HaveOnePairOfFactorsEach) {
 struct Transposed : torch::nn::Module {
   at::Tensor up = register_parameter("up", at::randn({3, 4, 6}));
   explicit Transposed(bool is_transposed) {
-    register_buffer("is_transposed", at::tensor(is_transposed));
+    register_buffer("is_transposed", at::full({}, is_transposed, at::kBool));
   }
 };
 
