@@ -110,6 +110,8 @@ class Folder:
         return [name]
 
     def all_b_zero(self):
+        if self.config["use_dora"] and isinstance(self.config["init_lora_weights"], str):
+            return SAME  # of a full rank PiSSA leaves rounding errors alone, whose direction DoRA scales
         for name in self.tensors:
             if "lora_B" in name or "lora_embedding_A" in name:
                 self.tensors[name] = torch.zeros_like(self.tensors[name])
