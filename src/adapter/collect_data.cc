@@ -83,7 +83,7 @@ class Observation {
         before_(state.select(state.enabled ? state.active : std::vector<std::string>())) {}
 
   void bind(const AdaptedTensor& tensor) {
-    if (tensor.bound) return;
+    if (effective::is_bound(tensor.tensor, *tensor.site)) return;
     effective::bind(tensor.tensor, tensor.site);
     bound_.push_back(&tensor);
   }

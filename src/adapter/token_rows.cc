@@ -1,4 +1,5 @@
 #include <ATen/ATen.h>
+#include <fmt/format.h>
 #include <lowrank/error.h>
 
 #include <algorithm>
