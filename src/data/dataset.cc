@@ -26,8 +26,7 @@ at::Tensor read_part(const fs::path& folder, const std::string& name, int64_t di
                      const char* what) {
   const fs::path path = find_layout_file(folder, name);
   if (path.empty()) {
-    fail<FileError>(kDataset,
-                    fmt::format("{} must hold {} (plain or .gz)", folder.string(), name),
+    fail<FileError>(kDataset, fmt::format("{} must hold {} (plain or .gz)", folder.string(), name),
                     "a folder without it");
   }
   at::Tensor values = read_idx(path);

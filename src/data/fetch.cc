@@ -187,8 +187,7 @@ class Fetch {
       if (!has(i)) names.push_back(files_[i].name);
     }
     fail<FileError>(
-        kFetch,
-        fmt::format("the {} files of {} must be had from somewhere", files_.size(), set_),
+        kFetch, fmt::format("the {} files of {} must be had from somewhere", files_.size(), set_),
         fmt::format("no good {} after all that was tried:\n  - {}", list_names(names),
                     fmt::join(result_.failures, "\n  - ")),
         fmt::format(

@@ -57,8 +57,7 @@ size_t checked_dimensions(const std::array<uint8_t, 4>& magic, const std::string
                     type_name(magic[2]));
   }
   if (magic[3] < 1 || magic[3] > kIdxDimensions) {
-    fail<FileError>(kIdxFile,
-                    fmt::format("{} must have 1 to {} dimensions", name, kIdxDimensions),
+    fail<FileError>(kIdxFile, fmt::format("{} must have 1 to {} dimensions", name, kIdxDimensions),
                     fmt::format("{}", magic[3]));
   }
   return magic[3];
