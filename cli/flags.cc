@@ -113,17 +113,17 @@ Flag Flags::option(const std::string& name, FlagValue value, const std::string& 
   return Flag(*option->group(heading_));
 }
 
-Flag Flags::option(const std::string& name, std::function<void(const std::string&)> take,
+Flag Flags::option(const std::string& name, const std::function<void(const std::string&)>& take,
                    const std::string& text) const {
-  auto* option = app_->add_option_function<std::string>(name, std::move(take), text);
+  auto* option = app_->add_option_function<std::string>(name, take, text);
   return Flag(*option->group(heading_));
 }
 
 Flag Flags::names(const std::string& name,
-                  std::function<void(const std::vector<std::string>&)> take,
+                  const std::function<void(const std::vector<std::string>&)>& take,
                   const std::string& text) const {
   using Names = std::vector<std::string>;
-  auto* option = in_one_word(app_->add_option_function<Names>(name, std::move(take), text));
+  auto* option = in_one_word(app_->add_option_function<Names>(name, take, text));
   return Flag(*option->type_name("NAME,...")->group(heading_));
 }
 

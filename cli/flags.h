@@ -50,10 +50,11 @@ class Flags {
 
   /// An option "--name", or a positional argument "name".
   Flag option(const std::string& name, FlagValue value, const std::string& text) const;
-  Flag option(const std::string& name, std::function<void(const std::string&)> take,
+  Flag option(const std::string& name, const std::function<void(const std::string&)>& take,
               const std::string& text) const;
   /// Names in one word, parted by commas.
-  Flag names(const std::string& name, std::function<void(const std::vector<std::string>&)> take,
+  Flag names(const std::string& name,
+             const std::function<void(const std::vector<std::string>&)>& take,
              const std::string& text) const;
   /// A flag without a value, which sets `value`.
   Flag flag(const std::string& name, bool& value, const std::string& text) const;

@@ -20,7 +20,7 @@ void require(bool done) {
 
 struct Sha256::State {
   struct Free {
-    void operator()(EVP_MD_CTX* context) const { EVP_MD_CTX_free(context); }
+    void operator()(EVP_MD_CTX* freed) const { EVP_MD_CTX_free(freed); }
   };
   using Context = std::unique_ptr<EVP_MD_CTX, Free>;
   Context context{EVP_MD_CTX_new()};

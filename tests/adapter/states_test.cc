@@ -45,16 +45,34 @@ bool is_embedding(const AdaptedLayer& layer) { return layer.name == "embedding";
 /// LibTorch 1 has no products of float16 on a CPU.
 constexpr bool kHasHalfProducts = TORCH_VERSION_MAJOR >= 2;
 
-void set_autocast(bool on) {
+/// Autocast to bfloat16 until its end. Without oneDNN, whose LSTM has no bfloat16 on older CPUs.
+class Autocast {
+ public:
+  Autocast() : had_mkldnn_(at::globalContext().userEnabledMkldnn()) {
+    at::globalContext().setUserEnabledMkldnn(false);
+    set(true);
+  }
+  ~Autocast() {
+    set(false);
+    at::autocast::clear_cache();
+    at::globalContext().setUserEnabledMkldnn(had_mkldnn_);
+  }
+  Autocast(const Autocast&) = delete;
+  Autocast& operator=(const Autocast&) = delete;
+
+ private:
+  static void set(bool on) {
 #if TORCH_VERSION_MAJOR >= 2
-  at::autocast::set_autocast_enabled(at::kCPU, on);
-  at::autocast::set_autocast_dtype(at::kCPU, at::kBFloat16);
+    at::autocast::set_autocast_enabled(at::kCPU, on);
+    at::autocast::set_autocast_dtype(at::kCPU, at::kBFloat16);
 #else
-  at::autocast::set_cpu_enabled(on);
-  at::autocast::set_autocast_cpu_dtype(at::kBFloat16);
+    at::autocast::set_cpu_enabled(on);
+    at::autocast::set_autocast_cpu_dtype(at::kBFloat16);
 #endif
-  if (!on) at::autocast::clear_cache();
-}
+  }
+
+  bool had_mkldnn_;
+};
 
 class States : public testing::Test {
  protected:
@@ -167,10 +185,8 @@ TEST_F(States, StayAdaptedWhenOtherWeightsAreLoaded) {
 
 TEST_F(States, AreRightUnderAutocast) {
   const auto forward = [&] {
-    set_autocast(true);
-    const auto y = net_->forward(ids_);
-    set_autocast(false);
-    return y;
+    const Autocast autocast;
+    return net_->forward(ids_);
   };
   EXPECT_EQ(forward().scalar_type(), at::kBFloat16);
   expect_dense(*adapter_, forward, is_embedding, 2e-2);
@@ -180,7 +196,8 @@ TEST_F(States, AreRightUnderAutocast) {
 }
 
 TEST_F(States, AreTheSameWithoutGradients) {
-  EXPECT_TRUE(at::equal(net_->forward(ids_).detach(), on_));
+  // LibTorch 2 runs an LSTM by another kernel where no gradient is wanted.
+  EXPECT_LE(relative_error(net_->forward(ids_).detach(), on_), 1e-6);
   EXPECT_FALSE(output(*net_).requires_grad());
   const c10::InferenceMode inference;
   EXPECT_TRUE(at::equal(net_->forward(ids_), on_));

@@ -1,6 +1,7 @@
 #include "adapter/effective/compose.h"
 
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 #include <fmt/format.h>
 #include <lowrank/error.h>
 
