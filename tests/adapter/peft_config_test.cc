@@ -103,7 +103,7 @@ TEST(PeftConfig, NamesTheLayersThatPeftWouldNotNumber) {
   const std::vector<std::string> paths = {"layers.0.query", "layers.0.value"};
   const auto json = to_peft_json(config, {.modules = paths});
   EXPECT_EQ(json["target_modules"], Json(paths));
-  EXPECT_EQ(json["layers_to_transform"], Json({0}));
+  EXPECT_EQ(json["layers_to_transform"], Json(std::vector<int>{0}));
 }
 
 TEST(PeftConfig, KeepsTokenIndicesInTheirForm) {

@@ -1,5 +1,6 @@
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 #include <lowrank/adapter/adapter.h>
 #include <lowrank/adapter/plan.h>
@@ -62,7 +63,7 @@ TEST_P(PeftExperts, GivePeftsOutputsAndGradients) {
     EXPECT_LE(relative_error(y.detach(), tensor(cell + ".y")), 1e-5);
     y.backward(tensor("dy"));
     for (const auto& [name, parameter] : adapter.named_parameters()) {
-      const auto expected = tensor(cell + ".grad." + kPrefix + name);
+      const auto expected = tensor(fmt::format("{}.grad.{}{}", cell, kPrefix, name));
       ASSERT_TRUE(parameter.grad().defined()) << name;
       EXPECT_LE(relative_error(parameter.grad(), expected), 1e-5) << name;
     }

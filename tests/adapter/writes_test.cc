@@ -39,23 +39,23 @@ class Writes : public testing::Test {
 TEST_F(Writes, AreFollowedByTheEffectiveWeight) {
   const at::NoGradGuard no_grad;
   const auto other = at::randn({6, 8});
-  using Write = std::function<void(at::Tensor)>;
+  using Write = std::function<void(const at::Tensor&)>;
   const std::vector<std::pair<const char*, Write>> writes = {
-      {"mul_", [](at::Tensor w) { w.mul_(2); }},
-      {"add_", [&](at::Tensor w) { w.add_(other); }},
-      {"copy_", [&](at::Tensor w) { w.copy_(other); }},
-      {"a row", [](at::Tensor w) { w[1].fill_(0.5); }},
-      {"a view", [](at::Tensor w) { w.t().slice(0, 2, 5).mul_(3); }},
+      {"mul_", [](const at::Tensor& w) { w.mul_(2); }},
+      {"add_", [&](const at::Tensor& w) { w.add_(other); }},
+      {"copy_", [&](const at::Tensor& w) { w.copy_(other); }},
+      {"a row", [](const at::Tensor& w) { w[1].fill_(0.5); }},
+      {"a view", [](const at::Tensor& w) { w.t().slice(0, 2, 5).mul_(3); }},
       {"index_put_",
-       [](at::Tensor w) {
+       [](const at::Tensor& w) {
          w.index_put_({at::tensor({0, 2}, at::kLong)}, at::ones({2, 8}));
        }},
-      {"set_", [&](at::Tensor w) { w.set_(other.clone()); }},
+      {"set_", [&](const at::Tensor& w) { w.set_(other.clone()); }},
       {"set_ to a part of a storage",
-       [&](at::Tensor w) {
+       [&](const at::Tensor& w) {
          w.set_(at::randn({12, 8}).slice(0, 6));
        }},
-      {"set_data of a copy", [](at::Tensor w) { w.set_data(w.clone().mul_(2)); }},
+      {"set_data of a copy", [](const at::Tensor& w) { w.set_data(w.clone().mul_(2)); }},
   };
   for (const auto& [name, write] : writes) {
     write(layer_->weight);

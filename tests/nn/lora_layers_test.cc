@@ -17,7 +17,7 @@ namespace {
 
 const LoraOptions kLora = {.rank = 2, .alpha = 6};
 
-Linear make_linear(const LoraOptions& lora = kLora) {
+auto make_linear(const LoraOptions& lora = kLora) {
   at::manual_seed(0);
   return Linear(torch::nn::LinearOptions(5, 4), lora);
 }
