@@ -87,7 +87,7 @@ std::vector<NamedTensor> trained(const Adapter& adapter, double lora_plus_ratio)
   for (const auto& [name, tensor] : adapter.named_parameters()) {
     parameters.push_back({name, tensor});
   }
-  for (const auto& group : adapter.parameter_groups(1, lora_plus_ratio)) {
+  for (const auto& group : adapter.parameter_groups(1, lora_plus_ratio, /*embedding_rate=*/1)) {
     for (const auto& tensor : group.parameters) {
       const auto at = std::find_if(parameters.begin(), parameters.end(),
                                    [&](const auto& own) { return own.tensor.is_same(tensor); });

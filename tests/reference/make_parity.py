@@ -16,6 +16,7 @@ from peft.utils.save_and_load import get_peft_model_state_dict
 from safetensors.torch import load_file
 
 from make_fixtures import FIXTURES, save
+from random_adapters import perturb
 
 STEPS, LEARNING_RATE = 10, 1e-2
 
@@ -67,18 +68,6 @@ class Net(torch.nn.Module):
     def forward(self, x):
         y = torch.tanh(self.first(x))
         return self.second(y.flatten(2).mean(-1) if self.is_conv else y)
-
-
-def perturb(model):
-    """Everything that is trained differs from where it starts, so that all of it matters."""
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            # Behind a module that is saved whole: bias="all" makes it trainable, and nothing reads it.
-            if not parameter.requires_grad or ".original_module." in name:
-                continue
-            is_factor = "lora_" in name and "magnitude" not in name
-            noise = torch.randn_like(parameter) * 0.3
-            parameter.copy_(noise if is_factor else parameter + noise)
 
 
 def saved_by_peft(model):

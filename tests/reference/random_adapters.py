@@ -113,6 +113,7 @@ def perturb(model):
     """Everything that is trained differs from where it starts, so that all of it matters."""
     with torch.no_grad():
         for name, parameter in model.named_parameters():
+            # Behind a module that is saved whole: bias="all" makes it trainable, and nothing reads it.
             if not parameter.requires_grad or ".original_module." in name:
                 continue
             is_factor = "lora_" in name and "magnitude" not in name

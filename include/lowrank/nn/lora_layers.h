@@ -31,11 +31,12 @@ struct LoraOptions {
 /// A LibTorch layer whose forward reads W + s·B·A. Its parameters, in this order:
 ///
 ///     weight, bias   the LibTorch layer's, frozen
-///     lora_A         (rank, in), a convolution's (rank, in, kernel...), an embedding's (rank,
-///     entries) lora_B         (out, rank), a convolution's (out, rank / groups, 1...)
+///     lora_A         (rank, in); a convolution's (rank, in, kernel...)
+///     lora_B         (out, rank); a convolution's (out, rank / groups, 1...)
 ///
-/// and one child without parameters, "lora". They start as attach() draws them, with B·A = 0.
-/// `torch::save` and `torch::load` carry all four by these names, `to()` converts all four.
+/// and one child without parameters, "lora". An embedding's `in` are its entries. They start as
+/// attach() draws them, with B·A = 0. `torch::save` and `torch::load` carry all four by these
+/// names, `to()` converts all four.
 template <class Base, class Options>
 class LOWRANK_API LoraImpl : public Base {
  public:
