@@ -187,7 +187,7 @@ NamedAdapter make_adapter(Adapter::State& state, const std::string& name, const 
   }
   for (const auto& [layer, tensor, rows] : tokens) {
     const auto path = layer + ".weight";
-    const auto site = state.site_for(path, tensor, effective::Form::kOther, 1, {});
+    const auto site = state.site_for(path, tensor, form_of_whole(state, path, tensor), 1, {});
     const auto value = effective::without_mark(tensor).detach().index_select(0, rows);
     adapter.whole.push_back({path, site, value.requires_grad_(), rows});
   }

@@ -86,5 +86,23 @@ TEST_F(TiedWeights, AHeadThatIsTrainedWholeLeavesTheEmbeddingAlone) {
   EXPECT_FALSE(at::equal(net_.head->forward(x_), logits_));
 }
 
+TEST_F(TiedWeights, TrainedRowsAreTheEmbeddingsOwn) {
+  const auto adapter =
+      adapt({.target_modules = {"head"}, .trainable_token_indices = {{"embed", {1, 4}}}});
+  ids_ = at::tensor({0, 1, 4}, at::kLong);
+  const auto found = net_.embed->forward(ids_).detach();
+  const DisableAdapter off(adapter);
+  const auto rows = net_.embed->forward(ids_).detach();
+  EXPECT_TRUE(at::equal(found[0], rows[0]));
+  EXPECT_FALSE(at::equal(found[1], rows[1]));
+  EXPECT_FALSE(at::equal(found[2], rows[2]));
+}
+
+TEST_F(TiedWeights, AHeadBesideTrainedRowsHasItsOwnAdapterAlone) {
+  const auto adapter =
+      adapt({.target_modules = {"head"}, .trainable_token_indices = {{"embed", {1, 4}}}});
+  EXPECT_LE(relative_error(on_logits(), x_.mm(delta_of(adapter.layers()[0]).t())), 1e-5);
+}
+
 }  // namespace
 }  // namespace lowrank

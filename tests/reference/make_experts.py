@@ -11,7 +11,8 @@ import peft
 import torch
 
 from make_fixtures import FIXTURES, save
-from make_parity import gradients, perturb, saved_by_peft
+from make_parity import gradients, saved_by_peft
+from random_adapters import perturb
 
 
 class Experts(torch.nn.Module):
