@@ -180,7 +180,7 @@ class Notebook {
   void attach_and_finetune() {
     auto& run = command_.finetune;
     run.common = command_.common;
-    run.base = (folder_ / "base").string();
+    run.base = "../base";  // from the adapter's folder: the same wherever the run lies
     run.data = command_.data;
     run.only = digit_;
     run.train.seed = command_.common.seed;

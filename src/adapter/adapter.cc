@@ -192,7 +192,7 @@ AdapterScope Adapter::use_rows(const Names& names) const {
   mixed->batch_rows = static_cast<int64_t>(names.size());
   for (const auto& [name, of_name] : rows) {
     require_unmerged(state_->adapter(name), "use");
-    mixed->parts.push_back({at::tensor(of_name, at::kLong), state_->select({name})});
+    mixed->parts.push_back({of_name, state_->select({name})});
   }
   return AdapterScope(
       std::unique_ptr<AdapterScope::Impl>(new AdapterScope::Impl{{state_->board, mixed}}));

@@ -2,13 +2,7 @@
 
 #include <cmath>
 
-// Compiled with -fno-math-errno (src/CMakeLists.txt), without which no compiler makes vector
-// instructions of sqrt, and once for each instruction set; the loader picks.
-#if defined(__x86_64__)
-#define LOWRANK_VECTOR_CLONES __attribute__((target_clones("arch=haswell", "default")))
-#else
-#define LOWRANK_VECTOR_CLONES
-#endif
+#include "kernels/vector_clones.h"
 
 namespace lowrank::kernels {
 namespace {

@@ -140,6 +140,40 @@ TEST_F(ManyAdapters, AMixedBatchTakesRowsApart) {
                        "Got \"three\", which is none of one, two.");
 }
 
+TEST_F(ManyAdapters, AMixedBatchEqualsSeparateRunsInEveryForm) {
+  adapter_->add("dropping", {.rank = 2, .lora_dropout = 0.5});
+  adapter_->add("dora", {.rank = 2, .use_dora = true});
+  for (const auto* name : {"dropping", "dora"}) randomize(*adapter_, name);
+  model_->eval();
+  torch::nn::Linear first{nullptr};
+  for (const auto& module : model_->modules(/*include_self=*/false)) {
+    if (!first) first = torch::nn::Linear(std::dynamic_pointer_cast<torch::nn::LinearImpl>(module));
+  }
+  const std::vector<std::string> turn = {"one", "", "two", "dropping", "dora"};
+  // A few rows, many, and rows of several inputs each, which a kernel of ours takes or does not.
+  for (const auto& shape :
+       std::vector<std::vector<int64_t>>{{5, 8}, {100, 8}, {5, 3, 8}, {10, 9, 8}}) {
+    for (const bool with_gradients : {false, true}) {
+      const at::AutoGradMode mode(with_gradients);
+      const auto x = at::randn(shape);
+      std::vector<std::string> names;
+      for (int64_t i = 0; i < shape[0]; ++i) names.push_back(turn[static_cast<size_t>(i) % 5]);
+      auto expected = at::empty({0});
+      for (int64_t i = 0; i < shape[0]; ++i) {
+        const auto& name = names[static_cast<size_t>(i)];
+        const auto use = adapter_->use(name.empty() ? std::vector<std::string>()
+                                                    : std::vector<std::string>{name});
+        const auto row = first->forward(x.narrow(0, i, 1)).detach();
+        expected = i == 0 ? row : at::cat({expected, row});
+      }
+      const auto use = adapter_->use_rows(names);
+      const auto mixed = first->forward(x);
+      EXPECT_LE(relative_error(mixed.detach(), expected), 1e-6) << x.sizes();
+      EXPECT_EQ(mixed.requires_grad(), with_gradients);
+    }
+  }
+}
+
 TEST_F(ManyAdapters, RemovesAndRenames) {
   adapter_->rename("two", "zwei");
   adapter_->set_active({"zwei"});

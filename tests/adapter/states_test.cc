@@ -2,6 +2,7 @@
 #include <c10/core/InferenceMode.h>
 #include <gtest/gtest.h>
 #include <lowrank/error.h>
+#include <torch/csrc/autograd/forward_grad.h>
 #include <torch/nn/cloneable.h>
 #include <torch/nn/modules/embedding.h>
 #include <torch/nn/modules/linear.h>
@@ -203,6 +204,58 @@ TEST_F(States, AreTheSameWithoutGradients) {
   EXPECT_TRUE(at::equal(net_->forward(ids_), on_));
   const DisableAdapter off(*adapter_);
   EXPECT_TRUE(at::equal(net_->forward(ids_), base_));
+}
+
+/// What is switched off takes a short cut below autograd: nothing of autograd may be lost by it.
+TEST(DisabledLayers, AreDifferentiatedAsPlainOnes) {
+  at::manual_seed(3);
+  nn::Linear plain(8, 6), adapted(8, 6);
+  std::stringstream file;
+  torch::save(plain, file);
+  torch::load(adapted, file);
+  for (const auto& parameter : plain->parameters()) parameter.set_requires_grad(false);
+  auto adapter = attach(*adapted, {.rank = 2, .alpha = 3});
+  randomize(adapter);
+  adapter.disable();
+  const auto compare = [&](const std::function<at::Tensor(nn::Linear&)>& forward) {
+    const auto found = forward(adapted), expected = forward(plain);
+    EXPECT_TRUE(at::equal(found, expected));
+    EXPECT_EQ(found.scalar_type(), expected.scalar_type());
+    EXPECT_EQ(found.requires_grad(), expected.requires_grad());
+    EXPECT_EQ(found.is_inference(), expected.is_inference());
+  };
+  for (const auto& shape : std::vector<std::vector<int64_t>>{{5, 8}, {2, 5, 8}}) {
+    const auto x = at::randn(shape), direction = at::randn(shape);
+    const auto product = [](nn::Linear& layer, const at::Tensor& input) {
+      return at::linear(layer->forward(input), layer->weight.t(), {});
+    };
+    compare([&](auto& layer) { return product(layer, x); });
+    compare([&](auto& layer) {
+      const auto leaf = x.clone().set_requires_grad(true);
+      product(layer, leaf).square().sum().backward();
+      return leaf.grad();
+    });
+    compare([&](auto& layer) {
+      const at::NoGradGuard no_grad;
+      return product(layer, x);
+    });
+    compare([&](auto& layer) {
+      const c10::InferenceMode inference;
+      return product(layer, x);
+    });
+    compare([&](auto& layer) {
+      const Autocast autocast;
+      return product(layer, x);
+    });
+    compare([&](auto& layer) {
+      const auto index = torch::autograd::ForwardADLevel::get_next_idx();
+      const auto level = static_cast<int64_t>(index);
+      const auto y = product(layer, at::_make_dual(x, direction, level));
+      const auto tangent = std::get<1>(at::_unpack_dual(y, level)).clone();
+      torch::autograd::ForwardADLevel::release_idx(index);
+      return tangent;
+    });
+  }
 }
 
 TEST_F(States, AreTrainedAfterInferenceMode) {

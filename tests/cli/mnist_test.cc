@@ -121,7 +121,8 @@ TEST_F(MnistCommand, TellsTheNotebooksStoryTheSameAfterAnInterruption) {
   again.erase("seconds");
   EXPECT_EQ(again, report);
   for (const char* name :
-       {"base/model.safetensors", "base/training.json", "adapter/adapter_model.safetensors"}) {
+       {"base/model.safetensors", "base/training.json", "adapter/adapter_model.safetensors",
+        "adapter/adapter_config.json", "adapter/training.json"}) {
     EXPECT_EQ(read_bytes(cut + "/" + name), read_bytes(folder_ / "whole" / name)) << name;
   }
   EXPECT_FALSE(fs::exists(cut + "/base/checkpoint.safetensors"));

@@ -11,21 +11,23 @@
 #include <cstdio>
 #include <exception>
 #include <string>
+#include <vector>
 
 // adapter_driver JOBS RESULTS: the lowrank side of `make test-interop`, many adapters in one
 // process. A job names a TorchScript `model`, its `inputs` ("x") and where `logits` ("y") go, and
 // either a PEFT folder to `load`, or a config to `attach` by, a `seed` for random factors and a
-// folder to `save` them in. A result has the job's `id`, and the `error` or what was found.
+// folder to `save` them in. With `others`, names of more adapters of the same config, all are saved
+// in that folder, and the logits of each are under its name. A result has the job's `id`, and the
+// `error` or what was found.
 namespace lowrank {
 namespace {
 
 using Json = nlohmann::json;
 
 /// What is trained differs from where it starts, so that all of it matters.
-void perturb(const Adapter& adapter, uint64_t seed) {
+void perturb(const Adapter& adapter, const std::string& of) {
   const at::NoGradGuard no_grad;
-  at::manual_seed(seed);
-  for (const auto& [name, tensor] : adapter.named_parameters()) {
+  for (const auto& [name, tensor] : adapter.named_parameters(of)) {
     const auto noise = at::randn_like(tensor) * 0.3;
     const bool is_factor =
         name.find("lora_") != std::string::npos && name.find("magnitude") == std::string::npos;
@@ -34,9 +36,18 @@ void perturb(const Adapter& adapter, uint64_t seed) {
 }
 
 LoadedAdapter attach_and_save(torch::jit::Module& model, const Json& job) {
-  auto adapter = attach(model, read_lora_config(job.at("attach").get<std::string>()));
-  perturb(adapter, job.at("seed").get<uint64_t>());
-  adapter.save(job.at("save").get<std::string>(), {.plain_form = job.value("plain_form", false)});
+  const auto config = read_lora_config(job.at("attach").get<std::string>());
+  auto adapter = attach(model, config);
+  const auto others = job.value("others", std::vector<std::string>());
+  for (const auto& name : others) adapter.add(name, config);
+  at::manual_seed(job.at("seed").get<uint64_t>());
+  for (const auto& name : adapter.names()) perturb(adapter, name);
+  const auto folder = job.at("save").get<std::string>();
+  if (others.empty()) {
+    adapter.save(folder, {.plain_form = job.value("plain_form", false)});
+  } else {
+    adapter.save_all(folder);
+  }
   return {adapter, {}};
 }
 
@@ -47,8 +58,12 @@ Json run(const Json& job) {
                                            : attach_and_save(model, job);
   const at::NoGradGuard no_grad;
   const auto x = SafetensorsFile::open(job.at("inputs").get<std::string>()).tensor("x");
-  const auto y = model.forward({x}).toTensor();
-  write_safetensors(job.at("logits").get<std::string>(), {{"y", y}});
+  std::vector<SafetensorsEntry> logits = {{"y", model.forward({x}).toTensor()}};
+  for (const auto& name : job.value("others", std::vector<std::string>())) {
+    const auto use = loaded.adapter.use(name);
+    logits.push_back({name, model.forward({x}).toTensor()});
+  }
+  write_safetensors(job.at("logits").get<std::string>(), logits);
   return {{"acts_like_base", loaded.report.acts_like_base},
           {"layers", loaded.adapter.layers().size()}};
 }

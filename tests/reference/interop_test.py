@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 
 import mnist_images
 from interop_broken import check_broken_folders
+from interop_parts import check_parts
 from interop_random import Driver, check_random_adapters
 from notebook_net import Mlp
 
@@ -212,6 +213,7 @@ def main():
         work = args.work / "random"
         work.mkdir()
         driver = Driver(args.driver, work)
+        check_parts(checks, driver)
         cases = check_random_adapters(checks, driver, args.adapters, args.seed)
         check_broken_folders(checks, driver, cases, args.broken, args.seed)
     except Refused as refusal:

@@ -60,13 +60,19 @@ CELLS = {
 }
 
 
-def run_cell(net, options, ids, dy):
+def trained_by_peft(net, options):
+    """The net with an adapter whose every part matters."""
     model = peft.get_peft_model(copy.deepcopy(net), peft.LoraConfig(r=2, lora_alpha=3, **options))
     perturb(model)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if "trainable_tokens_delta" in name:
                 parameter.add_(torch.randn_like(parameter))
+    return model
+
+
+def run_cell(net, options, ids, dy):
+    model = trained_by_peft(net, options)
     adapter, config = saved_by_peft(model)
     y, grads = gradients(model, ids, dy)
     tensors = {"y": y, **{f"file.{name}": value for name, value in adapter.items()}}

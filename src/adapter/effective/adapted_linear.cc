@@ -5,7 +5,10 @@
 #include <c10/core/impl/LocalDispatchKeySet.h>
 #include <torch/csrc/autograd/custom_function.h>
 
+#include <algorithm>
+
 #include "kernels/lora_linear.h"
+#include "kernels/lora_rows.h"
 
 namespace lowrank::effective {
 namespace {
@@ -85,6 +88,44 @@ at::Tensor in_one_node(const at::Tensor& x, const at::Tensor& matrix, const at::
   return y.view(shape);
 }
 
+/// Above this many inputs a matrix product is worth its calls.
+constexpr int64_t kFewVectors = 16;
+
+bool is_plain_memory(const at::Tensor& tensor) {
+  return tensor.is_cpu() && tensor.scalar_type() == at::kFloat && tensor.is_contiguous() &&
+         !(at::GradMode::is_enabled() && tensor.requires_grad());
+}
+
+/// Layer::add_to_rows of a linear layer, x (N, ..., in): a few rows of plain memory, of which no
+/// history is kept.
+bool add_to_rows(const at::Tensor& y, const at::Tensor& x, const std::vector<int64_t>& rows,
+                 const std::vector<Term>& terms, bool trains) {
+  const auto is_plain = [&](const Term& term) {
+    return !term.magnitude.defined() && !term.minus_a.defined() && !(term.dropout > 0 && trains) &&
+           is_plain_memory(term.a) && is_plain_memory(term.b);
+  };
+  if (!is_plain_memory(y) || !is_plain_memory(x) || x.dim() < 2 || x.numel() == 0 ||
+      !std::all_of(terms.begin(), terms.end(), is_plain)) {
+    return false;
+  }
+  const auto vectors = x.numel() / (x.size(0) * x.size(-1));  // of one row of the batch
+  if (static_cast<int64_t>(rows.size()) * vectors > kFewVectors) return false;
+  std::vector<int64_t> all;
+  for (const auto row : rows) {
+    for (int64_t i = 0; i < vectors; ++i) all.push_back(row * vectors + i);
+  }
+  for (const auto& term : terms) {
+    kernels::add_lora_rows(y.data_ptr<float>(), x.data_ptr<float>(), all,
+                           {.a = term.a.data_ptr<float>(),
+                            .b = term.b.data_ptr<float>(),
+                            .in = term.a.size(1),
+                            .out = term.b.size(0),
+                            .rank = term.a.size(0),
+                            .scaling = static_cast<float>(term.scaling)});
+  }
+  return true;
+}
+
 }  // namespace
 
 at::Tensor adapted_linear(const at::Tensor& x, const at::Tensor& matrix, const OptionalTensor& bias,
@@ -101,6 +142,11 @@ at::Tensor adapted_linear(const at::Tensor& x, const at::Tensor& matrix, const O
       .low = [](const at::Tensor& input, const at::Tensor& a,
                 const at::Tensor& b) { return at::linear(at::linear(input, a), b); },
       .by_output = [](const at::Tensor& vector) { return vector; },
+      .add_to_rows =
+          [&](const at::Tensor& y, const at::Tensor& input, const std::vector<int64_t>& rows,
+              const std::vector<Term>& terms) {
+            return add_to_rows(y, input, rows, terms, use.site->trains());
+          },
   };
   return add_terms(at::linear(x, matrix, plain_bias), x, weight, bias, use, layer);
 }

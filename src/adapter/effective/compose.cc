@@ -81,16 +81,20 @@ at::Tensor add_parts(const at::Tensor& y, const at::Tensor& x, const at::Tensor&
   for (const auto& part : use.selection->parts) {
     require_no_replacement(*part.selection, *use.site);
     const auto& meaning = part.selection->of(*use.site);
-    auto added = meaning.terms.empty() ? at::Tensor()
-                                       : sum_of_additions({}, x.index_select(0, part.rows), weight,
-                                                          meaning, *use.site, layer);
-    if (const auto on_bias = bias_addition(bias, *part.selection, layer); on_bias.defined()) {
+    const auto on_bias = bias_addition(bias, *part.selection, layer);
+    const bool done = meaning.terms.empty() ||
+                      (layer.add_to_rows && layer.add_to_rows(y, x, part.rows, meaning.terms));
+    if (done && !on_bias.defined()) continue;
+    const auto of_part = at::tensor(part.rows, at::device(x.device()).dtype(at::kLong));
+    auto added =
+        done ? at::Tensor()
+             : sum_of_additions({}, x.index_select(0, of_part), weight, meaning, *use.site, layer);
+    if (on_bias.defined()) {
       auto shape = y.sizes().vec();
-      shape[0] = part.rows.size(0);
+      shape[0] = of_part.size(0);
       added = added.defined() ? added + on_bias : on_bias.expand(shape);
     }
-    if (!added.defined()) continue;
-    rows.push_back(part.rows);
+    rows.push_back(of_part);
     additions.push_back(added.to(y.scalar_type()));
   }
   return rows.empty() ? y : y.index_add(0, at::cat(rows), at::cat(additions));

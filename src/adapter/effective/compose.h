@@ -48,6 +48,11 @@ struct Layer {
   std::function<at::Tensor(const at::Tensor& x, const at::Tensor& a, const at::Tensor& b)> low;
   /// A vector (out) in the shape that scales an output.
   std::function<at::Tensor(const at::Tensor& vector)> by_output;
+  /// Adds what these terms add to a few rows of a mixed batch, in place; false, with y untouched,
+  /// where it cannot. Empty: it never can.
+  std::function<bool(const at::Tensor& y, const at::Tensor& x, const std::vector<int64_t>& rows,
+                     const std::vector<Term>& terms)>
+      add_to_rows = {};
 };
 
 /// y + what the site's terms add, in y's dtype; in a mixed batch to each part's rows what that part

@@ -51,7 +51,7 @@ at::Tensor same_view(const at::Tensor& sum, const Geometry& whole, const at::Ten
   if (whole.is(view)) return sum;
   auto laid_out = sum;
   if (sum.strides() != at::IntArrayRef(whole.strides)) {  // W has gaps between its rows
-    laid_out = at::as_strided_scatter(at::zeros({whole.end() - whole.offset}, sum.options()), sum,
+    laid_out = at::as_strided_scatter(at::zeros({whole.end - whole.offset}, sum.options()), sum,
                                       whole.sizes, whole.strides, 0);
   }
   return laid_out.as_strided(view.sizes(), view.strides(), view.storage_offset() - whole.offset);
@@ -78,7 +78,7 @@ void require_apart(const StorageContext& context, const at::Tensor& weight,
                    const Geometry& geometry, const Site& site) {
   for (const auto& other : context.bindings) {
     const bool overlap =
-        geometry.offset < other.geometry.end() && other.geometry.offset < geometry.end();
+        geometry.offset < other.geometry.end && other.geometry.offset < geometry.end;
     const bool told_apart = other.geometry.is(weight) && (site.form == Form::kEmbedding) !=
                                                              (other.site->form == Form::kEmbedding);
     if (!overlap || told_apart) continue;
@@ -113,7 +113,12 @@ void require_base_in_all(const Selection& mixed, const Site& site) {
 }  // namespace
 
 Geometry Geometry::of(const at::Tensor& tensor) {
-  return {tensor.sizes().vec(), tensor.strides().vec(), tensor.storage_offset()};
+  int64_t end = tensor.storage_offset();
+  if (tensor.numel() > 0) {
+    for (int64_t i = 0; i < tensor.dim(); ++i) end += (tensor.size(i) - 1) * tensor.stride(i);
+    ++end;
+  }
+  return {tensor.sizes().vec(), tensor.strides().vec(), tensor.storage_offset(), end};
 }
 
 bool Geometry::is(const at::Tensor& tensor) const {
@@ -125,15 +130,6 @@ bool Geometry::is_transpose_of(const at::Tensor& tensor) const {
   return tensor.dim() == 2 && sizes.size() == 2 && tensor.storage_offset() == offset &&
          tensor.size(0) == sizes[1] && tensor.size(1) == sizes[0] &&
          tensor.stride(0) == strides[1] && tensor.stride(1) == strides[0];
-}
-
-int64_t Geometry::end() const {
-  int64_t last = offset;
-  for (size_t i = 0; i < sizes.size(); ++i) {
-    if (sizes[i] == 0) return offset;
-    last += (sizes[i] - 1) * strides[i];
-  }
-  return last + 1;
 }
 
 void bind(const at::Tensor& weight, std::shared_ptr<const Site> site) {
@@ -176,7 +172,7 @@ const Binding* find(const at::Tensor& tensor, Reader reader) {
   for (const auto& binding : context->bindings) {
     const auto& whole = binding.geometry;
     if (reads(reader, binding.site->form) && tensor.storage_offset() >= whole.offset &&
-        (tensor.storage_offset() < whole.end() || whole.is(tensor))) {
+        (tensor.storage_offset() < whole.end || whole.is(tensor))) {
       return &binding;
     }
   }
@@ -208,12 +204,21 @@ at::Tensor without_mark(const at::Tensor& tensor) {
   return plain;
 }
 
+bool means_itself(const at::Tensor& tensor, Reader reader) {
+  if (!is_marked(tensor)) return true;
+  const auto* binding = find(tensor, reader);
+  if (binding == nullptr) return true;
+  const auto& selection = *binding->site->board->selection();
+  const auto& meaning = selection.of(*binding->site);
+  return !selection.is_mixed() && meaning.is_base() && !meaning.observe;
+}
+
 at::Tensor resolve(const at::Tensor& tensor, Reader reader) {
   if (!is_marked(tensor)) return tensor;
   const auto* binding = find(tensor, reader);
   if (binding == nullptr) return without_mark(tensor);
   const auto& site = *binding->site;
-  const auto selection = site.board->selection();
+  const auto selection = site.board->selection();  // kept while the dense weight is made
   if (selection->is_mixed()) {
     require_base_in_all(*selection, site);
     return without_mark(tensor);

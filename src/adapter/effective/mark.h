@@ -23,11 +23,11 @@ constexpr c10::DispatchKey kMark = c10::DispatchKey::TESTING_ONLY_GenericWrapper
 struct Geometry {
   std::vector<int64_t> sizes, strides;
   int64_t offset;
+  int64_t end;  ///< one past the last element it spans
 
   static Geometry of(const at::Tensor& tensor);
   bool is(const at::Tensor& tensor) const;
   bool is_transpose_of(const at::Tensor& tensor) const;  ///< 2-D only
-  int64_t end() const;                                   ///< one past the last element it spans
 };
 
 struct Binding {
@@ -62,6 +62,10 @@ std::vector<std::shared_ptr<const Site>> sites_of(const at::Tensor& tensor);
 
 /// The same tensor (storage, version counter, autograd history) without the mark.
 at::Tensor without_mark(const at::Tensor& tensor);
+
+/// Whether `tensor` is to be taken as it lies: it is bound to nothing that this reader reads, or
+/// its adapters are off for every row and nobody watches.
+bool means_itself(const at::Tensor& tensor, Reader reader = Reader::kOther);
 
 /// What `tensor` means to this reader: itself where it is not marked; without the mark where its
 /// adapters are off; otherwise the dense W + s·B·A under autograd, or for a view of W the same view

@@ -69,8 +69,12 @@ at::IValue map_tensors(const at::IValue& value, at::Tensor (*function)(const at:
   return value;
 }
 
+c10::DispatchKeySet below_mark(c10::DispatchKeySet keys) {
+  return keys & c10::DispatchKeySet(c10::DispatchKeySet::FULL_AFTER, kMark);
+}
+
 void call_below(const c10::OperatorHandle& op, c10::DispatchKeySet keys, Stack* stack) {
-  op.redispatchBoxed(keys & c10::DispatchKeySet(c10::DispatchKeySet::FULL_AFTER, kMark), stack);
+  op.redispatchBoxed(below_mark(keys), stack);
 }
 
 /// The same for what works on the stored numbers: operators that it calls in turn see no mark.
@@ -156,59 +160,88 @@ void fallback(const c10::OperatorHandle& op, c10::DispatchKeySet keys, Stack* st
 }
 
 /// Whether an operator on these saves them for a backward pass.
-bool has_backward(const at::Tensor& x, const at::Tensor& weight, const OptionalTensor& bias) {
-  return at::GradMode::is_enabled() && (x.requires_grad() || weight.requires_grad() ||
-                                        (bias && bias->defined() && bias->requires_grad()));
+bool has_backward(const at::Tensor& x, const at::Tensor& weight, const at::Tensor* bias) {
+  return at::GradMode::is_enabled() &&
+         (x.requires_grad() || weight.requires_grad() ||
+          (bias != nullptr && bias->defined() && bias->requires_grad()));
 }
+
+/// Whether a product can be taken from the numbers as they lie, below autograd: the adapters are
+/// off, and nobody differentiates. Asked first, so that what is switched off costs least.
+bool takes_stored(const at::Tensor& x, const at::Tensor& weight, const at::Tensor* bias) {
+  const auto has_tangent = [](const at::Tensor& tensor) {
+    return tensor._fw_grad(/*level=*/0).defined();
+  };
+  return !is_marked(x) && !(bias != nullptr && is_marked(*bias)) && means_itself(weight) &&
+         !has_backward(x, weight, bias) && !has_tangent(x) && !has_tangent(weight) &&
+         !(bias != nullptr && has_tangent(*bias));
+}
+
+/// The mark, and autograd, whose kernels would find nothing to do.
+constexpr c10::DispatchKeySet kSkipped =
+    c10::autograd_dispatch_keyset_with_ADInplaceOrView | c10::DispatchKeySet(kMark);
 
 /// How a product x·Mᵀ is to be computed from a weight that lies as `side` says.
 template <class Product>
 at::Tensor product_with(const at::Tensor& x, const at::Tensor& weight, Side side,
                         const OptionalTensor& bias, const Product& product) {
   const auto use = x.dim() >= 1 && !is_marked(x) ? use_of_matrix(weight, side) : std::nullopt;
-  if (!use || use->is_replaced()) {
-    return product(resolve(x), resolve(weight), bias ? OptionalTensor(resolve(*bias)) : bias);
-  }
+  const auto plain_bias = bias ? OptionalTensor(resolve(*bias)) : bias;
+  if (!use || use->is_replaced()) return product(resolve(x), resolve(weight), plain_bias);
   if (use->is_off()) {
     if (const auto& observe = use->meaning().observe) observe(x);
-    const auto plain_bias = bias ? OptionalTensor(resolve(*bias)) : bias;
-    if (has_backward(x, weight, bias)) return product(x, without_mark(weight), plain_bias);
-    const c10::impl::ExcludeDispatchKeyGuard below(kMark);
-    return product(x, weight, plain_bias);
+    return product(x, without_mark(weight), plain_bias);
   }
   const auto plain = without_mark(weight);
   return adapted_linear(x, side == Side::kMatrix ? plain : plain.t(), bias, *use);
 }
 
 /// A view keeps the mark; this one, which Linear::forward takes each time, without the fallback.
-at::Tensor t(const at::Tensor& weight) {
+at::Tensor t(c10::DispatchKeySet keys, const at::Tensor& weight) {
   const c10::impl::ExcludeDispatchKeyGuard below(kMark);
-  return at::t(weight);
+  return at::_ops::t::redispatch(below_mark(keys), weight);
 }
 
-at::Tensor linear(const at::Tensor& x, const at::Tensor& weight, const OptionalTensor& bias) {
+at::Tensor linear(c10::DispatchKeySet keys, const at::Tensor& x, const at::Tensor& weight,
+                  const OptionalTensor& bias) {
+  if (takes_stored(x, weight, bias ? &*bias : nullptr)) {
+    const c10::impl::ExcludeDispatchKeyGuard below(kSkipped);
+    return at::_ops::linear::redispatch(keys - kSkipped, x, weight, bias);
+  }
   return product_with(x, weight, Side::kMatrix, bias,
                       [](const auto& input, const auto& w, const OptionalTensor& b) {
                         return at::linear(input, w, b);
                       });
 }
 
-at::Tensor matmul(const at::Tensor& x, const at::Tensor& weight_t) {
+at::Tensor matmul(c10::DispatchKeySet keys, const at::Tensor& x, const at::Tensor& weight_t) {
+  if (takes_stored(x, weight_t, nullptr)) {
+    const c10::impl::ExcludeDispatchKeyGuard below(kSkipped);
+    return at::_ops::matmul::redispatch(keys - kSkipped, x, weight_t);
+  }
   return product_with(x, weight_t, Side::kTranspose, {},
                       [](const auto& input, const auto& w, const OptionalTensor& /*none*/) {
                         return at::matmul(input, w);
                       });
 }
 
-at::Tensor mm(const at::Tensor& x, const at::Tensor& weight_t) {
+at::Tensor mm(c10::DispatchKeySet keys, const at::Tensor& x, const at::Tensor& weight_t) {
+  if (takes_stored(x, weight_t, nullptr)) {
+    const c10::impl::ExcludeDispatchKeyGuard below(kSkipped);
+    return at::_ops::mm::redispatch(keys - kSkipped, x, weight_t);
+  }
   return product_with(x, weight_t, Side::kTranspose, {},
                       [](const auto& input, const auto& w, const OptionalTensor& /*none*/) {
                         return at::mm(input, w);
                       });
 }
 
-at::Tensor addmm(const at::Tensor& bias, const at::Tensor& x, const at::Tensor& weight_t,
-                 const at::Scalar& beta, const at::Scalar& alpha) {
+at::Tensor addmm(c10::DispatchKeySet keys, const at::Tensor& bias, const at::Tensor& x,
+                 const at::Tensor& weight_t, const at::Scalar& beta, const at::Scalar& alpha) {
+  if (takes_stored(x, weight_t, &bias)) {
+    const c10::impl::ExcludeDispatchKeyGuard below(kSkipped);
+    return at::_ops::addmm::redispatch(keys - kSkipped, bias, x, weight_t, beta, alpha);
+  }
   const bool is_layer = bias.dim() == 1 && weight_t.dim() == 2 &&
                         bias.size(0) == weight_t.size(1) && beta.equal(1) && alpha.equal(1);
   if (!is_layer) return at::addmm(resolve(bias), resolve(x), resolve(weight_t), beta, alpha);

@@ -3,6 +3,7 @@
 #include <c10/util/ThreadLocalDebugInfo.h>
 
 #include <array>
+#include <typeinfo>
 #include <utility>
 
 namespace lowrank::effective {
@@ -12,14 +13,16 @@ namespace {
 // passes; this kind of it is never used outside of LibTorch's own tests.
 constexpr auto kKind = c10::DebugInfoKind::TEST_INFO_2;
 
-struct ScopeInfo : c10::DebugInfoBase {
+struct ScopeInfo final : c10::DebugInfoBase {
   std::shared_ptr<const Switchboard> board;
   std::shared_ptr<const Selection> selection;
   const ScopeInfo* outer = nullptr;  // kept by the chain that LibTorch keeps this one in
 };
 
 const ScopeInfo* current_scope() {
-  return dynamic_cast<const ScopeInfo*>(c10::ThreadLocalDebugInfo::get(kKind));
+  const auto* info = c10::ThreadLocalDebugInfo::get(kKind);
+  return info != nullptr && typeid(*info) == typeid(ScopeInfo) ? static_cast<const ScopeInfo*>(info)
+                                                               : nullptr;
 }
 
 /// What this thread read last of a few models; a model beyond those costs a lock.
@@ -46,7 +49,7 @@ void Switchboard::publish(std::shared_ptr<const Selection> selection) {
   version_.fetch_add(1, std::memory_order_release);
 }
 
-std::shared_ptr<const Selection> Switchboard::published() const {
+const std::shared_ptr<const Selection>& Switchboard::published() const {
   auto& cached = cache[id_ % kCachedBoards];
   if (cached.board != id_ || cached.version != version_.load(std::memory_order_acquire)) {
     const std::lock_guard lock(mutex_);
@@ -55,7 +58,7 @@ std::shared_ptr<const Selection> Switchboard::published() const {
   return cached.selection;
 }
 
-std::shared_ptr<const Selection> Switchboard::selection() const {
+const std::shared_ptr<const Selection>& Switchboard::selection() const {
   for (const auto* scope = current_scope(); scope != nullptr; scope = scope->outer) {
     if (scope->board.get() == this) return scope->selection;
   }

@@ -16,7 +16,7 @@ struct Selection {
 
   /// For a mixed batch: which rows (dimension 0 of each layer's input) mean what. Empty elsewhere.
   struct Part {
-    at::Tensor rows;  ///< int64 (n)
+    std::vector<int64_t> rows;
     std::shared_ptr<const Selection> selection;
   };
   std::vector<Part> parts;
@@ -41,11 +41,12 @@ class Switchboard {
   /// For all threads, from their next operator on.
   void publish(std::shared_ptr<const Selection> selection);
 
-  /// What holds on this thread now: that of the innermost Scope, else what was published last.
-  std::shared_ptr<const Selection> selection() const;
+  /// What holds on this thread now: that of the innermost Scope, else what was published last. The
+  /// reference is good until this thread asks again; a copy is good for as long as it is kept.
+  const std::shared_ptr<const Selection>& selection() const;
 
  private:
-  std::shared_ptr<const Selection> published() const;
+  const std::shared_ptr<const Selection>& published() const;
 
   const uint64_t id_;
   std::atomic<uint64_t> version_{1};
