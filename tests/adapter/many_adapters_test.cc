@@ -133,8 +133,8 @@ TEST_F(ManyAdapters, AMixedBatchTakesRowsApart) {
     LOWRANK_EXPECT_ERROR(model_->forward(x_.slice(0, 0, 3)), TensorError,
                          "the input of \"linear1\" must have the batch's 5 rows in its first "
                          "dimension. Got 3.");
-    LOWRANK_EXPECT_ERROR(x_.mm(model_->named_parameters()["linear1.weight"].t().contiguous()),
-                         TensorError, "must be read by a linear layer");
+    LOWRANK_EXPECT_ERROR(model_->named_parameters()["linear1.weight"].abs(), TensorError,
+                         "must be read by a linear layer");
   }
   LOWRANK_EXPECT_ERROR((void)adapter_->use_rows({"three"}), ArgumentError,
                        "Got \"three\", which is none of one, two.");

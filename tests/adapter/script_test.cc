@@ -182,5 +182,39 @@ TEST_P(Script, FollowsWhenFrozenWhileAttached) {
   EXPECT_TRUE(at::equal(run(frozen, ids_), base));
 }
 
+TEST_P(Script, FollowsWhenOptimizedForInferenceWhileAttached) {
+  const at::NoGradGuard no_grad;
+  for (const auto& target : kTargets) {
+    auto module = load_fixture(GetParam());
+    module.eval();
+    const auto base = run(module, ids_);
+    auto adapter = attach(module, {.rank = 2, .alpha = 3, .target_modules = {target}});
+    randomize(adapter);
+    const auto expected = run(module, ids_);
+    auto optimized = torch::jit::optimize_for_inference(module);
+    EXPECT_LE(relative_error(run(optimized, ids_), expected), 1e-6) << target;
+    adapter.disable();
+    EXPECT_LE(relative_error(run(optimized, ids_), base), 1e-6) << target;
+  }
+}
+
+TEST(OptimizedScript, RefusesWeightsThatCannotFollow) {
+  const at::NoGradGuard no_grad;
+  torch::jit::Module module("Image");
+  module.register_parameter("weight", at::randn({4, 3, 3, 3}), /*is_buffer=*/false);
+  module.register_attribute("training", c10::BoolType::get(), false);
+  module.define("def forward(self, x):\n  return torch.conv2d(x, self.weight)\n");
+  const auto x = at::randn({2, 3, 8, 8});
+  auto adapter = attach(module, {.rank = 2, .target_modules = {"weight"}});
+  randomize(adapter);
+  EXPECT_THAT(
+      [&] {
+        auto optimized = torch::jit::optimize_for_inference(module);
+        run(optimized, x);
+      },
+      testing::ThrowsMessage<std::exception>(testing::HasSubstr(
+          "the weight of \"weight\" must stay a plain tensor while it is adapted")));
+}
+
 }  // namespace
 }  // namespace lowrank

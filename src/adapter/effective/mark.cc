@@ -87,6 +87,18 @@ void require_apart(const StorageContext& context, const at::Tensor& weight,
   }
 }
 
+template <class Condition>
+std::vector<std::shared_ptr<const Site>> sites_where(const at::Tensor& tensor,
+                                                     const Condition& condition) {
+  std::vector<std::shared_ptr<const Site>> sites;
+  if (const auto* context = context_of(tensor.storage())) {
+    for (const auto& binding : context->bindings) {
+      if (condition(binding.geometry)) sites.push_back(binding.site);
+    }
+  }
+  return sites;
+}
+
 /// A dense weight has no input of A to drop from.
 void require_no_dropout(const Meaning& meaning, const Site& site) {
   for (const auto& term : meaning.terms) {
@@ -144,6 +156,13 @@ void bind(const at::Tensor& weight, std::shared_ptr<const Site> site) {
   keys = keys.add(kMark);
 }
 
+void bind_transposed(const at::Tensor& weight_t, std::shared_ptr<const Site> site) {
+  const c10::impl::ExcludeDispatchKeyGuard below(kMark);
+  effective::bind(weight_t.detach().t(), std::move(site));  // not std::bind, which matches better
+  auto& keys = KeySetAccess::of(weight_t);
+  keys = keys.add(kMark);
+}
+
 void unbind(const at::Tensor& weight, const Site& site) {
   const auto& storage = weight.storage();
   auto* context = context_of(storage);
@@ -180,13 +199,11 @@ const Binding* find(const at::Tensor& tensor, Reader reader) {
 }
 
 std::vector<std::shared_ptr<const Site>> sites_of(const at::Tensor& tensor) {
-  std::vector<std::shared_ptr<const Site>> sites;
-  if (const auto* context = context_of(tensor.storage())) {
-    for (const auto& binding : context->bindings) {
-      if (binding.geometry.is(tensor)) sites.push_back(binding.site);
-    }
-  }
-  return sites;
+  return sites_where(tensor, [&](const Geometry& whole) { return whole.is(tensor); });
+}
+
+std::vector<std::shared_ptr<const Site>> sites_of_transpose(const at::Tensor& tensor) {
+  return sites_where(tensor, [&](const Geometry& whole) { return whole.is_transpose_of(tensor); });
 }
 
 at::Tensor without_mark(const at::Tensor& tensor) {

@@ -44,6 +44,9 @@ enum class Reader { kEmbedding, kOther };
 /// the two apart.
 void bind(const at::Tensor& weight, std::shared_ptr<const Site> site);
 
+/// The same for a tensor that lies as the transpose of the weight W of this site.
+void bind_transposed(const at::Tensor& weight_t, std::shared_ptr<const Site> site);
+
 /// Takes one site away; with the last one the tensor is an ordinary one again, its storage as it
 /// was.
 void unbind(const at::Tensor& weight, const Site& site);
@@ -59,6 +62,8 @@ const Binding* find(const at::Tensor& tensor, Reader reader = Reader::kOther);
 
 /// All sites whose weight is exactly this tensor.
 std::vector<std::shared_ptr<const Site>> sites_of(const at::Tensor& tensor);
+/// All whose weight's transpose it is.
+std::vector<std::shared_ptr<const Site>> sites_of_transpose(const at::Tensor& tensor);
 
 /// The same tensor (storage, version counter, autograd history) without the mark.
 at::Tensor without_mark(const at::Tensor& tensor);

@@ -83,14 +83,31 @@ void call_on_storage(const c10::OperatorHandle& op, c10::DispatchKeySet keys, St
   call_below(op, keys, stack);
 }
 
-/// Runs a copying operator on a whole marked weight; the copy means what the original means.
-void copy_with_meaning(const c10::OperatorHandle& op, c10::DispatchKeySet keys, Stack* stack,
-                       const at::Tensor& source) {
-  const auto sites = sites_of(source);
+/// Runs a copying operator on a whole marked weight or its transpose; the copy means what the
+/// original means. False, with nothing done, for any other view.
+bool try_copy_with_meaning(const c10::OperatorHandle& op, c10::DispatchKeySet keys, Stack* stack,
+                           const at::Tensor& source) {
+  const auto sites = sites_of(source), of_transpose = sites_of_transpose(source);
+  if (sites.empty() && of_transpose.empty()) return false;
   call_on_storage(op, keys, stack);
   const auto& copy = stack->back().toTensor();
-  if (copy.is_alias_of(source) || !copy.is_floating_point()) return;
-  for (const auto& site : sites) bind(copy, site);
+  if (copy.is_alias_of(source) || !copy.is_floating_point()) return true;
+  for (const auto& site : sites) effective::bind(copy, site);
+  for (const auto& site : of_transpose) bind_transposed(copy, site);
+  return true;
+}
+
+/// In oneDNN's form, which optimize_for_inference keeps some weights in, a weight would go on to
+/// mean what it means now.
+void require_plain_form(const c10::OperatorHandle& op, const at::IValue& weight) {
+  if (op.schema().name() != "aten::to_mkldnn" || !is_marked(weight.toTensor())) return;
+  const auto* binding = find(weight.toTensor());
+  if (binding == nullptr) return;
+  fail<TensorError>("adapter",
+                    fmt::format("the weight of \"{}\" must stay a plain tensor while it is adapted",
+                                binding->site->path),
+                    "to_mkldnn, which optimize_for_inference calls",
+                    "Merge and save the module, and optimize what was saved.");
 }
 
 /// Writes into a marked tensor change W. It stays adapted where it is given another storage, as
@@ -101,7 +118,7 @@ void write(const c10::OperatorHandle& op, c10::DispatchKeySet keys, Stack* stack
   const auto sites = moves ? sites_of(first) : std::vector<std::shared_ptr<const Site>>();
   call_on_storage(op, keys, stack);
   for (const auto& site : sites) {
-    if (!is_bound(first, *site)) bind(first, site);
+    if (!is_bound(first, *site)) effective::bind(first, site);
   }
 }
 
@@ -130,12 +147,10 @@ void fallback(const c10::OperatorHandle& op, c10::DispatchKeySet keys, Stack* st
   if (is_convolution(schema.name()) && try_adapted_convolution(op, stack)) return;
   if (contains(kCopies, schema.name())) {
     const auto source = begin->toTensor();
-    if (is_marked(source) && !sites_of(source).empty()) {
-      copy_with_meaning(op, keys, stack, source);
-      return;
-    }
+    if (is_marked(source) && try_copy_with_meaning(op, keys, stack, source)) return;
     *begin = resolve(source);
   }
+  if (begin->isTensor()) require_plain_form(op, *begin);
   const auto replace = contains(kValueFree, schema.name()) ? &without_mark : &resolve_for_any;
   bool viewed = false, written = false;
   for (size_t i = 0; i < arguments.size(); ++i) {
