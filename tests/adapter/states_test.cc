@@ -206,6 +206,26 @@ TEST_F(States, AreTheSameWithoutGradients) {
   EXPECT_TRUE(at::equal(net_->forward(ids_), base_));
 }
 
+/// The derivative of an adapted layer along a direction of its input, by LibTorch's forward mode.
+TEST(AdaptedLayers, HaveForwardDerivatives) {
+  at::manual_seed(4);
+  nn::Linear layer(8, 6);
+  auto adapter = attach(*layer, {.rank = 2, .alpha = 3});
+  randomize(adapter);
+  const auto x = at::randn({5, 8}), direction = at::randn({5, 8});
+  for (const bool with_gradients : {false, true}) {
+    const at::AutoGradMode mode(with_gradients);
+    const auto level = torch::autograd::ForwardADLevel::get_next_idx();
+    const auto dual = at::_make_dual(x, direction, static_cast<int64_t>(level));
+    const auto y = layer->forward(dual);
+    const auto tangent = std::get<1>(at::_unpack_dual(y, static_cast<int64_t>(level))).clone();
+    torch::autograd::ForwardADLevel::release_idx(level);
+    const at::NoGradGuard no_grad;
+    const auto expected = layer->forward(direction) - layer->forward(at::zeros({5, 8}));
+    EXPECT_LE(relative_error(tangent.detach(), expected), 1e-6);
+  }
+}
+
 /// What is switched off takes a short cut below autograd: nothing of autograd may be lost by it.
 TEST(DisabledLayers, AreDifferentiatedAsPlainOnes) {
   at::manual_seed(3);

@@ -6,7 +6,9 @@
 #include <torch/csrc/autograd/custom_function.h>
 
 #include <algorithm>
+#include <numeric>
 
+#include "adapter/effective/differentiation.h"
 #include "kernels/lora_linear.h"
 #include "kernels/lora_rows.h"
 
@@ -54,7 +56,7 @@ struct LoraLinearNode : torch::autograd::Function<LoraLinearNode> {
 
 /// The one term of a plain adapter, which LoraLinearNode is made for; null where there is more to
 /// do: DoRA, dropout, several adapters, a mixed batch, an initial product to take off, a base that
-/// is trained itself. Autocast must see the operators one by one.
+/// is trained itself. Autocast and forward derivatives must see the operators one by one.
 const Term* plain_term(const at::Tensor& x, const at::Tensor& matrix, const Use& use) {
   if (use.selection->is_mixed() || use.meaning().terms.size() != 1) return nullptr;
   const auto& term = use.meaning().terms.front();
@@ -64,36 +66,59 @@ const Term* plain_term(const at::Tensor& x, const at::Tensor& matrix, const Use&
       x.is_cuda() ? c10::DispatchKey::AutocastCUDA : c10::DispatchKey::AutocastCPU;
   const bool usable = !matrix.requires_grad() &&
                       c10::impl::tls_is_dispatch_key_excluded(autocast) &&
-                      term.a.device() == x.device();
+                      term.a.device() == x.device() && !has_tangent(x) && !has_tangent(term.a) &&
+                      !has_tangent(term.b);
   return plain && usable ? &term : nullptr;
 }
 
-bool needs_graph(const at::Tensor& x, const at::Tensor& bias, const Term& term) {
-  return at::GradMode::is_enabled() &&
-         (x.requires_grad() || term.a.requires_grad() || term.b.requires_grad() ||
-          (bias.defined() && bias.requires_grad()));
+/// Up to this many inputs of a mixed batch's row, and this many multiplications of all rows
+/// together, a matrix product costs more by its call than by its work.
+constexpr int64_t kFewVectors = 16;
+constexpr int64_t kFewProducts = 32768;
+
+bool is_plain_memory(const at::Tensor& tensor) {
+  return tensor.is_cpu() && tensor.scalar_type() == at::kFloat && tensor.is_contiguous() &&
+         !is_differentiated(tensor);
+}
+
+kernels::LoraFactors factors_of(const Term& term) {
+  return {.a = term.a.data_ptr<float>(),
+          .b = term.b.data_ptr<float>(),
+          .in = term.a.size(1),
+          .out = term.b.size(0),
+          .rank = term.a.size(0),
+          .scaling = static_cast<float>(term.scaling)};
+}
+
+/// x·Mᵀ + bias + s·(x·Aᵀ)·Bᵀ, x (N, in), that nobody differentiates.
+at::Tensor without_history(const at::Tensor& x, const at::Tensor& matrix, const at::Tensor& bias,
+                           const Term& term) {
+  const c10::impl::ExcludeDispatchKeyGuard below(kAutograd);
+  const auto products = x.size(0) * term.a.size(0) * (x.size(1) + matrix.size(0));
+  if (products > kFewProducts || !is_plain_memory(x) || matrix.scalar_type() != at::kFloat ||
+      !is_plain_memory(term.a) || !is_plain_memory(term.b)) {
+    return kernels::lora_linear_forward(x, matrix, bias, term.a, term.b, term.scaling).y;
+  }
+  const auto y = at::linear(x, matrix, bias);
+  std::vector<int64_t> rows(static_cast<size_t>(x.size(0)));
+  std::iota(rows.begin(), rows.end(), 0);
+  kernels::add_lora_rows(y.data_ptr<float>(), x.data_ptr<float>(), rows, factors_of(term));
+  return y;
 }
 
 at::Tensor in_one_node(const at::Tensor& x, const at::Tensor& matrix, const at::Tensor& bias,
                        const Term& term) {
   const auto rows = x.dim() == 2 ? x : x.reshape({-1, x.size(-1)});
-  const auto y =
-      needs_graph(x, bias, term)
-          ? LoraLinearNode::apply(rows, matrix, term.a, term.b, bias.defined() ? bias : no_bias(),
-                                  term.scaling)
-          : kernels::lora_linear_forward(rows, matrix, bias, term.a, term.b, term.scaling).y;
+  const bool differentiated = is_differentiated(x) || is_differentiated(bias) ||
+                              is_differentiated(term.a) || is_differentiated(term.b);
+  const auto y = differentiated
+                     ? LoraLinearNode::apply(rows, matrix, term.a, term.b,
+                                             bias.defined() ? bias : no_bias(), term.scaling)
+                     : without_history(rows, matrix, bias, term);
   if (x.dim() == 2) return y;
   auto shape = x.sizes().vec();
   shape.back() = matrix.size(0);
   return y.view(shape);
-}
-
-/// Above this many inputs a matrix product is worth its calls.
-constexpr int64_t kFewVectors = 16;
-
-bool is_plain_memory(const at::Tensor& tensor) {
-  return tensor.is_cpu() && tensor.scalar_type() == at::kFloat && tensor.is_contiguous() &&
-         !(at::GradMode::is_enabled() && tensor.requires_grad());
 }
 
 /// Layer::add_to_rows of a linear layer, x (N, ..., in): a few rows of plain memory, of which no
@@ -115,13 +140,7 @@ bool add_to_rows(const at::Tensor& y, const at::Tensor& x, const std::vector<int
     for (int64_t i = 0; i < vectors; ++i) all.push_back(row * vectors + i);
   }
   for (const auto& term : terms) {
-    kernels::add_lora_rows(y.data_ptr<float>(), x.data_ptr<float>(), all,
-                           {.a = term.a.data_ptr<float>(),
-                            .b = term.b.data_ptr<float>(),
-                            .in = term.a.size(1),
-                            .out = term.b.size(0),
-                            .rank = term.a.size(0),
-                            .scaling = static_cast<float>(term.scaling)});
+    kernels::add_lora_rows(y.data_ptr<float>(), x.data_ptr<float>(), all, factors_of(term));
   }
   return true;
 }

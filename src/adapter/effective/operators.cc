@@ -13,6 +13,7 @@
 
 #include "adapter/effective/adapted_layers.h"
 #include "adapter/effective/adapted_linear.h"
+#include "adapter/effective/differentiation.h"
 
 // What each operator does with a marked weight. The boxed fallback is driven by the operator's own
 // schema and makes every operator right; linear layers, convolutions and embeddings are answered in
@@ -174,27 +175,15 @@ void fallback(const c10::OperatorHandle& op, c10::DispatchKeySet keys, Stack* st
   }
 }
 
-/// Whether an operator on these saves them for a backward pass.
-bool has_backward(const at::Tensor& x, const at::Tensor& weight, const at::Tensor* bias) {
-  return at::GradMode::is_enabled() &&
-         (x.requires_grad() || weight.requires_grad() ||
-          (bias != nullptr && bias->defined() && bias->requires_grad()));
-}
-
-/// Whether a product can be taken from the numbers as they lie, below autograd: the adapters are
-/// off, and nobody differentiates. Asked first, so that what is switched off costs least.
+/// Whether a product can be taken from the numbers as they lie, below autograd. Asked first, so
+/// that what is switched off costs least.
 bool takes_stored(const at::Tensor& x, const at::Tensor& weight, const at::Tensor* bias) {
-  const auto has_tangent = [](const at::Tensor& tensor) {
-    return tensor._fw_grad(/*level=*/0).defined();
-  };
   return !is_marked(x) && !(bias != nullptr && is_marked(*bias)) && means_itself(weight) &&
-         !has_backward(x, weight, bias) && !has_tangent(x) && !has_tangent(weight) &&
-         !(bias != nullptr && has_tangent(*bias));
+         !is_differentiated(x) && !is_differentiated(weight) &&
+         !(bias != nullptr && is_differentiated(*bias));
 }
 
-/// The mark, and autograd, whose kernels would find nothing to do.
-constexpr c10::DispatchKeySet kSkipped =
-    c10::autograd_dispatch_keyset_with_ADInplaceOrView | c10::DispatchKeySet(kMark);
+constexpr c10::DispatchKeySet kSkipped = kAutograd | c10::DispatchKeySet(kMark);
 
 /// How a product x·Mᵀ is to be computed from a weight that lies as `side` says.
 template <class Product>

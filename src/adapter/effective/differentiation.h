@@ -1,0 +1,24 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+#include <ATen/core/grad_mode.h>
+#include <c10/core/DispatchKeySet.h>
+
+/// What nobody differentiates is computed below autograd, whose kernels cost more than a small
+/// layer does.
+namespace lowrank::effective {
+
+/// Whether it is part of a forward derivative.
+inline bool has_tangent(const at::Tensor& tensor) {
+  return tensor.defined() && tensor._fw_grad(/*level=*/0).defined();
+}
+
+/// Whether autograd must see what is computed from this tensor.
+inline bool is_differentiated(const at::Tensor& tensor) {
+  return (tensor.defined() && at::GradMode::is_enabled() && tensor.requires_grad()) ||
+         has_tangent(tensor);
+}
+
+constexpr c10::DispatchKeySet kAutograd = c10::autograd_dispatch_keyset_with_ADInplaceOrView;
+
+}  // namespace lowrank::effective
