@@ -50,6 +50,9 @@ echo "Package: an example, by pkg-config"
 read -ra flags <<< "$(PKG_CONFIG_PATH=$(dirname "$library")/pkgconfig \
   pkg-config --cflags --libs lowrank)"
 quietly "${CXX:-g++}" "$work/examples/factorize.cc" "${flags[@]}" -o "$work/factorize"
+quietly "${CXX:-g++}" tests/package/drop_in_layers.cc "${flags[@]}" -o "$work/drop_in_layers"
+said=$(LD_LIBRARY_PATH=$(dirname "$library") "$work/drop_in_layers")
+[[ $said == "6 12 36 numbers"* ]] || fail "drop-in layers must give 6, 12 and 36 numbers. Got $said."
 for program in "$work/build/factorize" "$work/factorize"; do
   said=$(LD_LIBRARY_PATH=$(dirname "$library") "$program" "$work/ones.npy" "$work/factors")
   echo "$said"

@@ -159,7 +159,7 @@ void Adapter::detach() {
   if (merged()) unmerge();
   state_->adapters.clear();
   state_->active.clear();
-  state_->publish();  // clones of the model mean their base from now on
+  state_->board->publish(state_->select({}));  // clones of the model mean their base from now on
   for (const auto& tensor : state_->tensors) effective::unbind(tensor.tensor, *tensor.site);
   state_->tensors.clear();
   for (const auto& parameter : state_->base) {

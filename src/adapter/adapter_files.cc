@@ -155,6 +155,7 @@ NamedAdapter make_for_file(Adapter::State& state, const std::string& name, const
   // EVA needs data to start, and leaves the base alone: the file's factors are all there is to it.
   auto start = config;
   if (start.init == LoraInit::kEva) start.init = LoraInit::kKaimingUniform;
+  start.lora_dropout = 0;  // what cannot drop out refuses when it is trained
   try {
     require_ranks(find_targets(state.model, start), file);
     auto adapter = make_adapter(state, name, start, {});
@@ -205,10 +206,7 @@ LoadedAdapter load_into(std::vector<ModelLayer> layers, const Path& folder,
   auto state = make_state(std::move(layers));
   check_name(*state, name);
   auto [adapter, report] = read_adapter(*state, name, folder);
-  freeze(*state);
-  state->active = {name};
-  put_adapter(*state, std::move(adapter));
-  return {Adapter(std::move(state)), std::move(report)};
+  return {attach_first(std::move(state), std::move(adapter)), std::move(report)};
 }
 
 }  // namespace

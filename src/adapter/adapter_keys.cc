@@ -4,7 +4,7 @@
 #include <fmt/ranges.h>
 #include <lowrank/error.h>
 
-#include <array>
+#include <algorithm>
 #include <set>
 #include <string_view>
 
@@ -39,8 +39,12 @@ std::string canonical(std::string_view name, const std::string& adapter) {
   if (name.starts_with(kKeyPrefix)) name.remove_prefix(std::string_view(kKeyPrefix).size());
   auto segments = segments_of(name);
   for (size_t i = 0; i < segments.size(); ++i) {
-    const bool named =
-        i + 1 < segments.size() && (segments[i + 1] == "default" || segments[i + 1] == adapter);
+    // Something follows the adapter's name, which may be "weight", but in
+    // "lora_embedding_A.default".
+    const bool bare = segments[i] != "lora_A" && segments[i] != "lora_B";
+    const bool named = i + 1 < segments.size() && (bare || i + 2 < segments.size()) &&
+                       (segments[i + 1] == "default" || segments[i + 1] == adapter) &&
+                       !(bare && i + 2 == segments.size() && segments[i + 1] == "weight");
     const auto next = segments.begin() + static_cast<std::ptrdiff_t>(i) + 1;
     if (segments[i] == "modules_to_save" && named) {
       segments.erase(next - 1, next + 1);
@@ -48,7 +52,6 @@ std::string canonical(std::string_view name, const std::string& adapter) {
     }
     if (!is_factor(segments[i])) continue;
     if (named) segments.erase(next);
-    const bool bare = segments[i] != "lora_A" && segments[i] != "lora_B";
     if (bare && segments.size() == i + 2 && segments.back() == "weight") segments.pop_back();
     break;
   }
@@ -60,25 +63,33 @@ std::string canonical(std::string_view name, const std::string& adapter) {
 std::string prefix_of(const LayerFactors& layer, const NamedAdapter& adapter) {
   const auto& target = layer.target;
   std::string prefix = target.layer.empty() ? "" : target.layer + ".";
-  if (!target.is_parameter()) return prefix;
+  if (!target.is_parameter) return prefix;
   bool after = false;
   for (const auto& other : adapter.layers) {
     const bool same_module = other.target.layer == target.layer;
-    if (after && same_module && other.target.is_parameter()) prefix += "base_layer.";
+    if (after && same_module && other.target.is_parameter) prefix += "base_layer.";
     after |= &other == &layer;
   }
   return prefix;
 }
 
-/// With bias="all" beside modules_to_save PEFT writes the bias of such a module three times: under
-/// its own name, as "modules_to_save.bias", and its base's as "original_module.bias".
-void drop_repeated_biases(std::map<std::string, std::string>& names) {
-  for (const std::string_view copy : {"modules_to_save.bias", "original_module.bias"}) {
-    std::erase_if(names, [&](const auto& item) {
-      if (!item.first.ends_with(copy)) return false;
-      return names.contains(item.first.substr(0, item.first.size() - copy.size()) + "bias");
-    });
-  }
+/// With bias="all" beside modules_to_save PEFT writes the biases of such a module three times:
+/// under their own names, once more below "modules_to_save", and the base's below
+/// "original_module".
+bool is_repeated_bias(const std::string& key, const std::string& adapter,
+                      const std::vector<std::string>& keys) {
+  auto segments = segments_of(key);
+  const auto copy = std::find_if(segments.begin(), segments.end(), [](const auto& segment) {
+    return segment == "modules_to_save" || segment == "original_module";
+  });
+  if (copy == segments.end() || segments.back() != "bias") return false;
+  const auto at = copy - segments.begin();
+  segments.erase(copy);
+  if (std::find(keys.begin(), keys.end(), joined(segments)) != keys.end()) return true;
+  const auto name = segments.begin() + at;
+  if (name == segments.end() || (*name != "default" && *name != adapter)) return false;
+  segments.erase(name);
+  return std::find(keys.begin(), keys.end(), joined(segments)) != keys.end();
 }
 
 std::vector<int64_t> magnitude_shape(const LayerFactors& layer) {
@@ -132,7 +143,9 @@ std::vector<FileTensor> file_tensors(const NamedAdapter& adapter) {
 std::map<std::string, std::string> names_by_key(const SafetensorsFile& file,
                                                 const std::string& adapter) {
   std::map<std::string, std::string> names;
-  for (const auto& name : file.names()) {
+  const auto keys = file.names();
+  for (const auto& name : keys) {
+    if (is_repeated_bias(name, adapter, keys)) continue;
     const auto [at, is_new] = names.emplace(canonical(name, adapter), name);
     if (is_new) continue;
     fail<FileError>(
@@ -140,7 +153,6 @@ std::map<std::string, std::string> names_by_key(const SafetensorsFile& file,
         fmt::format("\"{}\" must hold one tensor for \"{}\"", file.path().string(), at->first),
         fmt::format("\"{}\" and \"{}\"", at->second, name));
   }
-  drop_repeated_biases(names);
   return names;
 }
 

@@ -82,7 +82,7 @@ PeftTargets targets_of(const NamedAdapter& adapter, const std::string& base_mode
   targets.base_model = base_model;
   for (const auto& layer : adapter.layers) {
     const auto path = layer.target.path();
-    (layer.target.is_parameter() ? targets.parameters : targets.modules).push_back(path);
+    (layer.target.is_parameter ? targets.parameters : targets.modules).push_back(path);
     targets.fan_in_fan_out |= layer.target.kind == LayerKind::kConv1D;
   }
   return targets;
@@ -102,8 +102,19 @@ void require_unmerged(const Adapter& adapter) {
                     "Unmerge it first.");
 }
 
+/// No config can name the model itself.
+void require_named_layers(const NamedAdapter& adapter) {
+  for (const auto& layer : adapter.layers) {
+    if (!layer.target.path().empty()) continue;
+    fail<TensorError>("save", "the layers of an adapter that is saved must have names",
+                      "a model that is itself the layer",
+                      "Attach to a module that holds it, a Sequential for example.");
+  }
+}
+
 void add_files(FileGroup& files, const Path& folder, const NamedAdapter& named,
                const SaveOptions& options, const std::string& fingerprint) {
+  require_named_layers(named);
   if (!options.force) require_new(folder);
   const auto adapter = form_for_file(named, options.plain_form);
   std::vector<SafetensorsEntry> entries;

@@ -112,15 +112,22 @@ void refuse_what_has_no_kernel(const LoraConfig& config, const Target& target) {
   }
 }
 
+/// While an adapter is merged the weights do not hold the base that these start from.
+void require_base(const Adapter::State& state, const NamedAdapter& adapter) {
+  const bool starts_from_base =
+      adapter.config.use_dora || !adapter.whole.empty() || takes_off_the_base(adapter);
+  if (!starts_from_base || !state.any_merged()) return;
+  fail<TensorError>(
+      "adapter",
+      fmt::format("\"{}\" starts from the base, which must be in the weights", adapter.name),
+      "weights that an adapter is merged into", "Unmerge first.");
+}
+
 Adapter attach_to(std::vector<ModelLayer> layers, const LoraConfig& config,
                   const std::function<void()>& run, const std::string& name) {
   auto state = make_state(std::move(layers));
   check_name(*state, name);
-  auto adapter = make_adapter(*state, name, config, run);
-  freeze(*state);
-  state->active = {name};
-  put_adapter(*state, std::move(adapter));
-  return Adapter(std::move(state));
+  return attach_first(std::move(state), make_adapter(*state, name, config, run));
 }
 
 }  // namespace
@@ -191,10 +198,24 @@ NamedAdapter make_adapter(Adapter::State& state, const std::string& name, const 
     const auto value = effective::without_mark(tensor).detach().index_select(0, rows);
     adapter.whole.push_back({path, site, value.requires_grad_(), rows});
   }
+  require_base(state, adapter);
   return adapter;
 }
 
+Adapter attach_first(std::shared_ptr<Adapter::State> state, NamedAdapter adapter) {
+  Adapter handle(state);
+  state->active = {adapter.name};
+  try {
+    put_adapter(*state, std::move(adapter));
+  } catch (...) {
+    handle.detach();
+    throw;
+  }
+  return handle;
+}
+
 void put_adapter(Adapter::State& state, NamedAdapter adapter) {
+  if (state.adapters.empty()) freeze(state);
   for (auto& existing : state.adapters) {
     if (existing.name != adapter.name) continue;
     existing = std::move(adapter);

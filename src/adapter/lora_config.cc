@@ -9,6 +9,7 @@
 #include <nlohmann/json.hpp>
 #include <set>
 
+#include "adapter/module_selector.h"
 #include "adapter/pattern.h"
 
 namespace lowrank {
@@ -59,7 +60,11 @@ void check_names(const std::vector<std::string>& names, const std::string& what)
 void check_selector(const ModuleSelector& selector, const std::string& what) {
   check_names(selector.names, what);
   if (selector.regex.empty()) return;
-  if (!selector.names.empty()) {
+  // Beside an expression names can only be what it does not match: parameters.
+  const bool both = !selector.names.empty() &&
+                    (what == "exclude_modules" ||
+                     std::any_of(selector.names.begin(), selector.names.end(), is_all_linear));
+  if (both) {
     refuse(what + " must be names or a regular expression, not both",
            fmt::format("{} and \"{}\"", list_names(selector.names), selector.regex));
   }

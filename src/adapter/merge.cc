@@ -69,8 +69,8 @@ void require_unchanged(const Adapter::State& state, const char* operation) {
     if (!tensor.unmerged.defined() || tensor.tensor._version() == tensor.version) continue;
     fail<TensorError>(operation, "a weight must not be written to between merge and unmerge",
                       fmt::format("\"{}\", which was", tensor.site->path),
-                      "Unmerge first, or merge with keep_copies = false: unmerging then takes "
-                      "s·B·A off what is there.");
+                      "unmerge() with discard_writes goes back to what it was before the merge; "
+                      "merged with keep_copies = false, s·B·A is taken off what is there.");
   }
 }
 
@@ -121,6 +121,13 @@ void restore(Adapter::State& state) {
   }
 }
 
+/// A scope's selection was made for the weights as they were when it began.
+void require_no_scope(const Adapter::State& state, const char* operation) {
+  if (!state.board->has_scope()) return;
+  fail<TensorError>(operation, fmt::format("{} must be called outside of use scopes", operation),
+                    "one of this thread that is open");
+}
+
 }  // namespace
 
 std::vector<MergedLayer> Adapter::merge(const std::vector<std::string>& names,
@@ -129,6 +136,8 @@ std::vector<MergedLayer> Adapter::merge(const std::vector<std::string>& names,
   auto& state = *state_;
   const auto wanted = names.empty() ? state.active : names;
   if (wanted.empty()) fail<ArgumentError>("merge", "an adapter must be named or active", "none");
+  require_distinct(wanted);
+  require_no_scope(state, "merge");
   const bool copies = state.any_merged() ? state.merged_with_copies : options.keep_copies;
   for (const auto& name : wanted) require_mergeable(state.adapter(name), copies);
   require_unchanged(state, "merge");
@@ -162,7 +171,7 @@ std::vector<MergedLayer> Adapter::merge(const std::vector<std::string>& names,
   return report;
 }
 
-void Adapter::unmerge(const std::vector<std::string>& names) {
+void Adapter::unmerge(const std::vector<std::string>& names, const UnmergeOptions& options) {
   const StateLock lock(state_->mutex);
   auto& state = *state_;
   const auto wanted = names.empty() ? merged_names(state) : names;
@@ -174,7 +183,8 @@ void Adapter::unmerge(const std::vector<std::string>& names) {
     fail<TensorError>("unmerge", "the adapter must be merged",
                       fmt::format("\"{}\", which is not", name));
   }
-  require_unchanged(state, "unmerge");
+  require_no_scope(state, "unmerge");
+  if (!options.discard_writes) require_unchanged(state, "unmerge");
   const at::NoGradGuard no_grad;
   if (!state.merged_with_copies) take_off(state, wanted);
   for (const auto& name : wanted) state.adapter(name).merged = false;

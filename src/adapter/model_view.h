@@ -3,6 +3,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <functional>
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
@@ -45,6 +46,7 @@ struct ModelLayer {
   // Follows train() and eval(). When the model is gone it gives false; of a module without children
   // that lives on the stack, what it was when it was looked at.
   std::function<bool()> is_training;
+  std::shared_ptr<const void> followed;  // of TorchScript: is_training gives false without it
 
   /// The parameter of this name; undefined where there is none.
   at::Tensor parameter(const std::string& own_name) const;

@@ -4,6 +4,7 @@
 
 #include <array>
 #include <cstring>
+#include <memory>
 #include <unordered_set>
 
 #include "adapter/model_view.h"
@@ -69,12 +70,16 @@ bool is_transposed(const Module& module) {
   return constant && constant->isBool() && constant->toBool();
 }
 
-/// A weak reference keeps what the module holds in memory (its Object releases nothing before): of
-/// a layer that is its weights alone.
-std::function<bool()> follow(const Module& module) {
-  const c10::weak_intrusive_ptr<c10::ivalue::Object> weak(module._ivalue());
-  return [weak] {
-    const auto alive = weak.lock();
+/// A weak reference keeps what the module holds in memory, its weights that is, which know this
+/// function: so that they can go, the reference is the layer view's and not the function's.
+std::function<bool()> follow(const Module& module, std::shared_ptr<const void>& reference) {
+  using Weak = c10::weak_intrusive_ptr<c10::ivalue::Object>;
+  const auto held = std::make_shared<const Weak>(module._ivalue());
+  reference = held;
+  return [link = std::weak_ptr<const Weak>(held)] {
+    const auto weak = link.lock();
+    if (!weak) return false;
+    const auto alive = weak->lock();
     return alive && Module(alive).is_training();
   };
 }
@@ -97,7 +102,7 @@ ModelLayer view(const std::string& name, const Module& module) {
   if (layer.kind == LayerKind::kLinear) layer.type = "Linear";
   if (layer.kind == LayerKind::kConv) layer.groups = groups_of(module);
   layer.is_transposed = is_transposed(module);
-  layer.is_training = follow(module);
+  layer.is_training = follow(module, layer.followed);
   return layer;
 }
 

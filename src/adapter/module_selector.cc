@@ -40,22 +40,24 @@ bool CompiledSelector::matches(const std::string& path) const {
 
 LayerIndices::LayerIndices(const LoraConfig& config)
     : wanted_(config.layers_to_transform.begin(), config.layers_to_transform.end()) {
-  auto segments = config.layers_pattern;
-  if (segments.empty()) segments.emplace_back("[^.]*");
+  const auto add = [&](const std::string& text) { patterns_.emplace_back(text, "layers_pattern"); };
+  constexpr const char* number = "(?<lowrank_index>[0-9]+)";
+  const auto& segments = config.layers_pattern;
+  if (segments.empty()) add(fmt::format(".*?\\.[^.]*\\.{}\\.", number));
   for (const auto& segment : segments) {
-    patterns_.emplace_back(fmt::format(".*?\\.(?:{})\\.([0-9]+)\\.", segment), "layers_pattern");
+    add(fmt::format("(?:^|.*?\\.)(?:{})\\.{}\\.", segment, number));
   }
-  // Where PEFT finds no index: the segment begins the path ("layers.3.query"), or the number ends
-  // it.
+  // Where PEFT finds no index: no segment is before the one that is numbered ("layers.3.query"), or
+  // the number ends the path.
+  if (segments.empty()) add(fmt::format("(?:.*?\\.)??[^.]*\\.{}(?:\\.|$)", number));
   for (const auto& segment : segments) {
-    patterns_.emplace_back(fmt::format("(?:.*?\\.)?(?:{})\\.([0-9]+)(?:\\.|$)", segment),
-                           "layers_pattern");
+    add(fmt::format("(?:^|.*?\\.)(?:{})\\.{}$", segment, number));
   }
 }
 
 std::optional<int64_t> LayerIndices::index_of(const std::string& path) const {
   for (const auto& pattern : patterns_) {
-    const auto digits = pattern.first_group(path);
+    const auto digits = pattern.group(path, "lowrank_index");
     if (!digits) continue;
     int64_t index = 0;
     const auto [end, error] =

@@ -46,8 +46,8 @@ class LayerIndices {
   explicit LayerIndices(const LoraConfig& config);
   /// The number after the first segment that layers_pattern names: 3 of "model.layers.3.query".
   std::optional<int64_t> index_of(const std::string& path) const;
-  /// Whether PEFT finds that number: it wants a segment before the one that is named, and one
-  /// behind the number.
+  /// Whether PEFT finds that number: it wants a segment behind it, and without layers_pattern one
+  /// before the one that is numbered.
   bool is_found_by_peft(const std::string& path) const;
   /// True for every path where no indices are asked for.
   bool wants(const std::string& path) const;

@@ -66,8 +66,11 @@ bool Pattern::matches_start_of(std::string_view path) const {
   return match(path, PCRE2_ANCHORED, 0).has_value();
 }
 
-std::optional<std::string> Pattern::first_group(std::string_view path) const {
-  return match(path, PCRE2_ANCHORED, 1);
+std::optional<std::string> Pattern::group(std::string_view path, const char* name) const {
+  const int number =
+      pcre2_substring_number_from_name(code_.get(), reinterpret_cast<PCRE2_SPTR>(name));
+  if (number < 0) return std::nullopt;
+  return match(path, PCRE2_ANCHORED, static_cast<uint32_t>(number));
 }
 
 std::optional<std::string> Pattern::match(std::string_view path, uint32_t options,

@@ -22,8 +22,8 @@ class Pattern {
   bool matches_all_of(std::string_view path) const;
   /// re.match(text, path): from the start, not necessarily to the end.
   bool matches_start_of(std::string_view path) const;
-  /// The first group of re.match(text, path); nothing where it does not match.
-  std::optional<std::string> first_group(std::string_view path) const;
+  /// This named group of re.match(text, path); nothing where it does not match.
+  std::optional<std::string> group(std::string_view path, const char* name) const;
 
  private:
   std::optional<std::string> match(std::string_view path, uint32_t options, uint32_t group) const;

@@ -75,10 +75,6 @@ ModuleSelector selector(const PeftFields& fields, const char* field) {
 ModuleSelector target_modules(const PeftFields& fields) {
   auto targets = selector(fields, "target_modules");
   const auto parameters = fields.names("target_parameters");
-  if (!parameters.empty() && !targets.regex.empty()) {
-    fields.wrong("names as target_modules beside target_parameters",
-                 fmt::format("the regular expression \"{}\"", targets.regex));
-  }
   targets.names.insert(targets.names.end(), parameters.begin(), parameters.end());
   if (targets.empty()) {
     fields.wrong("target_modules",
@@ -114,7 +110,13 @@ bool is_kept_by_peft(const LoraConfig& config, const std::string& path) {
 /// The names as they are, where each of them finds some of the layers and nothing else is adapted.
 Json target_modules_json(const LoraConfig& config, const PeftTargets& targets) {
   const auto& own = config.target_modules;
-  if (!own.regex.empty()) return own.regex;
+  if (!own.regex.empty()) {
+    const Pattern regex(own.regex, "target_modules");
+    const bool same = own.names.empty() ||
+                      std::all_of(targets.modules.begin(), targets.modules.end(),
+                                  [&](const auto& path) { return regex.matches_all_of(path); });
+    return same ? Json(own.regex) : Json(targets.modules);
+  }
   const bool same =
       targets.parameters.empty() &&
       std::all_of(targets.modules.begin(), targets.modules.end(),
@@ -195,6 +197,7 @@ LoraConfig from_peft_json(const Json& json, const std::filesystem::path& file) {
   config.exclude_modules = selector(fields, "exclude_modules");
   config.layers_to_transform = fields.whole_numbers("layers_to_transform");
   config.layers_pattern = fields.names("layers_pattern", /*alone=*/true);
+  if (config.layers_pattern == std::vector<std::string>{""}) config.layers_pattern.clear();
   config.rank_pattern = fields.rank_pattern("rank_pattern");
   config.alpha_pattern = fields.alpha_pattern("alpha_pattern");
   config.modules_to_save = fields.names("modules_to_save");

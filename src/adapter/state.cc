@@ -34,7 +34,9 @@ const NamedAdapter& Adapter::State::adapter(const std::string& name) const {
     names.push_back(adapter.name);
   }
   fail<ArgumentError>("adapter", "an adapter of this name must exist",
-                      fmt::format("\"{}\", which is none of {}", name, list_names(names)),
+                      names.empty()
+                          ? fmt::format("\"{}\" for a model without adapters", name)
+                          : fmt::format("\"{}\", which is none of {}", name, list_names(names)),
                       did_you_mean(name, names));
 }
 
@@ -106,8 +108,20 @@ std::vector<effective::Meaning> Adapter::State::meanings(
   return meanings;
 }
 
+void require_distinct(const std::vector<std::string>& names) {
+  for (size_t i = 0; i < names.size(); ++i) {
+    if (std::find(names.begin(), names.begin() + static_cast<std::ptrdiff_t>(i), names[i]) ==
+        names.begin() + static_cast<std::ptrdiff_t>(i)) {
+      continue;
+    }
+    fail<ArgumentError>("adapter", "each adapter can be named once",
+                        fmt::format("\"{}\" twice", names[i]), "set_scale() gives it more weight.");
+  }
+}
+
 std::shared_ptr<const effective::Selection> Adapter::State::select(
     const std::vector<std::string>& names) const {
+  require_distinct(names);
   std::vector<std::string> unmerged;
   for (const auto& name : names) {
     if (!adapter(name).merged) unmerged.push_back(name);
@@ -147,9 +161,13 @@ void require_adaptable(const Adapter::State& state, const std::string& path,
 }
 
 void check_name(const Adapter::State& state, const std::string& name) {
-  if (name.empty() || name == "__base__" || name.find_first_of("./\\") != std::string::npos) {
+  const bool printable = std::all_of(name.begin(), name.end(), [](unsigned char character) {
+    return character >= 0x20 && character != 0x7f;
+  });
+  if (name.empty() || name == "__base__" || !printable ||
+      name.find_first_of("./\\") != std::string::npos) {
     fail<ArgumentError>("adapter", "an adapter's name must be a word without dots and slashes",
-                        fmt::format("\"{}\"", name));
+                        printable ? fmt::format("\"{}\"", name) : "one with control characters");
   }
   for (const auto& adapter : state.adapters) {
     if (adapter.name != name) continue;

@@ -99,6 +99,12 @@ size_t site_of(Adapter::State& state, const Target& target);
 /// Adds it; where one of this name exists it is replaced.
 void put_adapter(Adapter::State& state, NamedAdapter adapter);
 
+/// Throws ArgumentError where a name is there twice: its update would count twice.
+void require_distinct(const std::vector<std::string>& names);
+
+/// A handle on a model's first adapter, which is active. Where that fails the model is as before.
+Adapter attach_first(std::shared_ptr<Adapter::State> state, NamedAdapter adapter);
+
 /// Refuses a name that is empty, taken, or could not be a folder's.
 void check_name(const Adapter::State& state, const std::string& name);
 

@@ -65,11 +65,8 @@ class TargetChoice {
     }
     require_exclusions_matched();
     require_indices_present();
-    if (config_.target_modules.regex.empty()) {
-      for (const auto& name : config_.target_modules.names) choose_by_name(name);
-    } else {
-      choose_by_regex();
-    }
+    for (const auto& name : config_.target_modules.names) choose_by_name(name);
+    if (!config_.target_modules.regex.empty()) choose_by_regex();
     if (chosen_.empty()) fail_all_excluded();
     return {chosen_.begin(), chosen_.end()};
   }
@@ -94,7 +91,7 @@ class TargetChoice {
     for (const auto i : modules) {
       if (layers_[i].name == name || indices_.wants(layers_[i].name)) choose_layer(i, name);
     }
-    for (const auto& at : parameters) choose_parameter(at, name);
+    for (const auto& at : parameters) choose_parameter(at);
   }
 
   void choose_all_linear() {
@@ -141,11 +138,12 @@ class TargetChoice {
     }
   }
 
-  void choose_parameter(const ParameterIndex& at, const std::string& by) {
+  void choose_parameter(const ParameterIndex& at) {
     const auto& layer = layers_[at.first];
     const auto path = parameter_path(layer, at.second);
-    if (is_excluded(layer.name) || excluded_.matches(path)) return;
-    if (path != by && !indices_.wants(path)) return;
+    // Neither exclude_modules nor layers_to_transform are for parameters (PEFT,
+    // _inject_parameters).
+    if (is_saved_whole(layer.name, config_.modules_to_save)) return;
     if (const auto& tensor = layer.parameters[at.second].second; tensor.dim() < 2) {
       fail<ArgumentError>("attach", "an adapted parameter must have two or more dimensions",
                           fmt::format("\"{}\" of {}", path, tensor.dim()));

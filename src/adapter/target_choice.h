@@ -14,8 +14,9 @@ namespace lowrank {
 using ParameterIndex = std::pair<size_t, size_t>;
 
 /// Which parameters target_modules, exclude_modules, layers_to_transform and modules_to_save leave
-/// to be adapted, in the model's order; at least one. Exclusion comes first, as in PEFT, and holds
-/// for parameters that are named directly as well. Throws ArgumentError as find_targets says.
+/// to be adapted, in the model's order; at least one. Exclusion comes first, and neither it nor
+/// layers_to_transform is for parameters that are named directly, as in PEFT. Throws ArgumentError
+/// as find_targets says.
 std::vector<ParameterIndex> choose_targets(const std::vector<ModelLayer>& layers,
                                            const LoraConfig& config);
 

@@ -25,38 +25,25 @@ bool told_apart(LayerKind one, LayerKind other) {
          (one == LayerKind::kLinear || other == LayerKind::kLinear);
 }
 
-/// A weight that two layers own would be adapted in both where nothing tells their operators apart.
-void require_unshared(const Target& target, const std::vector<ModelLayer>& layers) {
-  for (const auto& other : layers) {
-    if (other.name == target.layer || told_apart(target.kind, other.kind)) continue;
-    for (const auto& [name, tensor] : other.parameters) {
-      if (!tensor.is_alias_of(target.weight) ||
-          tensor.storage_offset() != target.weight.storage_offset()) {
-        continue;
-      }
-      fail<TensorError>(
-          "attach", "an adapted weight must belong to one layer",
-          fmt::format("\"{}\" and \"{}\", which are one tensor",
-                      path_of(target.layer, target.parameter), path_of(other.name, name)),
-          "Untie them first (give one a clone of the weight).");
-    }
-  }
-}
-
-/// One matrix for each expert is what PEFT makes of a parameter of three dimensions. "weight" is
-/// the layer, unless the path names the parameter; a model that is a layer itself has no other
-/// name.
-LayerKind kind_of_parameter(const ModelLayer& layer, const std::string& parameter,
-                            const LoraConfig& config) {
-  if (parameter == "weight" && layer.kind != LayerKind::kOther) return layer.kind;
+/// "weight" is the layer, unless the path names the parameter; a model that is a layer itself has
+/// no other name.
+bool is_named_directly(const ModelLayer& layer, const std::string& parameter,
+                       const LoraConfig& config) {
+  if (parameter != "weight") return true;
   const auto& names = config.target_modules.names;
   const auto path = path_of(layer.name, parameter);
-  const bool is_named =
-      parameter != "weight" ||
-      (!layer.name.empty() && std::any_of(names.begin(), names.end(), [&](const auto& name) {
-        return matches_name(path, name);
-      }));
-  if (!is_named || layer.parameter(parameter).dim() != 3) return LayerKind::kOther;
+  return !layer.name.empty() && std::any_of(names.begin(), names.end(), [&](const auto& name) {
+    return matches_name(path, name);
+  });
+}
+
+/// What PEFT makes of a parameter that is named directly, whatever layer it is of: B·A as it lies,
+/// and of three dimensions one matrix for each expert (tuners/lora/layer.py, ParamWrapper).
+LayerKind kind_of_parameter(const ModelLayer& layer, const at::Tensor& weight) {
+  if (layer.kind == LayerKind::kLinear && weight.is_same(layer.parameter("weight"))) {
+    return LayerKind::kLinear;
+  }
+  if (weight.dim() != 3) return LayerKind::kOther;
   return layer.is_transposed ? LayerKind::kTransposedExperts : LayerKind::kExperts;
 }
 
@@ -115,8 +102,9 @@ Target make_target(const ModelLayer& layer, const std::string& parameter,
   target.parameter = parameter;
   target.weight = layer.parameter(parameter);
   target.is_training = layer.is_training;
-  target.kind = kind_of_parameter(layer, parameter, config);
-  if (target.is_parameter()) return target;
+  target.is_parameter = is_named_directly(layer, parameter, config);
+  target.kind = target.is_parameter ? kind_of_parameter(layer, target.weight) : layer.kind;
+  if (target.is_parameter) return target;
   target.groups = layer.groups;
   target.bias = layer.parameter("bias");
   return target;
@@ -124,7 +112,24 @@ Target make_target(const ModelLayer& layer, const std::string& parameter,
 
 }  // namespace
 
-std::string Target::path() const { return is_parameter() ? path_of(layer, parameter) : layer; }
+void require_unshared(const ModelLayer& owner, const std::string& parameter, LayerKind kind,
+                      const std::vector<ModelLayer>& layers) {
+  const auto tensor = owner.parameter(parameter);
+  for (const auto& other : layers) {
+    if (other.name == owner.name || told_apart(kind, other.kind)) continue;
+    for (const auto& [name, shared] : other.parameters) {
+      if (!shared.is_alias_of(tensor) || shared.storage_offset() != tensor.storage_offset()) {
+        continue;
+      }
+      fail<TensorError>("attach", "an adapted weight must belong to one layer",
+                        fmt::format("\"{}\" and \"{}\", which are one tensor",
+                                    path_of(owner.name, parameter), path_of(other.name, name)),
+                        "Untie them first (give one a clone of the weight).");
+    }
+  }
+}
+
+std::string Target::path() const { return is_parameter ? path_of(layer, parameter) : layer; }
 
 std::vector<Target> find_targets(const std::vector<ModelLayer>& layers, const LoraConfig& config) {
   check(config);
@@ -132,7 +137,7 @@ std::vector<Target> find_targets(const std::vector<ModelLayer>& layers, const Lo
   for (const auto& [layer, parameter] : choose_targets(layers, config)) {
     const auto& name = layers[layer].parameters[parameter].first;
     targets.push_back(make_target(layers[layer], name, config));
-    require_unshared(targets.back(), layers);
+    require_unshared(layers[layer], name, targets.back().kind, layers);
   }
   set_ranks(targets, config);
   for (const auto& target : targets) require_fit(target, config);

@@ -24,7 +24,7 @@ struct Target {
   std::function<bool()> is_training;
 
   /// Whether a parameter is adapted by itself, as PEFT's target_parameters are, and not a layer.
-  bool is_parameter() const { return parameter != "weight" || are_experts(kind); }
+  bool is_parameter = false;
   /// The module path, with the parameter where one is adapted: "lstm.weight_ih_l0".
   std::string path() const;
 };
@@ -35,6 +35,11 @@ struct Target {
 /// kind cannot take what is asked (rank not divisible by groups, lora_bias without a bias); and
 /// TensorError where two layers that nothing tells apart share a weight.
 std::vector<Target> find_targets(const std::vector<ModelLayer>& layers, const LoraConfig& config);
+
+/// Throws TensorError for a weight that two layers own where nothing tells their operators apart:
+/// it would be adapted in both.
+void require_unshared(const ModelLayer& owner, const std::string& parameter, LayerKind kind,
+                      const std::vector<ModelLayer>& layers);
 
 /// The parameters that modules_to_save and bias make trainable beside the factors: full path and
 /// tensor, in the model's order. Throws ArgumentError where a name matches nothing, or a module has

@@ -76,6 +76,7 @@ std::vector<TokenRows> find_token_rows(const std::vector<ModelLayer>& layers,
   for (const auto& [name, indices] : config.trainable_token_indices) {
     for (const auto* layer : embeddings_named(layers, name)) {
       require_trained_once(*layer, config, targets);
+      require_unshared(*layer, "weight", layer->kind, layers);
       found.push_back({layer->name, layer->parameter("weight"), rows_of(*layer, indices)});
     }
   }

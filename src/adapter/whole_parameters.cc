@@ -60,7 +60,7 @@ std::vector<std::pair<std::string, at::Tensor>> find_whole_parameters(
   require_matched(layers, config);
   std::set<std::string> adapted;
   for (const auto& target : targets) {
-    if (!target.is_parameter()) adapted.insert(target.layer);
+    if (!target.is_parameter) adapted.insert(target.layer);
   }
   std::vector<std::pair<std::string, at::Tensor>> found;
   for (const auto& layer : layers) {
@@ -71,6 +71,7 @@ std::vector<std::pair<std::string, at::Tensor>> find_whole_parameters(
                       (config.bias == BiasMode::kLoraOnly && adapted.contains(layer.name));
     for (const auto& [name, tensor] : layer.parameters) {
       if (!whole && !(bias && name == "bias")) continue;
+      require_unshared(layer, name, layer.kind, layers);
       found.emplace_back(layer.name.empty() ? name : layer.name + "." + name, tensor);
     }
   }

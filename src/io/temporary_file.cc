@@ -99,10 +99,12 @@ void CreatedFolders::keep() {
 TemporaryFile::TemporaryFile(const fs::path& target) : target_(target) {
   // At most 200 bytes of the name: with the rest it must stay within the usual 255.
   const std::string name = target.filename().native().substr(0, 200);
+  constexpr int kMostTries = 100;
+  int tries = 0;
   do {
     path_ = folder_of(target) / fmt::format(".{}.{}.tmp", name, random_suffix());
     file_ = Descriptor(::open(path_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666));
-  } while (!file_.is_open() && (errno == EEXIST || errno == EINTR));
+  } while (!file_.is_open() && (errno == EEXIST || errno == EINTR) && ++tries < kMostTries);
   if (!file_.is_open()) {
     const int error_number = errno;
     path_.clear();

@@ -101,7 +101,7 @@ TEST_F(Layers, GroupedConvolution) {
   ASSERT_EQ(layer.a.sizes(), (std::vector<int64_t>{4, 4, 3, 3}));
   ASSERT_EQ(layer.b.sizes(), (std::vector<int64_t>{6, 2, 1, 1}));
   const auto found = module(image);
-  const DisableAdapter off(adapter);
+  adapter.disable();
   const auto a = layer.a.to(at::kDouble), b = layer.b.to(at::kDouble);
   const auto delta = at::zeros({6, 4, 3, 3}, at::kDouble);
   for (int64_t out = 0; out < 6; ++out) {

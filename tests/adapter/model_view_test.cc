@@ -117,7 +117,8 @@ TEST_P(ScriptView, SeesEveryKindOfLayer) {
 TEST_P(ScriptView, FollowsTrainingUntilTheModelIsGone) {
   auto model = std::make_unique<torch::jit::Module>(
       torch::jit::load(std::string(LOWRANK_FIXTURES "/") + GetParam()));
-  const auto is_training = by_name(layers_of(*model)).at("layers.0").is_training;
+  const auto layer = by_name(layers_of(*model)).at("layers.0");
+  const auto& is_training = layer.is_training;
   model->train();
   EXPECT_TRUE(is_training());
   model->eval();

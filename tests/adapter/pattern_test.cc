@@ -21,11 +21,12 @@ TEST(Pattern, MatchesAsPythonDoes) {
   EXPECT_FALSE(Pattern(R"((?P<block>h|layers)\.\d+\.(?!mlp)\w+)", "x").matches_all_of("h.3.mlp"));
 }
 
-TEST(Pattern, GivesItsFirstGroup) {
-  const Pattern index(R"(.*?\.layers\.(\d+)\.)", "x");
-  EXPECT_EQ(index.first_group("model.layers.12.query"), "12");
-  EXPECT_EQ(index.first_group("model.blocks.12.query"), std::nullopt);
-  EXPECT_EQ(Pattern("(a)|b", "x").first_group("b"), "");
+TEST(Pattern, GivesANamedGroup) {
+  const Pattern index(R"((.*?\.)layers\.(?<number>\d+)\.)", "x");
+  EXPECT_EQ(index.group("model.layers.12.query", "number"), "12");
+  EXPECT_EQ(index.group("model.blocks.12.query", "number"), std::nullopt);
+  EXPECT_EQ(index.group("model.layers.12.query", "other"), std::nullopt);
+  EXPECT_EQ(Pattern("(?<number>a)|b", "x").group("b", "number"), "");
 }
 
 TEST(Pattern, RefusesWrongSyntaxWithItsPlace) {

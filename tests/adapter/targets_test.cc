@@ -148,12 +148,18 @@ TEST(LayerIndices, TakeTheFirstNumberedSegment) {
   EXPECT_EQ(any.index_of("model.layers.1.experts.7.up"), 1);
   EXPECT_EQ(any.index_of("layers.1.query"), 1);  // PEFT finds none here
   EXPECT_EQ(any.index_of("layers.1"), 1);
+  EXPECT_EQ(any.index_of("blocks.2.mlp.0"), 2);
+  EXPECT_EQ(any.index_of("h.11.1"), 11);
   EXPECT_EQ(any.index_of("model.norm"), std::nullopt);
   EXPECT_EQ(any.index_of("model.layers.99999999999999999999.x"), std::nullopt);
   const LayerIndices experts({.layers_to_transform = {7}, .layers_pattern = {"experts"}});
   EXPECT_EQ(experts.index_of("model.layers.1.experts.7.up"), 7);
   EXPECT_TRUE(experts.wants("model.layers.1.experts.7.up"));
   EXPECT_FALSE(experts.wants("model.layers.7.up"));
+  // Of one pattern the first that matches, be it at the start (PEFT 0.21).
+  const LayerIndices outer({.layers_to_transform = {1}, .layers_pattern = {"h", "layers"}});
+  EXPECT_EQ(outer.index_of("layers.1.blocks.0.layers.2.q"), 1);
+  EXPECT_EQ(outer.index_of("h.3.layers.1.q"), 3);
 }
 
 TEST_F(Targets, HaveTheRankOfTheFirstKeyThatMatches) {
@@ -190,10 +196,9 @@ TEST_F(Targets, MustMatchEveryKeyOfAPattern) {
 TEST_F(Targets, MayBeParameters) {
   const auto targets = find({.target_modules = {"lstm.weight_ih_l0", "conv.weight"}});
   ASSERT_EQ(targets.size(), 2U);
-  EXPECT_EQ(targets[0].path(), "conv");
-  EXPECT_EQ(targets[0].kind, LayerKind::kConv);
-  EXPECT_EQ(targets[0].groups, 2);
-  EXPECT_TRUE(targets[0].bias.is_same(net_.conv->bias));
+  EXPECT_EQ(targets[0].path(), "conv.weight");
+  EXPECT_EQ(targets[0].kind, LayerKind::kOther);  // the tensor, whatever layer reads it
+  EXPECT_FALSE(targets[0].bias.defined());
   EXPECT_EQ(targets[1].path(), "lstm.weight_ih_l0");
   EXPECT_EQ(targets[1].kind, LayerKind::kOther);
   EXPECT_FALSE(targets[1].bias.defined());

@@ -105,7 +105,7 @@ TEST_F(Writes, BetweenMergeAndUnmergeAreNotLost) {
   layer_->weight.mul_(2);
   const char* message =
       "a weight must not be written to between merge and unmerge. Got \"weight\", which was. "
-      "Unmerge first, or merge with keep_copies = false";
+      "unmerge() with discard_writes goes back to what it was before the merge";
   LOWRANK_EXPECT_ERROR(adapter_->unmerge(), TensorError, message);
   EXPECT_TRUE(adapter_->merged());
   adapter_->add("two", {.rank = 1});

@@ -72,6 +72,11 @@ struct MergeOptions {
   bool keep_copies = true;
 };
 
+struct UnmergeOptions {
+  /// Go back to the copies although W has been written to since: what was written is lost.
+  bool discard_writes = false;
+};
+
 struct MergedLayer {
   std::string name;
   double largest_change = 0;  ///< max |W' - W|
@@ -98,9 +103,9 @@ class LOWRANK_API AdapterScope {
 };
 
 /// A handle on the adapters of one model. Copies refer to the same; the model stays adapted when
-/// all handles are gone, until detach(). Where a name may be left out it is the first active
-/// adapter's. Adding, merging and detaching must not run beside forwards of other threads;
-/// switching, scaling and replacing factors (load with replace) may.
+/// all handles are gone (in TorchScript without lora_dropout from then on). Where a name may be
+/// left out it is the first active adapter's. Adding, merging and detaching must not run beside
+/// forwards of other threads; switching, scaling and replacing factors (load with replace) may.
 class LOWRANK_API Adapter {
  public:
   struct State;
@@ -111,8 +116,9 @@ class LOWRANK_API Adapter {
   std::vector<std::string> active() const;
 
   /// Adds one with fresh factors; it is not active yet. Throws ArgumentError for a name that
-  /// exists or is empty or holds a slash or dot, and what attach() throws. `run` is as there; the
-  /// model is its base meanwhile, whatever is active.
+  /// exists or is empty or holds a slash, dot or control character, and what attach() throws. `run`
+  /// is as there; the model is its base meanwhile, whatever is active. TensorError for what starts
+  /// from W (DoRA, PiSSA and its like, what is trained whole) while an adapter is merged.
   void add(const std::string& name, const LoraConfig& config,
            const std::function<void()>& run = {});
   /// The same from a PEFT folder. With `replace` it takes the place of an adapter of this name in
@@ -123,7 +129,8 @@ class LOWRANK_API Adapter {
   void remove(const std::string& name);
   void rename(const std::string& name, const std::string& new_name);
   /// Which adapters hold for all threads; their updates add up. An empty list leaves the base.
-  /// Throws ArgumentError for unknown names, and for two that train one module whole.
+  /// Throws ArgumentError for unknown names, one that is there twice, and two that train one module
+  /// whole.
   void set_active(const std::vector<std::string>& names);
   /// Adds an adapter that is `names` combined with these weights, layer by layer (combine.h); a
   /// layer that only some of them adapt is combined of those. Its alpha is its rank. Throws
@@ -165,6 +172,9 @@ class LOWRANK_API Adapter {
   /// For a scope of this thread: only these adapters.
   [[nodiscard]] AdapterScope use(const std::vector<std::string>& names) const;
   [[nodiscard]] AdapterScope use(const std::string& name) const { return use(std::vector{name}); }
+  [[nodiscard]] AdapterScope use(std::initializer_list<std::string> names) const {
+    return use(std::vector(names));
+  }
   /// For a scope of this thread, in evaluation: row i of each batch takes the adapter names[i]; ""
   /// and PEFT's "__base__" are the base. Every adapted layer must keep the batch in its input's
   /// first dimension. Throws ArgumentError for unknown names.
@@ -176,8 +186,8 @@ class LOWRANK_API Adapter {
   /// throw.
   std::vector<MergedLayer> merge(const std::vector<std::string>& names = {},
                                  const MergeOptions& options = {});
-  /// Empty: all that are merged.
-  void unmerge(const std::vector<std::string>& names = {});
+  /// Empty: all that are merged. Neither may be called inside of a use scope of this thread.
+  void unmerge(const std::vector<std::string>& names = {}, const UnmergeOptions& options = {});
   /// Whether any is.
   bool merged() const;
 

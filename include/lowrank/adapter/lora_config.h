@@ -14,7 +14,8 @@ namespace lowrank {
 
 /// Names of modules: a list, whose entries match a dotted path that equals them or ends with
 /// "." + entry, or one regular expression that must match the whole path (PEFT,
-/// tuners/tuners_utils.py, check_target_module_exists).
+/// tuners/tuners_utils.py, check_target_module_exists). target_modules may hold both, as PEFT's
+/// target_parameters stand beside an expression.
 struct ModuleSelector {
   std::vector<std::string> names = {};
   std::string regex;  // in Python's syntax; empty: the names count

@@ -115,8 +115,9 @@ at::Tensor adapted_embedding(const at::Tensor& weight, const at::Tensor& indices
   if (!use || use->is_replaced()) return look_up(resolve(weight, Reader::kEmbedding));
   const auto plain = without_mark(weight);
   if (use->is_off()) return look_up(plain);
+  // Sparse gradients are for the table: those of a factor would have to be transposed.
   const auto look_up_rows = [&](const at::Tensor& table, const at::Tensor& rows) {
-    return at::embedding(table, rows, padding_idx, scale_grad_by_freq, sparse);
+    return at::embedding(table, rows, padding_idx, scale_grad_by_freq, /*sparse=*/false);
   };
   const Layer layer = {
       .base = [&](const at::Tensor& rows) { return look_up_rows(plain, rows); },

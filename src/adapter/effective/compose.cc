@@ -74,30 +74,46 @@ void require_no_replacement(const Selection& part, const Site& site) {
                     "an adapter that saves it as a module");
 }
 
+/// What is added to some rows of an output, put together at the end.
+class RowAdditions {
+ public:
+  void add(const std::vector<int64_t>& rows, const at::Tensor& added, const at::Tensor& y) {
+    rows_.push_back(indices(rows, y));
+    auto shape = y.sizes().vec();
+    shape[0] = static_cast<int64_t>(rows.size());
+    additions_.push_back(added.to(y.scalar_type()).expand(shape));
+  }
+  at::Tensor to(const at::Tensor& y) const {
+    return rows_.empty() ? y : y.index_add(0, at::cat(rows_), at::cat(additions_));
+  }
+  static at::Tensor indices(const std::vector<int64_t>& rows, const at::Tensor& y) {
+    return at::tensor(rows, at::device(y.device()).dtype(at::kLong));
+  }
+
+ private:
+  std::vector<at::Tensor> rows_, additions_;
+};
+
 at::Tensor add_parts(const at::Tensor& y, const at::Tensor& x, const at::Tensor& weight,
                      const OptionalTensor& bias, const Use& use, const Layer& layer) {
   require_rows(x, use);
-  std::vector<at::Tensor> rows, additions;
+  RowAdditions additions;
   for (const auto& part : use.selection->parts) {
     require_no_replacement(*part.selection, *use.site);
-    const auto& meaning = part.selection->of(*use.site);
+    const auto& terms = part.selection->of(*use.site).terms;
+    const bool done =
+        terms.empty() || (layer.add_to_rows && layer.add_to_rows(y, x, part.rows, terms));
     const auto on_bias = bias_addition(bias, *part.selection, layer);
-    const bool done = meaning.terms.empty() ||
-                      (layer.add_to_rows && layer.add_to_rows(y, x, part.rows, meaning.terms));
     if (done && !on_bias.defined()) continue;
-    const auto of_part = at::tensor(part.rows, at::device(x.device()).dtype(at::kLong));
-    auto added =
-        done ? at::Tensor()
-             : sum_of_additions({}, x.index_select(0, of_part), weight, meaning, *use.site, layer);
-    if (on_bias.defined()) {
-      auto shape = y.sizes().vec();
-      shape[0] = of_part.size(0);
-      added = added.defined() ? added + on_bias : on_bias.expand(shape);
+    auto added = on_bias;
+    if (!done) {
+      const auto of_part = x.index_select(0, RowAdditions::indices(part.rows, x));
+      added = sum_of_additions(on_bias, of_part, weight, part.selection->of(*use.site), *use.site,
+                               layer);
     }
-    rows.push_back(of_part);
-    additions.push_back(added.to(y.scalar_type()));
+    additions.add(part.rows, added, y);
   }
-  return rows.empty() ? y : y.index_add(0, at::cat(rows), at::cat(additions));
+  return additions.to(y);
 }
 
 }  // namespace
@@ -139,6 +155,27 @@ at::Tensor bias_for(const OptionalTensor& bias, const Use& use) {
   if (!bias || !bias->defined()) return {};
   if (!is_marked(*bias)) return *bias;
   return use.selection->is_mixed() ? without_mark(*bias) : resolve(*bias);
+}
+
+std::optional<Use> mixed_bias(const at::Tensor& bias) {
+  if (!is_marked(bias)) return std::nullopt;
+  const auto* binding = find(bias);
+  if (binding == nullptr) return std::nullopt;
+  auto use = use_at(binding);
+  if (!use->selection->is_mixed()) return std::nullopt;
+  return use;
+}
+
+at::Tensor add_bias_by_row(const at::Tensor& y, const at::Tensor& bias, const Use& use) {
+  require_rows(y, use);
+  const Layer layer = {
+      .base = {}, .low = {}, .by_output = [](const auto& vector) { return vector; }};
+  RowAdditions additions;
+  for (const auto& part : use.selection->parts) {
+    const auto added = bias_addition(bias, *part.selection, layer);
+    if (added.defined()) additions.add(part.rows, added, y);
+  }
+  return additions.to(y);
 }
 
 at::Tensor add_terms(const at::Tensor& y, const at::Tensor& x, const at::Tensor& weight,

@@ -40,6 +40,12 @@ void require_trainable(const at::Tensor& weight, const Site& site);
 /// batch its base. Undefined where there is none.
 at::Tensor bias_for(const OptionalTensor& bias, const Use& use);
 
+/// For a bias that a mixed batch is on for; nothing otherwise.
+std::optional<Use> mixed_bias(const at::Tensor& bias);
+/// y (N, ..., out) of a linear layer + what each part of the batch adds to its base bias, in the
+/// part's rows.
+at::Tensor add_bias_by_row(const at::Tensor& y, const at::Tensor& bias, const Use& use);
+
 /// How a layer applies a matrix.
 struct Layer {
   /// x·Wᵀ without a bias.

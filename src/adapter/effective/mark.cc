@@ -117,7 +117,9 @@ void require_base_in_all(const Selection& mixed, const Site& site) {
                       fmt::format("\"{}\" must be read by a linear layer, a convolution or an "
                                   "embedding, which take factors row by row",
                                   site.path),
-                      "an operator that needs one dense weight",
+                      part.selection->of(site).replacement.defined()
+                          ? "one that an adapter trains itself, which no factors stand for"
+                          : "an operator that needs one dense weight",
                       "Run the adapters one after the other, or leave this layer out of them.");
   }
 }

@@ -78,6 +78,13 @@ void call_below(const c10::OperatorHandle& op, c10::DispatchKeySet keys, Stack* 
   op.redispatchBoxed(below_mark(keys), stack);
 }
 
+bool holds_mark(const at::IValue& value) {
+  if (value.isTensor()) return is_marked(value.toTensor());
+  if (!value.isTensorList()) return false;
+  const auto tensors = value.toTensorVector();
+  return std::any_of(tensors.begin(), tensors.end(), is_marked);
+}
+
 /// The same for what works on the stored numbers: operators that it calls in turn see no mark.
 void call_on_storage(const c10::OperatorHandle& op, c10::DispatchKeySet keys, Stack* stack) {
   const c10::impl::ExcludeDispatchKeyGuard below(kMark);
@@ -159,8 +166,7 @@ void fallback(const c10::OperatorHandle& op, c10::DispatchKeySet keys, Stack* st
     if (arguments[i].alias_info() == nullptr) {
       value = map_tensors(value, replace);
     } else {
-      const bool marked = value.isTensor() && is_marked(value.toTensor());
-      (arguments[i].alias_info()->isWrite() ? written : viewed) |= marked;
+      (arguments[i].alias_info()->isWrite() ? written : viewed) |= holds_mark(value);
     }
   }
   if (written) {
@@ -190,14 +196,20 @@ template <class Product>
 at::Tensor product_with(const at::Tensor& x, const at::Tensor& weight, Side side,
                         const OptionalTensor& bias, const Product& product) {
   const auto use = x.dim() >= 1 && !is_marked(x) ? use_of_matrix(weight, side) : std::nullopt;
-  const auto plain_bias = bias ? OptionalTensor(resolve(*bias)) : bias;
-  if (!use || use->is_replaced()) return product(resolve(x), resolve(weight), plain_bias);
-  if (use->is_off()) {
-    if (const auto& observe = use->meaning().observe) observe(x);
-    return product(x, without_mark(weight), plain_bias);
+  if (use && !use->is_off() && !use->is_replaced()) {
+    const auto plain = without_mark(weight);
+    return adapted_linear(x, side == Side::kMatrix ? plain : plain.t(), bias, *use);
   }
-  const auto plain = without_mark(weight);
-  return adapted_linear(x, side == Side::kMatrix ? plain : plain.t(), bias, *use);
+  const auto by_row = bias ? mixed_bias(*bias) : std::nullopt;
+  const auto base_bias = !bias    ? bias
+                         : by_row ? OptionalTensor(without_mark(*bias))
+                                  : OptionalTensor(resolve(*bias));
+  if (use && use->is_off()) {
+    if (const auto& observe = use->meaning().observe) observe(x);
+  }
+  const auto y = use && use->is_off() ? product(x, without_mark(weight), base_bias)
+                                      : product(resolve(x), resolve(weight), base_bias);
+  return by_row ? add_bias_by_row(y, *bias, *by_row) : y;
 }
 
 /// A view keeps the mark; this one, which Linear::forward takes each time, without the fallback.

@@ -25,6 +25,13 @@ const ScopeInfo* current_scope() {
                                                                : nullptr;
 }
 
+/// The innermost of this thread that is of this model.
+const ScopeInfo* scope_of(const Switchboard& board) {
+  const auto* scope = current_scope();
+  while (scope != nullptr && scope->board.get() != &board) scope = scope->outer;
+  return scope;
+}
+
 /// What this thread read last of a few models; a model beyond those costs a lock.
 struct Cached {
   uint64_t board = 0;
@@ -59,11 +66,11 @@ const std::shared_ptr<const Selection>& Switchboard::published() const {
 }
 
 const std::shared_ptr<const Selection>& Switchboard::selection() const {
-  for (const auto* scope = current_scope(); scope != nullptr; scope = scope->outer) {
-    if (scope->board.get() == this) return scope->selection;
-  }
-  return published();
+  const auto* scope = scope_of(*this);
+  return scope != nullptr ? scope->selection : published();
 }
+
+bool Switchboard::has_scope() const { return scope_of(*this) != nullptr; }
 
 struct Scope::Guard {
   c10::DebugInfoGuard guard;

@@ -44,6 +44,8 @@ class Switchboard {
   /// What holds on this thread now: that of the innermost Scope, else what was published last. The
   /// reference is good until this thread asks again; a copy is good for as long as it is kept.
   const std::shared_ptr<const Selection>& selection() const;
+  /// Whether a Scope of this model is open on this thread.
+  bool has_scope() const;
 
  private:
   const std::shared_ptr<const Selection>& published() const;
