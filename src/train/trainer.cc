@@ -119,6 +119,7 @@ class Run {
       if (interrupted()) stop();
       checkpoint_if_due();
     }
+    require_finite();
   }
 
   double step() {
@@ -139,9 +140,7 @@ class Run {
     auto loss = loss_on(indices);
     const double value = loss.item<double>();
     if (!std::isfinite(value)) {
-      fail<TensorError>("train", "the loss must stay finite",
-                        fmt::format("{} at step {}", value, state_.counters.step + 1),
-                        "A lower learning rate or --clip-norm may help.");
+      fail_diverged("the loss", fmt::format("{} at step {}", value, state_.counters.step + 1));
     }
     if (options_.accumulate > 1) loss = loss / static_cast<double>(options_.accumulate);
     loss.backward();
@@ -154,6 +153,21 @@ class Run {
     counters.loss_sum += value;
     ++counters.loss_count;
     return value;
+  }
+
+  [[noreturn]] static void fail_diverged(const std::string& what, const std::string& found) {
+    fail<TensorError>("train", what + " must stay finite", found,
+                      "A lower learning rate or --clip-norm may help.");
+  }
+
+  /// The losses say this of every step but the last: asked before anything is kept.
+  void require_finite() const {
+    const at::NoGradGuard no_grad;
+    for (const auto& parameter : task_.parameters) {
+      if (at::isfinite(parameter.tensor).all().item<bool>()) continue;
+      fail_diverged(fmt::format("\"{}\"", parameter.name),
+                    fmt::format("NaN or Inf after step {}", state_.counters.step));
+    }
   }
 
   at::Tensor loss_on(const at::Tensor& indices) const {
@@ -183,6 +197,10 @@ class Run {
       sum += loss_on(part).item<double>() * static_cast<double>(part.size(0));
     }
     const double loss = sum / static_cast<double>(split_.validation.size(0));
+    if (!std::isfinite(loss)) {
+      fail_diverged("the validation loss",
+                    fmt::format("{} after step {}", loss, state_.counters.step));
+    }
     auto& counters = state_.counters;
     if (!state_.best.empty() && !(loss < counters.best_loss)) return;
     counters.best_loss = loss;
@@ -198,6 +216,7 @@ class Run {
 
   void save_checkpoint() {
     if (run_.checkpoint.empty()) return;
+    require_finite();
     const auto begin = Clock::now();
     write_checkpoint(run_.checkpoint, run_.identity, task_.parameters, optimizer_, state_);
     // Checkpoints take at most about a fiftieth of the time, however slow the disk is.

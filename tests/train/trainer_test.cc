@@ -3,12 +3,15 @@
 #include <gtest/gtest.h>
 #include <lowrank/data/sampler.h>
 #include <lowrank/error.h>
+#include <lowrank/io/safetensors.h>
 #include <lowrank/train/adam.h>
 
+#include <cmath>
 #include <limits>
 #include <vector>
 
 #include "support/expect_error.h"
+#include "support/temporary_folder.h"
 #include "train/training_problem.h"
 
 namespace lowrank {
@@ -173,6 +176,24 @@ TEST(Trainer, RefusesALossThatIsNotFinite) {
   LOWRANK_EXPECT_ERROR(train(task, {.steps = 5}, quiet_run()), TensorError,
                        "[train] the loss must stay finite. Got nan at step 3. A lower learning "
                        "rate or --clip-norm may help.");
+}
+
+TEST(Trainer, NeverKeepsParametersThatAreNotFinite) {
+  const TemporaryFolder folder;
+  TrainingProblem problem;
+  const auto run = RunOptions{.checkpoint = folder / "state", .quiet = true};
+  LOWRANK_EXPECT_ERROR(train(problem.task(), {.steps = 1, .learning_rate = 1e38}, run), TensorError,
+                       "\"linear1.weight\" must stay finite. Got NaN or Inf after step 1. A lower "
+                       "learning rate or --clip-norm may help.");
+  const auto file = SafetensorsFile::open(folder / "state");
+  EXPECT_TRUE(at::isfinite(file.tensor("parameter.linear1.weight")).all().item<bool>());
+}
+
+TEST(Trainer, RefusesAValidationLossThatIsNotFinite) {
+  TrainingProblem problem;
+  LOWRANK_EXPECT_ERROR(
+      train(problem.task(), {.steps = 1, .learning_rate = 1e38, .validation = 0.25}, quiet_run()),
+      TensorError, "[train] the validation loss must stay finite. Got ");
 }
 
 TEST(Trainer, RefusesOptionsBeforeItStarts) {
