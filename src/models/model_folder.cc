@@ -77,6 +77,10 @@ nlohmann::json read_config(const Path& file) {
   if (!config.is_object()) fail_field(file, "a JSON object", config.type_name());
   const auto& type = field(config, "model_type", file);
   if (type != "mlp") fail_field(file, "model_type \"mlp\"", type.dump());
+  const auto activation = config.find("activation");
+  if (activation != config.end() && *activation != "relu") {
+    fail_field(file, "activation \"relu\"", activation->dump());
+  }
   return config;
 }
 

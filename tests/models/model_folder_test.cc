@@ -101,6 +101,10 @@ TEST_F(ModelFolder, RefusesABadConfig) {
     expect_config_refused(R"({"model_type": "mlp", "sizes": )" + sizes + "}", "Got " + sizes);
   }
   const std::string start = R"({"model_type": "mlp", "sizes": [4, 3, 2], )";
+  expect_config_refused(start + R"("activation": "gelu"})",
+                        "must hold activation \"relu\". Got \"gelu\".");
+  expect_config_refused(start + R"("activation": null})",
+                        "must hold activation \"relu\". Got null.");
   expect_config_refused(start + R"("image_mean": "0"})",
                         "must hold a finite number image_mean. Got \"0\".");
   expect_config_refused(start + R"("image_deviation": null})",
