@@ -21,8 +21,8 @@ namespace {
 
 }  // namespace
 
-std::string read_file(const std::filesystem::path& path, uint64_t most_bytes) {
-  const io::ReadableFile file = io::open_for_reading(path, "file");
+std::string read_file(const std::filesystem::path& path, uint64_t most_bytes, Pipes pipes) {
+  const io::ReadableFile file = io::open_for_reading(path, "file", pipes);
   if (file.size > most_bytes) fail_too_long(path, most_bytes, io::count_bytes(file.size));
 
   // A pipe tells no size, and a file may grow while it is read: grow with what arrives.

@@ -11,10 +11,6 @@ namespace lowrank::io {
 
 MappedFile::MappedFile(const std::filesystem::path& path, std::string_view operation) {
   const ReadableFile file = open_for_reading(path, operation);
-  if (!file.is_regular) {
-    fail<FileError>(operation, quoted(path) + " must be a regular file",
-                    "a device, pipe or socket");
-  }
   if (file.size == 0) return;  // mmap refuses a length of zero
   // MAP_NORESERVE: else the kernel may refuse a file larger than the memory, though pages that
   // are only read cost none.

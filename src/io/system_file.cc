@@ -51,10 +51,12 @@ std::string count_bytes(uint64_t bytes) {
   return fmt::format("{} byte{}", bytes, bytes == 1 ? "" : "s");
 }
 
-ReadableFile open_for_reading(const std::filesystem::path& path, std::string_view operation) {
+ReadableFile open_for_reading(const std::filesystem::path& path, std::string_view operation,
+                              Pipes pipes) {
+  const int waits = pipes == Pipes::kRead ? 0 : O_NONBLOCK;
   int number = -1;
   do {
-    number = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+    number = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | waits);
   } while (number < 0 && errno == EINTR);
   struct stat status = {};
   if (number < 0 || ::fstat(number, &status) != 0) {
@@ -65,8 +67,10 @@ ReadableFile open_for_reading(const std::filesystem::path& path, std::string_vie
                     quoted(system_error_text(error_number)));
   }
   ReadableFile file{Descriptor(number), 0, S_ISREG(status.st_mode)};
-  if (S_ISDIR(status.st_mode)) {
-    fail<FileError>(operation, quoted(path) + " must be a file", "a folder");
+  const bool folder = S_ISDIR(status.st_mode);
+  if (folder || (!file.is_regular && pipes == Pipes::kRefused)) {
+    fail<FileError>(operation, quoted(path) + " must be a file",
+                    folder ? "a folder" : "something else");
   }
   file.size = file.is_regular ? static_cast<uint64_t>(status.st_size) : 0;
   return file;

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <lowrank/io/file_bytes.h>
+
 #include <cstdint>
 #include <filesystem>
 #include <string>
@@ -43,13 +45,15 @@ std::string system_error_text(int error_number);
 std::string count_bytes(uint64_t bytes);
 
 /// A descriptor of an existing file that can be read, its size in `size`; `operation` stands in
-/// the message of the FileError where the file is missing, a folder, or not readable.
+/// the message of the FileError where the file is missing, a folder, not readable, or a pipe or
+/// device that is refused. Refusing never waits, also not for the writer of a pipe.
 struct ReadableFile {
   Descriptor descriptor;
   uint64_t size = 0;
   bool is_regular = false;
 };
-ReadableFile open_for_reading(const std::filesystem::path& path, std::string_view operation);
+ReadableFile open_for_reading(const std::filesystem::path& path, std::string_view operation,
+                              Pipes pipes = Pipes::kRefused);
 
 /// Writes all of `bytes`; `path` is the name for the FileError, which says so where the disk is
 /// full.

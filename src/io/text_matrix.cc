@@ -147,7 +147,7 @@ at::Tensor parse_text_matrix(std::string_view text, const std::string& name) {
 }
 
 at::Tensor read_text_matrix(const std::filesystem::path& path) {
-  return parse_text_matrix(read_file(path, kMostTextBytes), io::quoted(path));
+  return parse_text_matrix(read_file(path, kMostTextBytes, Pipes::kRead), io::quoted(path));
 }
 
 }  // namespace lowrank

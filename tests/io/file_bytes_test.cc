@@ -26,7 +26,7 @@ TEST(FileBytes, ReadsAPipe) {
   const std::string bytes(300'000, 'x');
   const auto feed = [&] { std::ofstream(folder / "pipe") << bytes; };
   std::thread writer(feed);
-  EXPECT_EQ(read_file(folder / "pipe", 300'000), bytes);
+  EXPECT_EQ(read_file(folder / "pipe", 300'000, Pipes::kRead), bytes);
   writer.join();
 }
 
@@ -37,7 +37,7 @@ TEST(FileBytes, RefusesMissingFoldersAndTooLong) {
   LOWRANK_EXPECT_ERROR(read_file(folder.path(), 10), FileError, "must be a file. Got a folder.");
   LOWRANK_EXPECT_ERROR(read_file(folder.write("f", "12345"), 4), FileError,
                        "f\" must be at most 4 bytes long. Got 5 bytes.");
-  LOWRANK_EXPECT_ERROR(read_file("/dev/zero", 1000), FileError,
+  LOWRANK_EXPECT_ERROR(read_file("/dev/zero", 1000, Pipes::kRead), FileError,
                        "[file] \"/dev/zero\" must be at most 1000 bytes long. Got more.");
   LOWRANK_EXPECT_ERROR(read_file(folder / "f" / "g", 10), FileError,
                        "must be readable. Got \"Not a directory\".");
