@@ -3,8 +3,10 @@
 #include <lowrank/io/file_bytes.h>
 #include <lowrank/io/json.h>
 
-#include <functional>
+#include <cstdint>
 #include <limits>
+#include <nlohmann/json.hpp>
+#include <string>
 #include <unordered_set>
 #include <vector>
 
@@ -13,45 +15,54 @@
 namespace lowrank {
 namespace {
 
-/// Called by the parser at each brace, bracket and key, before anything is built from it.
+/// Reads over a text before anything is built from it. (The parser's own callback would do, were
+/// it not quadratic: at each end of an object it looks through all that its parent holds.)
 template <class Json>
-class Guard {
+class Guard : public Json::json_sax_t {
  public:
   Guard(const std::string& what, std::string_view operation, size_t most_keys)
       : what_(what), operation_(operation), most_keys_(most_keys) {}
 
-  bool operator()(int depth, typename Json::parse_event_t event, const Json& parsed) {
-    using Event = typename Json::parse_event_t;
-    switch (event) {
-      case Event::object_start:
-        keys_.emplace_back();
-        check_depth(depth);
-        break;
-      case Event::array_start:
-        check_depth(depth);
-        break;
-      case Event::object_end:
-        keys_.pop_back();
-        break;
-      case Event::key:
-        check_new(parsed.template get_ref<const std::string&>());
-        break;
-      default:
-        break;
-    }
-    return true;
+  bool start_object(size_t) override {
+    keys_.emplace_back();
+    return open();
+  }
+  bool end_object() override {
+    keys_.pop_back();
+    return close();
+  }
+  bool start_array(size_t) override { return open(); }
+  bool end_array() override { return close(); }
+  bool key(std::string& name) override { return check_new(name); }
+
+  bool null() override { return true; }
+  bool boolean(bool) override { return true; }
+  bool number_integer(int64_t) override { return true; }
+  bool number_unsigned(uint64_t) override { return true; }
+  bool number_float(double, const std::string&) override { return true; }
+  bool string(std::string&) override { return true; }
+  bool binary(typename Json::binary_t&) override { return true; }
+  /// Ends the reading; the parser finds the same error, and words it.
+  bool parse_error(size_t, const std::string&, const typename Json::exception&) override {
+    return false;
   }
 
  private:
-  void check_depth(int depth) const {
-    if (depth >= kDeepestJson) {
+  bool open() {
+    if (depth_++ >= kDeepestJson) {
       fail<FileError>(operation_,
                       fmt::format("{} must nest at most {} levels deep", what_, kDeepestJson),
                       "deeper nesting");
     }
+    return true;
   }
 
-  void check_new(const std::string& key) {
+  bool close() {
+    --depth_;
+    return true;
+  }
+
+  bool check_new(const std::string& key) {
     if (!keys_.back().insert(key).second) {
       fail<FileError>(operation_, fmt::format("the keys of an object in {} must differ", what_),
                       fmt::format("the key {} twice", io::quoted(key)));
@@ -61,11 +72,13 @@ class Guard {
                       fmt::format("an object in {} must have at most {} keys", what_, most_keys_),
                       "more");
     }
+    return true;
   }
 
   const std::string& what_;
   std::string_view operation_;
   size_t most_keys_;
+  int depth_ = 0;
   std::vector<std::unordered_set<std::string>> keys_;
 };
 
@@ -90,7 +103,8 @@ Json parse(std::string_view text, const std::string& what, std::string_view oper
   }
   try {
     Guard<Json> guard(what, operation, most_keys);
-    return Json::parse(text.begin(), text.end(), std::ref(guard));
+    Json::sax_parse(text.begin(), text.end(), &guard);
+    return Json::parse(text.begin(), text.end());
   } catch (const nlohmann::json::parse_error& error) {
     fail<FileError>(operation, what + " must be valid JSON",
                     fmt::format("wrong syntax at byte {}: {}", error.byte, reason(error)));

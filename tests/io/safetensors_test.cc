@@ -1,4 +1,5 @@
 #include <ATen/ATen.h>
+#include <fmt/format.h>
 #include <lowrank/error.h>
 #include <lowrank/io/safetensors.h>
 
@@ -52,6 +53,19 @@ TEST(Safetensors, WhatIsWrittenIsRead) {
     EXPECT_TRUE(at::equal(read, expected));
   }
   EXPECT_FALSE(file.contains("other"));
+}
+
+/// Quadratic work on as many would keep this test busy for minutes.
+TEST(Safetensors, TakesTensorsByTheTenThousands) {
+  const TemporaryFolder folder;
+  std::vector<SafetensorsEntry> entries;
+  for (int i = 0; i < 50'000; ++i) {
+    entries.push_back({fmt::format("layers.{}.weight", i), at::full({1}, i)});
+  }
+  write_safetensors(folder / "many", entries);
+  const auto file = SafetensorsFile::open(folder / "many");
+  EXPECT_EQ(file.names().size(), entries.size());
+  EXPECT_EQ(file.tensor("layers.49999.weight").item<float>(), 49999);
 }
 
 TEST(Safetensors, BytesAreThoseOfTheReferenceImplementation) {
