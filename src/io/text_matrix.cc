@@ -65,6 +65,14 @@ std::optional<double> number(std::string_view field) {
   return std::nullopt;
 }
 
+/// Whether a field begins as a number does, even where it is none: "2,5", "\"1\"".
+bool begins_as_number(std::string_view field) {
+  for (const std::string_view before : {"\"'", "+-", "."}) {
+    if (!field.empty() && before.find(field[0]) != std::string_view::npos) field.remove_prefix(1);
+  }
+  return !field.empty() && field[0] >= '0' && field[0] <= '9';
+}
+
 class TextMatrix {
  public:
   TextMatrix(std::string_view text, const std::string& name) : text_(text), name_(name) {}
@@ -116,9 +124,11 @@ class TextMatrix {
     ++rows_;
   }
 
+  /// A first line without numbers; a row of numbers in a wrong form is none, and is refused.
   bool is_header(std::string_view line) const {
     for (Fields fields{line, *separator_}; !fields.ended;) {
-      if (number(fields.next())) return false;
+      const auto field = fields.next();
+      if (number(field) || begins_as_number(field)) return false;
     }
     return true;
   }

@@ -52,6 +52,17 @@ TEST(TextMatrix, NamesLineAndColumn) {
   LOWRANK_EXPECT_ERROR(parse("1 +-2\n"), FileError, "Got \"+-2\".");
 }
 
+TEST(TextMatrix, TakesNoNumbersForAHeader) {
+  const std::string required = "line 1, column 1 of w.txt must be a number. Got ";
+  LOWRANK_EXPECT_ERROR(parse("1,5;2,5\n3;4\n"), FileError,
+                       required + "\"1,5\". Decimal commas are not read: write a point.");
+  LOWRANK_EXPECT_ERROR(parse("\"1\",\"2\"\n3,4\n"), FileError, required + R"("\"1\"".)");
+  LOWRANK_EXPECT_ERROR(parse("1\u00a02\n3\n"), FileError, required + "\"1\u00a02\".");
+  LOWRANK_EXPECT_ERROR(parse("-1e999 -.5x\n3 4\n"), FileError, required + "\"-1e999\".");
+  LOWRANK_EXPECT_ERROR(parse("'+.5'\n3\n"), FileError, required);
+  EXPECT_EQ(parse("x-1,\"y\"\n1,2\n").size(0), 1) << "a header may hold digits and quotes";
+}
+
 TEST(TextMatrix, RefusesRowsOfDifferentLengths) {
   LOWRANK_EXPECT_ERROR(parse("1 2\n3 4 5\n"), FileError,
                        "every row of w.txt must have 2 columns, as its first. Got 3 in line 2.");
