@@ -16,18 +16,6 @@ constexpr const char* kBatch = "data";
 /// Pixels a thread should at least have: below this, waking it up costs more.
 constexpr int64_t kPixelsPerThread = int64_t{1} << 16;
 
-void check_normalization(const Normalization& normalization) {
-  const auto deviation = static_cast<float>(normalization.deviation);
-  if (!std::isfinite(deviation) || deviation == 0) {
-    fail<ArgumentError>(kBatch, "the deviation pixels are divided by must be finite and not 0",
-                        fmt::format("{}", normalization.deviation));
-  }
-  if (!std::isfinite(static_cast<float>(normalization.mean))) {
-    fail<ArgumentError>(kBatch, "the mean taken from pixels must be finite",
-                        fmt::format("{}", normalization.mean));
-  }
-}
-
 /// What each pixel value becomes. Every step is rounded to `number`, as torchvision's is.
 template <class number>
 std::array<number, 256> normalized_values(const Normalization& normalization) {
@@ -74,7 +62,7 @@ void fill_rows(const at::Tensor& out, const Normalization& normalization, const 
 template <class Source>
 at::Tensor gather_rows(int64_t rows, int64_t pixels, const Normalization& normalization,
                        at::ScalarType dtype, const Source& source) {
-  check_normalization(normalization);
+  check(normalization);
   if (!at::isFloatingType(dtype)) {
     fail<TensorError>(kBatch, "inputs must be of a floating-point dtype", c10::toString(dtype));
   }
@@ -118,6 +106,19 @@ void check_images(const at::Tensor& images) {
 }
 
 }  // namespace
+
+void check(const Normalization& normalization) {
+  const auto deviation = static_cast<float>(normalization.deviation);
+  // What is nearly 0 makes Inf of every pixel, as 0 does.
+  if (!std::isfinite(deviation) || !std::isfinite(1 / deviation)) {
+    fail<ArgumentError>(kBatch, "the deviation pixels are divided by must be finite and not 0",
+                        fmt::format("{}", normalization.deviation));
+  }
+  if (!std::isfinite(static_cast<float>(normalization.mean))) {
+    fail<ArgumentError>(kBatch, "the mean taken from pixels must be finite",
+                        fmt::format("{}", normalization.mean));
+  }
+}
 
 at::Tensor batch_inputs(const ImageDataset& dataset, const at::Tensor& indices,
                         const Normalization& normalization, at::ScalarType dtype) {

@@ -258,6 +258,7 @@ class Run {
 
 TrainResult train(const TrainingTask& task, const TrainOptions& options, const RunOptions& run) {
   check(options);
+  check(task.normalization);
   return Run(task, options, run)();
 }
 

@@ -196,6 +196,18 @@ TEST(Trainer, RefusesAValidationLossThatIsNotFinite) {
       TensorError, "[train] the validation loss must stay finite. Got ");
 }
 
+TEST(Trainer, RefusesANormalizationBeforeItWrites) {
+  const TemporaryFolder folder;
+  TrainingProblem problem;
+  const auto run = RunOptions{.checkpoint = folder / "state", .quiet = true};
+  for (const Normalization bad : {Normalization{std::nan(""), 1}, {0, 0}, {0, 1e-45}, {1e300, 1}}) {
+    auto task = problem.task();
+    task.normalization = bad;
+    EXPECT_THROW(train(task, {.steps = 1}, run), ArgumentError) << bad.mean << " " << bad.deviation;
+  }
+  EXPECT_TRUE(std::filesystem::is_empty(folder.path()));
+}
+
 TEST(Trainer, RefusesOptionsBeforeItStarts) {
   TrainingProblem problem;
   LOWRANK_EXPECT_ERROR(train(problem.task(), {.batch_size = 0}, quiet_run()), ArgumentError,

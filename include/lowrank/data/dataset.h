@@ -25,6 +25,10 @@ struct Normalization {
   double deviation = 0.3081;  // finite and not 0
 };
 
+/// Throws ArgumentError for a mean or deviation that is not finite in float32, and for a deviation
+/// whose inverse is not, as that of 0.
+LOWRANK_API void check(const Normalization& normalization);
+
 enum class Split { kTrain, kTest };
 
 /// Loads one half of a set of images with ten classes. "mnist" is the set that `lowrank data fetch

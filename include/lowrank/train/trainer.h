@@ -60,8 +60,8 @@ struct TrainResult {
 };
 
 /// Trains by Adam (Kingma & Ba, arXiv 1412.6980; PyTorch's defaults) on cross-entropy. The
-/// checkpoint stays: remove it when what was trained is saved. Throws ArgumentError for options
-/// out of their range, TensorError where the loss or a parameter stops being finite
+/// checkpoint stays: remove it when what was trained is saved. Throws ArgumentError for options or
+/// a normalization out of their range, TensorError where the loss or a parameter stops being finite
 /// (such parameters are never written), FileError where a checkpoint is missing, damaged or another
 /// run's, Interrupted on Ctrl-C, after the state is on disk.
 LOWRANK_API TrainResult train(const TrainingTask& task, const TrainOptions& options,
