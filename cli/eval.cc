@@ -3,11 +3,13 @@
 #include <lowrank/io/atomic_file.h>
 #include <lowrank/io/safetensors.h>
 
+#include <filesystem>
 #include <memory>
 #include <optional>
 
 #include "commands.h"
 #include "evaluation_report.h"
+#include "kept_inputs.h"
 #include "runs.h"
 
 namespace lowrank::cli {
@@ -47,6 +49,14 @@ void check_combination(const EvalCommand& command) {
   }
 }
 
+void check_output(const EvalCommand& command) {
+  const std::filesystem::path base = command.base, adapter = command.adapter;
+  require_no_input(command.logits,
+                   {base / "config.json", base / "model.safetensors",
+                    adapter / "adapter_config.json", adapter / "adapter_model.safetensors"});
+  require_writable_output(command.logits, command.common.force);
+}
+
 void run_eval(const EvalCommand& command) {
   check_combination(command);
   const auto resources = apply_common_options(command.common);
@@ -54,7 +64,7 @@ void run_eval(const EvalCommand& command) {
   const auto data =
       load_image_dataset(command.data, command.train_split ? Split::kTrain : Split::kTest);
   require_fit(classifier, data);
-  if (!command.logits.empty()) require_writable_output(command.logits, command.common.force);
+  if (!command.logits.empty()) check_output(command);
 
   std::optional<LoadedAdapter> loaded;
   if (!command.adapter.empty()) {

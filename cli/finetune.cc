@@ -8,6 +8,7 @@
 #include <memory>
 
 #include "commands.h"
+#include "kept_inputs.h"
 #include "lora_flags.h"
 #include "runs.h"
 #include "training_flags.h"
@@ -96,6 +97,7 @@ void run_finetune(const Flags& flags, FinetuneCommand& command) {
   const auto resources = apply_common_options(run.common);
   auto classifier = load_base(run.base, resources);
   const auto data = load_image_dataset(run.data, Split::kTrain);
+  require_no_input(folder, {run.base});
   if (!resume) require_writable_output(folder, run.common.force);
   const auto result = finetune(
       run, classifier, data,

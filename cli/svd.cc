@@ -16,6 +16,7 @@
 
 #include "commands.h"
 #include "common_options.h"
+#include "kept_inputs.h"
 #include "svd_report.h"
 
 namespace lowrank::cli {
@@ -178,8 +179,12 @@ SvdReport analyze(const SvdOptions& options, const NamedRule& rule, const Resour
   return report;
 }
 
+std::filesystem::path factors_in(const std::filesystem::path& folder) {
+  return folder / "factors.safetensors";
+}
+
 std::string save(const SvdReport& report, const std::filesystem::path& folder) {
-  const auto path = folder / "factors.safetensors";
+  const auto path = factors_in(folder);
   write_safetensors(path, {{"lora_A", report.factors.a}, {"lora_B", report.factors.b}},
                     {{"format", "pt"},
                      {"rank", std::to_string(report.factors.rank())},
@@ -191,7 +196,10 @@ void run_svd(const SvdOptions& options) {
   check_combination(options);
   const auto rule = rule_of(options);
   const auto resources = apply_common_options(options.common);
-  if (!options.out.empty()) require_writable_output(options.out, options.common.force);
+  if (!options.out.empty()) {
+    require_no_input(factors_in(options.out), {options.file});
+    require_writable_output(options.out, options.common.force);
+  }
   auto report = analyze(options, rule, resources);
   if (!options.out.empty()) report.saved = save(report, options.out);
   if (options.common.json) {

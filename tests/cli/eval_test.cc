@@ -120,6 +120,24 @@ TEST_F(EvalCommand, WritesLogits) {
   EXPECT_EQ(read_bytes(path), bytes);
 }
 
+TEST_F(EvalCommand, WritesOverNothingThatItReads) {
+  const auto base = save_tiny_base(folder_ / "base");
+  const auto adapter = save_tiny_adapter(base, folder_ / "adapter");
+  const auto weights = base + "/model.safetensors";
+  const auto factors = adapter + "/adapter_model.safetensors";
+  const auto link = folder_ / "link";
+  fs::create_symlink(weights, link);
+  const auto before = read_bytes(weights) + read_bytes(factors);
+  expect_refusals({
+      {eval(base, {"--logits", weights, "--force"}), 1,
+       "[output] \"" + weights + "\" must not be what the command reads. Got its input \""},
+      {eval(base, {"--logits", link.string(), "--force"}), 1, "must not be what the command reads"},
+      {eval(base, {"--adapter", adapter, "--logits", factors, "--force"}), 1,
+       "must not be what the command reads"},
+  });
+  EXPECT_EQ(read_bytes(weights) + read_bytes(factors), before);
+}
+
 TEST_F(EvalCommand, RefusesWrongArguments) {
   const auto base = save_tiny_base(folder_ / "base");
   const auto wide = save_tiny_base(folder_ / "wide", 0, {9, 10});

@@ -182,6 +182,8 @@ TEST_F(FinetuneCommand, LosesNoAdapterThatIsThere) {
   save_tiny_adapter(base_, folder_ / "two");
   const auto before = read_bytes(folder_ / "two" / "adapter_model.safetensors");
   expect_refusals({{command("two"), 1, "Pass --force to replace it."},
+                   {command("base", {"--force"}), 1,
+                    "base\" must not be what the command reads. Got its input \"" + base_},
                    {command("two", {"--force", "--rank", "0"}), 2, "rank must be at least 1"}});
   EXPECT_EQ(read_bytes(folder_ / "two" / "adapter_model.safetensors"), before);
 }

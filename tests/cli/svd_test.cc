@@ -5,6 +5,7 @@
 #include <lowrank/io/safetensors.h>
 #include <lowrank/linalg/error_figures.h>
 
+#include <cmath>
 #include <limits>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -107,6 +108,16 @@ TEST(SvdCommand, SavesFactorsOnceAndReplacesThemOnlyWhenForced) {
   auto forced = arguments;
   forced.emplace_back("--force");
   EXPECT_EQ(run_lowrank(forced).status, 0);
+}
+
+TEST(SvdCommand, WritesNoFactorsOverTheirOwnMatrix) {
+  const TemporaryFolder folder;
+  const auto file = folder / "factors.safetensors";
+  write_safetensors(file, {{"lora_B", at::eye(3)}});
+  const auto bytes = read_bytes(file);
+  expect_refusal({file.string(), "--out", folder.path().string(), "--force"}, 1,
+                 "must not be what the command reads. Got its input");
+  EXPECT_EQ(read_bytes(file), bytes);
 }
 
 TEST(SvdCommand, ReadsStandardInputAndSafetensors) {
