@@ -127,7 +127,14 @@ class Run {
     optimizer_.options().learning_rate = rate_ * factor;
     optimizer_.zero_grad();
     double sum = 0;
-    for (int64_t i = 0; i < options_.accumulate; ++i) sum += batch();
+    const Counters before = state_.counters;
+    for (int64_t i = 0; i < options_.accumulate; ++i) {
+      if (interrupted()) {
+        state_.counters = before;  // half a step is none: whoever resumes begins it anew
+        stop();
+      }
+      sum += batch();
+    }
     if (options_.clip_norm > 0) clip_gradients(parameters_, options_.clip_norm);
     optimizer_.step();
     return sum / static_cast<double>(options_.accumulate);

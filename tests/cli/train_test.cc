@@ -130,6 +130,7 @@ TEST_F(TrainCommand, RefusesWrongArguments) {
        2,
        "a data set must be \"mnist\" or a folder in MNIST's layout"},
       {command("a", {"--epochs", "9223372036854775807"}), 2, "epochs"},
+      {command("a", {"--accumulate", "1000000000"}), 2, "batches a step must be at most 1000000."},
       {command("a", {"--mean", "nan"}), 2, "the mean taken from pixels must be finite. Got nan."},
       {command("a", {"--deviation", "1e-45"}), 2, "must be finite and not 0. Got 1e-45."},
   });

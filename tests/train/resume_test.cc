@@ -97,6 +97,19 @@ TEST_F(Resume, InterruptSaysWhatIsOnDisk) {
                        "Nothing of it is on disk.");
 }
 
+TEST_F(Resume, AnInterruptDoesNotWaitForTheOtherBatchesOfAStep) {
+  TrainingProblem problem;
+  problem.on_forward = [](int64_t number) {
+    if (number == 3) std::raise(SIGINT);
+  };
+  LOWRANK_EXPECT_ERROR(
+      train(problem.task(), {.steps = 1, .batch_size = 6, .accumulate = 100}, run(false)),
+      Interrupted, "Got an interrupt after step 0.");
+  EXPECT_EQ(problem.forwards, 3);
+  const auto counters = SafetensorsFile::open(checkpoint_).metadata().at("lowrank.counters");
+  EXPECT_NE(counters.find("\"loss_count\":0"), std::string::npos) << counters;
+}
+
 TEST_F(Resume, SigtermStopsCleanlyToo) {
   TrainingProblem problem;
   problem.on_forward = [](int64_t number) {

@@ -21,7 +21,7 @@ struct TrainOptions {
   Schedule schedule = {};
   /// Gradients are scaled down to this 2-norm over all parameters; 0 disables.
   double clip_norm = 0;
-  /// Batches whose gradients are averaged into one step, at least 1.
+  /// Batches whose gradients are averaged into one step, 1 to 1000000.
   int64_t accumulate = 1;
   /// Share of the examples held back; the parameters with the lowest loss on them are kept.
   /// In [0, 1); 0 disables.
