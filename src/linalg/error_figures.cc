@@ -30,21 +30,45 @@ double largest_magnitude(const at::Tensor& x) {
   return std::max(std::abs(least.item<double>()), std::abs(most.item<double>()));
 }
 
-/// The Frobenius norm, of x scaled by a power of two (which is exact): the squares of float64's
-/// largest and smallest numbers are not float64 numbers.
-double frobenius_norm(const at::Tensor& x, double largest) {
-  if (largest == 0) return 0;
-  const int exponent = std::ilogb(largest);
-  const bool scaled = std::abs(exponent) > 400;
-  const auto y = scaled ? x * std::ldexp(1.0, -exponent) : x;
-  const double norm = y.norm().item<double>();
-  return scaled ? std::ldexp(norm, exponent) : norm;
+/// value * 2^exponent: a norm in the range of float64's smallest numbers keeps its digits.
+struct Norm {
+  double value = 0;
+  int exponent = 0;
+  double number() const { return std::ldexp(value, exponent); }
+};
+
+/// x * 2^-exponent, which is exact: the squares of float64's largest and smallest numbers are not
+/// float64 numbers.
+struct Scaled {
+  at::Tensor x;
+  int exponent = 0;
+};
+
+Scaled scaled(const at::Tensor& x, double largest) {
+  const int exponent = largest == 0 ? 0 : std::ilogb(largest);
+  if (std::abs(exponent) <= 400) return {x, 0};
+  // Two factors: 2^1074, which the smallest number needs, is no float64 number.
+  const int half = exponent / 2;
+  return {x * std::ldexp(1.0, -half) * std::ldexp(1.0, half - exponent), exponent};
 }
 
-double spectral_norm(const at::Tensor& r, double largest) {
-  if (largest == 0) return 0;
-  if (std::min(r.size(0), r.size(1)) > kLargestDecomposed) return lanczos_spectral_norm(r);
-  return at::linalg_svdvals(r)[0].item<double>();
+Norm frobenius_norm(const Scaled& scaled) {
+  return {scaled.x.norm().item<double>(), scaled.exponent};
+}
+
+Norm spectral_norm(const Scaled& scaled) {
+  const auto& r = scaled.x;
+  if (r.numel() == 0) return {};
+  const bool large = std::min(r.size(0), r.size(1)) > kLargestDecomposed;
+  return {large ? lanczos_spectral_norm(r) : at::linalg_svdvals(r)[0].item<double>(),
+          scaled.exponent};
+}
+
+/// part / whole, infinite where only the whole is 0.
+double ratio(const Norm& part, const Norm& whole) {
+  if (part.value == 0) return 0;
+  if (whole.value == 0) return std::numeric_limits<double>::infinity();
+  return std::ldexp(part.value / whole.value, part.exponent - whole.exponent);
 }
 
 }  // namespace
@@ -57,18 +81,17 @@ ErrorFigures error_figures(const at::Tensor& w, const at::Tensor& b, const at::T
   auto r = finite_matrix(kOperation, "W", w).to(at::kDouble);
   require_fitting(w, b, a);
 
-  const double size = frobenius_norm(r, largest_magnitude(r));
+  const Norm size = frobenius_norm(scaled(r, largest_magnitude(r)));
   // W's float64 copy becomes the residual, where it is a copy.
   r = r.is_alias_of(w) ? at::addmm(r, checked_b, checked_a, 1, -1)
                        : r.addmm_(checked_b, checked_a, 1, -1);
   ErrorFigures figures;
   figures.largest_entry = largest_magnitude(r);
-  figures.frobenius = frobenius_norm(r, figures.largest_entry);
-  figures.spectral = spectral_norm(r, figures.largest_entry);
-  if (figures.frobenius > 0) {
-    figures.relative_frobenius =
-        size > 0 ? figures.frobenius / size : std::numeric_limits<double>::infinity();
-  }
+  const auto residual = scaled(r, figures.largest_entry);
+  const Norm frobenius = frobenius_norm(residual);
+  figures.frobenius = frobenius.number();
+  figures.relative_frobenius = ratio(frobenius, size);
+  figures.spectral = spectral_norm(residual).number();
   figures.retained_energy = 1 - figures.relative_frobenius * figures.relative_frobenius;
   return figures;
 }

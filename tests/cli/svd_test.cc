@@ -120,6 +120,15 @@ TEST(SvdCommand, WritesNoFactorsOverTheirOwnMatrix) {
   EXPECT_EQ(read_bytes(file), bytes);
 }
 
+TEST(SvdCommand, TellsTheErrorOfTheTiniestNumbers) {
+  const auto result = run_lowrank({"svd", "-", "--rank", "1", "--json"}, "1e-320 0\n0 2e-320\n");
+  ASSERT_EQ(result.status, 0) << result.err;
+  const auto error = nlohmann::json::parse(result.out)["error"];
+  EXPECT_EQ(error["frobenius"], 1e-320);
+  EXPECT_NEAR(error["relative_frobenius"], 1 / std::sqrt(5.0), 1e-4);  // the numbers' own digits
+  EXPECT_NEAR(error["retained_energy"], 0.8, 1e-4);
+}
+
 TEST(SvdCommand, ReadsStandardInputAndSafetensors) {
   const auto result = run_lowrank({"svd", "-", "--json"}, "1 2\n2 4\n");
   EXPECT_EQ(result.status, 0) << result.err;

@@ -49,6 +49,27 @@ TEST(ErrorFigures, DoesNotOverflowWhereTheSquaresWould) {
   EXPECT_NEAR(figures.relative_frobenius, 1, 1e-14);
 }
 
+TEST(ErrorFigures, KeepsItsDigitsWhereTheSquaresWouldVanish) {
+  for (const double unit : {1.0, 1e-300, std::ldexp(1.0, -1074)}) {
+    const auto w = at::tensor({1.0, 0.0, 0.0, 2.0}, at::kDouble).view({2, 2}) * unit;
+    const auto b = at::tensor({0.0, 2.0}, at::kDouble).view({2, 1}) * unit;
+    const auto a = at::tensor({0.0, 1.0}, at::kDouble).view({1, 2});
+    const auto figures = error_figures(w, b, a);  // the residual is (1 0; 0 0) units
+    EXPECT_DOUBLE_EQ(figures.frobenius, unit);
+    EXPECT_DOUBLE_EQ(figures.spectral, unit);
+    EXPECT_DOUBLE_EQ(figures.relative_frobenius, 1 / std::sqrt(5.0));
+    EXPECT_NEAR(figures.retained_energy, 0.8, 1e-15);
+  }
+}
+
+TEST(ErrorFigures, OfALargeMatrixOfTinyNumbers) {
+  at::manual_seed(1);
+  const auto w = at::randn({600, 600}, at::kDouble);
+  const auto b = at::zeros({600, 0}, at::kDouble), a = at::zeros({0, 600}, at::kDouble);
+  const double tiny = std::ldexp(1.0, -900);
+  EXPECT_EQ(error_figures(w * tiny, b, a).spectral, error_figures(w, b, a).spectral * tiny);
+}
+
 TEST(ErrorFigures, OfAZeroMatrixIsInfiniteWhereTheProductIsNot) {
   const auto figures = error_figures(at::zeros({2, 2}), at::ones({2, 1}), at::ones({1, 2}));
   EXPECT_EQ(figures.relative_frobenius, std::numeric_limits<double>::infinity());
