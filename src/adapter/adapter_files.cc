@@ -206,7 +206,7 @@ LoadedAdapter load_into(std::vector<ModelLayer> layers, const Path& folder,
   auto state = make_state(std::move(layers));
   check_name(*state, name);
   auto [adapter, report] = read_adapter(*state, name, folder);
-  return {attach_first(std::move(state), std::move(adapter)), std::move(report)};
+  return {attach_first(state, std::move(adapter)), std::move(report)};
 }
 
 }  // namespace

@@ -143,7 +143,7 @@ std::vector<FileTensor> file_tensors(const NamedAdapter& adapter) {
 std::map<std::string, std::string> names_by_key(const SafetensorsFile& file,
                                                 const std::string& adapter) {
   std::map<std::string, std::string> names;
-  const auto keys = file.names();
+  const auto& keys = file.names();
   for (const auto& name : keys) {
     if (is_repeated_bias(name, adapter, keys)) continue;
     const auto [at, is_new] = names.emplace(canonical(name, adapter), name);

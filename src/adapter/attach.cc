@@ -127,7 +127,7 @@ Adapter attach_to(std::vector<ModelLayer> layers, const LoraConfig& config,
                   const std::function<void()>& run, const std::string& name) {
   auto state = make_state(std::move(layers));
   check_name(*state, name);
-  return attach_first(std::move(state), make_adapter(*state, name, config, run));
+  return attach_first(state, make_adapter(*state, name, config, run));
 }
 
 }  // namespace
@@ -202,7 +202,7 @@ NamedAdapter make_adapter(Adapter::State& state, const std::string& name, const 
   return adapter;
 }
 
-Adapter attach_first(std::shared_ptr<Adapter::State> state, NamedAdapter adapter) {
+Adapter attach_first(const std::shared_ptr<Adapter::State>& state, NamedAdapter adapter) {
   Adapter handle(state);
   state->active = {adapter.name};
   try {

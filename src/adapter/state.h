@@ -103,7 +103,7 @@ void put_adapter(Adapter::State& state, NamedAdapter adapter);
 void require_distinct(const std::vector<std::string>& names);
 
 /// A handle on a model's first adapter, which is active. Where that fails the model is as before.
-Adapter attach_first(std::shared_ptr<Adapter::State> state, NamedAdapter adapter);
+Adapter attach_first(const std::shared_ptr<Adapter::State>& state, NamedAdapter adapter);
 
 /// Refuses a name that is empty, taken, or could not be a folder's.
 void check_name(const Adapter::State& state, const std::string& name);
