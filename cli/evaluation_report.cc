@@ -8,6 +8,8 @@
 
 #include <map>
 
+#include "message.h"
+
 namespace lowrank::cli {
 namespace {
 
@@ -119,18 +121,14 @@ void print_parameters(const torch::nn::Module& model, const Adapter* adapter) {
 
 void warn(const LoadReport& report, const std::string& folder) {
   if (!report.base_matches()) {
-    fmt::print(
-        stderr,
-        "lowrank: warning: the adapter \"{}\" was trained on another base of the same shapes "
-        "(SHA-256 {}..., this one is {}...): its results will not be those it was made "
-        "for.\n",
-        folder, report.expected_base.substr(0, 12), report.found_base.substr(0, 12));
+    print_message(fmt::format(
+        "warning: the adapter \"{}\" was trained on another base of the same shapes (SHA-256 "
+        "{}..., this one is {}...): its results will not be those it was made for.",
+        folder, report.expected_base.substr(0, 12), report.found_base.substr(0, 12)));
   }
   if (report.acts_like_base) {
-    fmt::print(
-        stderr,
-        "lowrank: warning: every lora_B in \"{}\" is zero: the adapter acts like the base.\n",
-        folder);
+    print_message(fmt::format(
+        "warning: every lora_B in \"{}\" is zero: the adapter acts like the base.", folder));
   }
 }
 

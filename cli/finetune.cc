@@ -10,6 +10,7 @@
 #include "commands.h"
 #include "kept_inputs.h"
 #include "lora_flags.h"
+#include "message.h"
 #include "runs.h"
 #include "training_flags.h"
 
@@ -43,10 +44,10 @@ void warn_of_rank(const Adapter& adapter) {
   for (const auto& layer : adapter.layers()) {
     const auto most = std::min(layer.weight.size(0), layer.weight.size(1));
     if (layer.a.size(0) <= most) continue;
-    fmt::print(stderr,
-               "lowrank: warning: rank {} is above {}, the most that \"{}\" ({} x {}) can have; "
-               "what is above it only costs.\n",
-               layer.a.size(0), most, layer.name, layer.weight.size(0), layer.weight.size(1));
+    print_message(
+        fmt::format("warning: rank {} is above {}, the most that \"{}\" ({} x {}) can have; "
+                    "what is above it only costs.",
+                    layer.a.size(0), most, layer.name, layer.weight.size(0), layer.weight.size(1)));
   }
 }
 

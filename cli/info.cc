@@ -4,6 +4,7 @@
 #include <lowrank/error.h>
 #include <lowrank/io/json.h>
 #include <lowrank/io/safetensors.h>
+#include <lowrank/report/printable.h>
 #include <lowrank/report/table.h>
 
 #include <algorithm>
@@ -147,7 +148,9 @@ Json model_json(const fs::path& folder) {
 }
 
 std::string text(const Json& json) {
-  return json.is_string() ? json.get<std::string>() : json.is_null() ? "not told" : json.dump();
+  return json.is_string() ? printable(json.get<std::string>())
+         : json.is_null() ? "not told"
+                          : json.dump();
 }
 
 void print_adapter(const Json& json) {

@@ -2,6 +2,7 @@
 
 #include <ATen/ATen.h>
 #include <fmt/ranges.h>
+#include <lowrank/report/printable.h>
 
 #include <algorithm>
 #include <cmath>
@@ -123,7 +124,7 @@ double SvdReport::output_max_difference() const {
 
 void print_report(const SvdReport& report) {
   const auto& [b, a] = report.factors;
-  fmt::print("W = {}\n\n", report.source);
+  fmt::print("W = {}\n\n", printable(report.source));
   if (is_small(report.w)) print_matrix(report.w);
   print_line("shape",
              fmt::format("{} x {}, {}", report.w.size(0), report.w.size(1), dtype_name(report.w)));
@@ -137,7 +138,8 @@ void print_report(const SvdReport& report) {
   print_line("parameters", parameter_line(report));
   print_outputs(report);
   print_error(report.error);
-  if (!report.saved.empty()) fmt::print("\nSaved lora_B and lora_A to {}\n", report.saved);
+  if (!report.saved.empty())
+    fmt::print("\nSaved lora_B and lora_A to {}\n", printable(report.saved));
 }
 
 nlohmann::ordered_json to_json(const SvdReport& report) {

@@ -30,6 +30,7 @@
 #include <lowrank/models/mlp.h>
 #include <lowrank/models/model_folder.h>
 #include <lowrank/nn/lora_layers.h>
+#include <lowrank/report/printable.h>
 #include <lowrank/report/table.h>
 #include <lowrank/report/terminal_image.h>
 #include <lowrank/train/adam.h>

@@ -1,5 +1,6 @@
 #include <fmt/format.h>
 #include <lowrank/error.h>
+#include <lowrank/report/printable.h>
 #include <lowrank/report/table.h>
 
 #include <algorithm>
@@ -26,6 +27,7 @@ void Table::add(std::vector<std::string> row) {
     fail<ArgumentError>("table", fmt::format("a row must have {} cells", rows_.front().size()),
                         fmt::format("{}", row.size()));
   }
+  for (auto& cell : row) cell = printable(cell);
   rows_.push_back(std::move(row));
 }
 

@@ -30,6 +30,12 @@ TEST(Table, CountsCharactersAndNotBytes) {
   EXPECT_EQ(table.text(), "α    x\nab   ·\nc   é·\n");
 }
 
+TEST(Table, ShowsControlCharactersOfNames) {
+  Table table({"layer", "x"});
+  table.add({"a\x1b[2J\nb\x7f", "é\t"});
+  EXPECT_EQ(table.text(), "layer              x\na\\x1b[2J\\nb\\x7f  é\\t\n");
+}
+
 TEST(Table, RefusesARowOfAnotherLength) {
   Table table({"a", "b"});
   LOWRANK_EXPECT_ERROR(table.add({"1"}), ArgumentError, "[table] a row must have 2 cells. Got 1.");

@@ -8,7 +8,8 @@
 
 namespace lowrank {
 
-/// Text in aligned columns: the first column to the left, the others to the right.
+/// Text in aligned columns: the first column to the left, the others to the right. Control
+/// characters in cells are shown as `printable` shows them.
 class LOWRANK_API Table {
  public:
   explicit Table(std::vector<std::string> header);
