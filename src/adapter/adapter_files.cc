@@ -133,7 +133,8 @@ bool acts_like_base(const Adapter::State& state, const NamedAdapter& adapter,
 void require_ranks(const std::vector<Target>& targets, const SafetensorsFile& file) {
   int64_t largest = 0;
   for (const auto& name : file.names()) {
-    for (const auto size : file.tensor(name).sizes()) largest = std::max(largest, size);
+    const auto tensor = file.tensor(name);  // its sizes end with it
+    for (const auto size : tensor.sizes()) largest = std::max(largest, size);
   }
   for (const auto& target : targets) {
     if (target.rank <= largest) continue;
