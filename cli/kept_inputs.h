@@ -5,8 +5,7 @@
 
 namespace lowrank::cli {
 
-/// Throws FileError where `output` is one of the command's inputs, by whatever name or link it
-/// goes:
+/// Throws FileError where `output` is one of the command's inputs, under whatever name or link:
 /// --force replaces what an earlier run wrote, never what this one reads. Inputs that do not exist
 /// are passed over.
 void require_no_input(const std::filesystem::path& output,

@@ -138,8 +138,8 @@ void print_report(const SvdReport& report) {
   print_line("parameters", parameter_line(report));
   print_outputs(report);
   print_error(report.error);
-  if (!report.saved.empty())
-    fmt::print("\nSaved lora_B and lora_A to {}\n", printable(report.saved));
+  if (report.saved.empty()) return;
+  fmt::print("\nSaved lora_B and lora_A to {}\n", printable(report.saved));
 }
 
 nlohmann::ordered_json to_json(const SvdReport& report) {

@@ -39,12 +39,10 @@ std::string canonical(std::string_view name, const std::string& adapter) {
   if (name.starts_with(kKeyPrefix)) name.remove_prefix(std::string_view(kKeyPrefix).size());
   auto segments = segments_of(name);
   for (size_t i = 0; i < segments.size(); ++i) {
-    // Something follows the adapter's name, which may be "weight", but in
-    // "lora_embedding_A.default".
-    const bool bare = segments[i] != "lora_A" && segments[i] != "lora_B";
-    const bool named = i + 1 < segments.size() && (bare || i + 2 < segments.size()) &&
-                       (segments[i + 1] == "default" || segments[i + 1] == adapter) &&
-                       !(bare && i + 2 == segments.size() && segments[i + 1] == "weight");
+    // What follows the adapter's name tells it from a suffix of the same word ("weight").
+    const bool bare = is_factor(segments[i]) && segments[i] != "lora_A" && segments[i] != "lora_B";
+    const bool named = i + (bare ? 1 : 2) < segments.size() &&
+                       (segments[i + 1] == "default" || segments[i + 1] == adapter);
     const auto next = segments.begin() + static_cast<std::ptrdiff_t>(i) + 1;
     if (segments[i] == "modules_to_save" && named) {
       segments.erase(next - 1, next + 1);
@@ -77,19 +75,17 @@ std::string prefix_of(const LayerFactors& layer, const NamedAdapter& adapter) {
 /// under their own names, once more below "modules_to_save", and the base's below
 /// "original_module".
 bool is_repeated_bias(const std::string& key, const std::string& adapter,
-                      const std::vector<std::string>& keys) {
+                      const std::set<std::string>& keys) {
   auto segments = segments_of(key);
   const auto copy = std::find_if(segments.begin(), segments.end(), [](const auto& segment) {
     return segment == "modules_to_save" || segment == "original_module";
   });
   if (copy == segments.end() || segments.back() != "bias") return false;
-  const auto at = copy - segments.begin();
-  segments.erase(copy);
-  if (std::find(keys.begin(), keys.end(), joined(segments)) != keys.end()) return true;
-  const auto name = segments.begin() + at;
-  if (name == segments.end() || (*name != "default" && *name != adapter)) return false;
-  segments.erase(name);
-  return std::find(keys.begin(), keys.end(), joined(segments)) != keys.end();
+  const auto next = segments.erase(copy);
+  if (keys.contains(joined(segments))) return true;
+  if (*next != "default" && *next != adapter) return false;
+  segments.erase(next);
+  return keys.contains(joined(segments));
 }
 
 std::vector<int64_t> magnitude_shape(const LayerFactors& layer) {
@@ -143,8 +139,8 @@ std::vector<FileTensor> file_tensors(const NamedAdapter& adapter) {
 std::map<std::string, std::string> names_by_key(const SafetensorsFile& file,
                                                 const std::string& adapter) {
   std::map<std::string, std::string> names;
-  const auto& keys = file.names();
-  for (const auto& name : keys) {
+  const std::set<std::string> keys(file.names().begin(), file.names().end());
+  for (const auto& name : file.names()) {
     if (is_repeated_bias(name, adapter, keys)) continue;
     const auto [at, is_new] = names.emplace(canonical(name, adapter), name);
     if (is_new) continue;

@@ -49,7 +49,8 @@ void check_rank(int64_t rank, const std::string& what, LoraInit init) {
 void check_alpha(double alpha, const std::string& what) {
   constexpr double most = 1e30;  // what float32 can hold, with room for what it multiplies
   if (std::abs(alpha) > most && std::isfinite(alpha)) {
-    refuse(fmt::format("{} must be at most {:g}", what, most), fmt::format("{:g}", alpha));
+    refuse(fmt::format("{} must be between -{:g} and {:g}", what, most, most),
+           fmt::format("{:g}", alpha));
   }
   if (std::isfinite(alpha) && alpha != 0) return;
   refuse(what + " must be finite and not 0", fmt::format("{}", alpha),

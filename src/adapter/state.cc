@@ -109,13 +109,10 @@ std::vector<effective::Meaning> Adapter::State::meanings(
 }
 
 void require_distinct(const std::vector<std::string>& names) {
-  for (size_t i = 0; i < names.size(); ++i) {
-    if (std::find(names.begin(), names.begin() + static_cast<std::ptrdiff_t>(i), names[i]) ==
-        names.begin() + static_cast<std::ptrdiff_t>(i)) {
-      continue;
-    }
+  for (const auto& name : names) {
+    if (std::count(names.begin(), names.end(), name) == 1) continue;
     fail<ArgumentError>("adapter", "each adapter can be named once",
-                        fmt::format("\"{}\" twice", names[i]), "set_scale() gives it more weight.");
+                        fmt::format("\"{}\" twice", name), "set_scale() gives it more weight.");
   }
 }
 

@@ -32,7 +32,9 @@ INSTANTIATE_TEST_SUITE_P(
     testing::Values(
         Refused{"rank", {.rank = 0}, "[attach] rank must be at least 1. Got 0."},
         Refused{"alpha", {.alpha = 0}, "alpha must be finite and not 0. Got 0."},
-        Refused{"huge_alpha", {.alpha = -1e300}, "alpha must be at most 1e+30. Got -1e+300."},
+        Refused{"huge_alpha",
+                {.alpha = -1e300},
+                "alpha must be between -1e+30 and 1e+30. Got -1e+300."},
         Refused{"infinite_alpha",
                 {.alpha = std::numeric_limits<double>::infinity()},
                 "alpha must be finite and not 0. Got inf."},

@@ -194,7 +194,7 @@ class LOWRANK_API Adapter {
   /// Writes adapter_model.safetensors and adapter_config.json, as PEFT reads them, both or
   /// neither. The safetensors metadata carries the base's fingerprint. Throws FileError where the
   /// folder holds an adapter already (without force) or cannot be written, TensorError while
-  /// merged.
+  /// merged, and for a model that is itself the layer, which no config can name.
   void save(const std::filesystem::path& folder, const SaveOptions& options = {}) const;
   /// The same for all adapters as PEFT's save_pretrained places them: the one called "default" in
   /// the folder, each other in a subfolder of its name, all or none. SaveOptions::adapter does not

@@ -60,7 +60,7 @@ enum class BiasMode {
 struct LoraConfig {
   /// r, the number of rows of A and columns of B; at least 1. Above min(in, out) it brings nothing.
   int64_t rank = 8;
-  /// Scales the update: scaling = alpha / rank. Finite and not 0.
+  /// Scales the update: scaling = alpha / rank. Not 0, and between -1e30 and 1e30.
   double alpha = 8;
   /// The layers to adapt; the one word "all-linear" stands for every Linear layer (and
   /// transformers' Conv1D) but the output head: what is called lm_head or embed_out or shares its

@@ -124,10 +124,11 @@ at::Tensor in_one_node(const at::Tensor& x, const at::Tensor& matrix, const at::
 /// Layer::add_to_rows of a linear layer, x (N, ..., in): a few rows of plain memory, of which no
 /// history is kept.
 bool add_to_rows(const at::Tensor& y, const at::Tensor& x, const std::vector<int64_t>& rows,
-                 const std::vector<Term>& terms, bool trains) {
+                 const std::vector<Term>& terms, const Site& site) {
   const auto is_plain = [&](const Term& term) {
-    return !term.magnitude.defined() && !term.minus_a.defined() && !(term.dropout > 0 && trains) &&
-           is_plain_memory(term.a) && is_plain_memory(term.b);
+    return !term.magnitude.defined() && !term.minus_a.defined() &&
+           !(term.dropout > 0 && site.trains()) && is_plain_memory(term.a) &&
+           is_plain_memory(term.b);
   };
   if (!is_plain_memory(y) || !is_plain_memory(x) || x.dim() < 2 || x.numel() == 0 ||
       !std::all_of(terms.begin(), terms.end(), is_plain)) {
@@ -164,7 +165,7 @@ at::Tensor adapted_linear(const at::Tensor& x, const at::Tensor& matrix, const O
       .add_to_rows =
           [&](const at::Tensor& y, const at::Tensor& input, const std::vector<int64_t>& rows,
               const std::vector<Term>& terms) {
-            return add_to_rows(y, input, rows, terms, use.site->trains());
+            return add_to_rows(y, input, rows, terms, *use.site);
           },
   };
   return add_terms(at::linear(x, matrix, plain_bias), x, weight, bias, use, layer);

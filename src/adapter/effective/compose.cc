@@ -74,20 +74,21 @@ void require_no_replacement(const Selection& part, const Site& site) {
                     "an adapter that saves it as a module");
 }
 
+at::Tensor indices(const std::vector<int64_t>& rows, const at::Tensor& beside) {
+  return at::tensor(rows, at::device(beside.device()).dtype(at::kLong));
+}
+
 /// What is added to some rows of an output, put together at the end.
 class RowAdditions {
  public:
-  void add(const std::vector<int64_t>& rows, const at::Tensor& added, const at::Tensor& y) {
-    rows_.push_back(indices(rows, y));
+  void add(const at::Tensor& rows, const at::Tensor& added, const at::Tensor& y) {
     auto shape = y.sizes().vec();
-    shape[0] = static_cast<int64_t>(rows.size());
+    shape[0] = rows.size(0);
+    rows_.push_back(rows);
     additions_.push_back(added.to(y.scalar_type()).expand(shape));
   }
   at::Tensor to(const at::Tensor& y) const {
     return rows_.empty() ? y : y.index_add(0, at::cat(rows_), at::cat(additions_));
-  }
-  static at::Tensor indices(const std::vector<int64_t>& rows, const at::Tensor& y) {
-    return at::tensor(rows, at::device(y.device()).dtype(at::kLong));
   }
 
  private:
@@ -100,18 +101,16 @@ at::Tensor add_parts(const at::Tensor& y, const at::Tensor& x, const at::Tensor&
   RowAdditions additions;
   for (const auto& part : use.selection->parts) {
     require_no_replacement(*part.selection, *use.site);
-    const auto& terms = part.selection->of(*use.site).terms;
-    const bool done =
-        terms.empty() || (layer.add_to_rows && layer.add_to_rows(y, x, part.rows, terms));
-    const auto on_bias = bias_addition(bias, *part.selection, layer);
-    if (done && !on_bias.defined()) continue;
-    auto added = on_bias;
+    const auto& meaning = part.selection->of(*use.site);
+    const bool done = meaning.terms.empty() ||
+                      (layer.add_to_rows && layer.add_to_rows(y, x, part.rows, meaning.terms));
+    auto added = bias_addition(bias, *part.selection, layer);
+    if (done && !added.defined()) continue;
+    const auto rows = indices(part.rows, x);
     if (!done) {
-      const auto of_part = x.index_select(0, RowAdditions::indices(part.rows, x));
-      added = sum_of_additions(on_bias, of_part, weight, part.selection->of(*use.site), *use.site,
-                               layer);
+      added = sum_of_additions(added, x.index_select(0, rows), weight, meaning, *use.site, layer);
     }
-    additions.add(part.rows, added, y);
+    additions.add(rows, added, y);
   }
   return additions.to(y);
 }
@@ -173,7 +172,7 @@ at::Tensor add_bias_by_row(const at::Tensor& y, const at::Tensor& bias, const Us
   RowAdditions additions;
   for (const auto& part : use.selection->parts) {
     const auto added = bias_addition(bias, *part.selection, layer);
-    if (added.defined()) additions.add(part.rows, added, y);
+    if (added.defined()) additions.add(indices(part.rows, y), added, y);
   }
   return additions.to(y);
 }

@@ -40,7 +40,7 @@ void require_trainable(const at::Tensor& weight, const Site& site);
 /// batch its base. Undefined where there is none.
 at::Tensor bias_for(const OptionalTensor& bias, const Use& use);
 
-/// For a bias that a mixed batch is on for; nothing otherwise.
+/// The use of a bias while a mixed batch holds for it; nothing otherwise.
 std::optional<Use> mixed_bias(const at::Tensor& bias);
 /// y (N, ..., out) of a linear layer + what each part of the batch adds to its base bias, in the
 /// part's rows.

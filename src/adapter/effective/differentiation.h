@@ -15,7 +15,7 @@ inline bool has_tangent(const at::Tensor& tensor) {
 
 /// Whether autograd must see what is computed from this tensor.
 inline bool is_differentiated(const at::Tensor& tensor) {
-  return (tensor.defined() && at::GradMode::is_enabled() && tensor.requires_grad()) ||
+  return (tensor.defined() && tensor.requires_grad() && at::GradMode::is_enabled()) ||
          has_tangent(tensor);
 }
 

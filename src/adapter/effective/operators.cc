@@ -189,26 +189,30 @@ bool takes_stored(const at::Tensor& x, const at::Tensor& weight, const at::Tenso
          !(bias != nullptr && is_differentiated(*bias));
 }
 
-constexpr c10::DispatchKeySet kSkipped = kAutograd | c10::DispatchKeySet(kMark);
+/// Goes on with the call below the mark and below autograd.
+template <class Operator, class... Args>
+at::Tensor on_stored(c10::DispatchKeySet keys, const Args&... args) {
+  constexpr auto skipped = kAutograd | c10::DispatchKeySet(kMark);
+  const c10::impl::ExcludeDispatchKeyGuard below(skipped);
+  return Operator::redispatch(keys - skipped, args...);
+}
 
 /// How a product x·Mᵀ is to be computed from a weight that lies as `side` says.
 template <class Product>
 at::Tensor product_with(const at::Tensor& x, const at::Tensor& weight, Side side,
                         const OptionalTensor& bias, const Product& product) {
   const auto use = x.dim() >= 1 && !is_marked(x) ? use_of_matrix(weight, side) : std::nullopt;
-  if (use && !use->is_off() && !use->is_replaced()) {
+  const bool off = use && use->is_off();
+  if (use && !off && !use->is_replaced()) {
     const auto plain = without_mark(weight);
     return adapted_linear(x, side == Side::kMatrix ? plain : plain.t(), bias, *use);
   }
+  if (off && use->meaning().observe) use->meaning().observe(x);
   const auto by_row = bias ? mixed_bias(*bias) : std::nullopt;
-  const auto base_bias = !bias    ? bias
-                         : by_row ? OptionalTensor(without_mark(*bias))
-                                  : OptionalTensor(resolve(*bias));
-  if (use && use->is_off()) {
-    if (const auto& observe = use->meaning().observe) observe(x);
-  }
-  const auto y = use && use->is_off() ? product(x, without_mark(weight), base_bias)
-                                      : product(resolve(x), resolve(weight), base_bias);
+  auto plain_bias = bias;
+  if (bias) plain_bias = by_row ? without_mark(*bias) : resolve(*bias);
+  const auto y = off ? product(x, without_mark(weight), plain_bias)
+                     : product(resolve(x), resolve(weight), plain_bias);
   return by_row ? add_bias_by_row(y, *bias, *by_row) : y;
 }
 
@@ -221,8 +225,7 @@ at::Tensor t(c10::DispatchKeySet keys, const at::Tensor& weight) {
 at::Tensor linear(c10::DispatchKeySet keys, const at::Tensor& x, const at::Tensor& weight,
                   const OptionalTensor& bias) {
   if (takes_stored(x, weight, bias ? &*bias : nullptr)) {
-    const c10::impl::ExcludeDispatchKeyGuard below(kSkipped);
-    return at::_ops::linear::redispatch(keys - kSkipped, x, weight, bias);
+    return on_stored<at::_ops::linear>(keys, x, weight, bias);
   }
   return product_with(x, weight, Side::kMatrix, bias,
                       [](const auto& input, const auto& w, const OptionalTensor& b) {
@@ -232,8 +235,7 @@ at::Tensor linear(c10::DispatchKeySet keys, const at::Tensor& x, const at::Tenso
 
 at::Tensor matmul(c10::DispatchKeySet keys, const at::Tensor& x, const at::Tensor& weight_t) {
   if (takes_stored(x, weight_t, nullptr)) {
-    const c10::impl::ExcludeDispatchKeyGuard below(kSkipped);
-    return at::_ops::matmul::redispatch(keys - kSkipped, x, weight_t);
+    return on_stored<at::_ops::matmul>(keys, x, weight_t);
   }
   return product_with(x, weight_t, Side::kTranspose, {},
                       [](const auto& input, const auto& w, const OptionalTensor& /*none*/) {
@@ -243,8 +245,7 @@ at::Tensor matmul(c10::DispatchKeySet keys, const at::Tensor& x, const at::Tenso
 
 at::Tensor mm(c10::DispatchKeySet keys, const at::Tensor& x, const at::Tensor& weight_t) {
   if (takes_stored(x, weight_t, nullptr)) {
-    const c10::impl::ExcludeDispatchKeyGuard below(kSkipped);
-    return at::_ops::mm::redispatch(keys - kSkipped, x, weight_t);
+    return on_stored<at::_ops::mm>(keys, x, weight_t);
   }
   return product_with(x, weight_t, Side::kTranspose, {},
                       [](const auto& input, const auto& w, const OptionalTensor& /*none*/) {
@@ -255,8 +256,7 @@ at::Tensor mm(c10::DispatchKeySet keys, const at::Tensor& x, const at::Tensor& w
 at::Tensor addmm(c10::DispatchKeySet keys, const at::Tensor& bias, const at::Tensor& x,
                  const at::Tensor& weight_t, const at::Scalar& beta, const at::Scalar& alpha) {
   if (takes_stored(x, weight_t, &bias)) {
-    const c10::impl::ExcludeDispatchKeyGuard below(kSkipped);
-    return at::_ops::addmm::redispatch(keys - kSkipped, bias, x, weight_t, beta, alpha);
+    return on_stored<at::_ops::addmm>(keys, bias, x, weight_t, beta, alpha);
   }
   const bool is_layer = bias.dim() == 1 && weight_t.dim() == 2 &&
                         bias.size(0) == weight_t.size(1) && beta.equal(1) && alpha.equal(1);
