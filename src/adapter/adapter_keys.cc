@@ -56,11 +56,18 @@ std::string canonical(std::string_view name, const std::string& adapter) {
   return joined(segments);
 }
 
+/// PEFT's wrapper of a MultiheadAttention holds that of its output projection.
+std::string wrapped_prefix(const Target& target) {
+  if (target.layer.empty()) return "";
+  if (target.attention.empty() || target.layer == target.attention) return target.layer + ".";
+  return target.attention + ".base_layer" + target.layer.substr(target.attention.size()) + ".";
+}
+
 /// PEFT wraps a module once for each of its parameters that is named directly: the last one's
 /// factors are the module's own, those before it are one "base_layer" further in each.
 std::string prefix_of(const LayerFactors& layer, const NamedAdapter& adapter) {
   const auto& target = layer.target;
-  std::string prefix = target.layer.empty() ? "" : target.layer + ".";
+  auto prefix = wrapped_prefix(target);
   if (!target.is_parameter) return prefix;
   bool after = false;
   for (const auto& other : adapter.layers) {
@@ -104,7 +111,7 @@ std::string whole_name(const WholeParameter& whole, const NamedAdapter& adapter)
   }
   for (const auto& layer : adapter.layers) {
     const auto prefix = layer.target.layer.empty() ? "" : layer.target.layer + ".";
-    if (whole.path == prefix + "bias") return prefix + "base_layer.bias";
+    if (whole.path == prefix + "bias") return wrapped_prefix(layer.target) + "base_layer.bias";
   }
   return whole.path;
 }

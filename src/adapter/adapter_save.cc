@@ -81,8 +81,9 @@ PeftTargets targets_of(const NamedAdapter& adapter, const std::string& base_mode
   PeftTargets targets;
   targets.base_model = base_model;
   for (const auto& layer : adapter.layers) {
-    const auto path = layer.target.path();
-    (layer.target.is_parameter ? targets.parameters : targets.modules).push_back(path);
+    const auto path = layer.target.chosen_path();
+    auto& paths = layer.target.is_parameter ? targets.parameters : targets.modules;
+    if (std::find(paths.begin(), paths.end(), path) == paths.end()) paths.push_back(path);
     targets.fan_in_fan_out |= layer.target.kind == LayerKind::kConv1D;
   }
   return targets;

@@ -71,6 +71,26 @@ LayerFactors combine_layer(const std::vector<Part>& parts, const CombineOptions&
   return layer;
 }
 
+/// An attention's two weights have one rank and alpha in a file; where they do not, each is one by
+/// itself.
+void part_unequal_attentions(std::vector<LayerFactors>& layers) {
+  for (auto& layer : layers) {
+    auto& target = layer.target;
+    if (target.attention.empty()) continue;
+    const auto pair = std::count_if(layers.begin(), layers.end(), [&](const auto& other) {
+      return other.target.attention == target.attention && other.target.rank == target.rank &&
+             other.target.alpha == target.alpha;
+    });
+    if (pair == 2) continue;
+    const auto attention = target.attention;
+    for (auto& other : layers) {
+      if (other.target.attention != attention) continue;
+      other.target.is_parameter = other.target.layer == attention;
+      other.target.attention.clear();
+    }
+  }
+}
+
 /// A config that gives each of these layers its rank, and alpha equal to it.
 LoraConfig config_of(const std::vector<LayerFactors>& layers) {
   LoraConfig config;
@@ -79,8 +99,10 @@ LoraConfig config_of(const std::vector<LayerFactors>& layers) {
   for (const auto& layer : layers) config.rank = std::max(config.rank, layer.target.rank);
   config.alpha = static_cast<double>(config.rank);
   for (const auto& layer : layers) {
-    const auto path = layer.target.path();
-    config.target_modules.names.push_back(path);
+    const auto path = layer.target.chosen_path();
+    auto& names = config.target_modules.names;
+    if (std::find(names.begin(), names.end(), path) != names.end()) continue;
+    names.push_back(path);
     if (layer.target.rank == config.rank) continue;
     config.rank_pattern.emplace_back(path, layer.target.rank);
     config.alpha_pattern.emplace_back(path, layer.target.alpha);
@@ -115,6 +137,7 @@ void Adapter::combine(const std::string& name, const std::vector<std::string>& n
     layer_options.seed = options.seed + site;  // or layers of one shape would drop equal entries
     combined.layers.push_back(combine_layer(parts, layer_options));
   }
+  part_unequal_attentions(combined.layers);
   combined.config = config_of(combined.layers);
   put_adapter(*state_, std::move(combined));
 }

@@ -5,13 +5,18 @@
 #include <lowrank/error.h>
 
 #include <algorithm>
+#include <map>
 #include <set>
+#include <utility>
 
 #include "adapter/module_selector.h"
 #include "adapter/output_head.h"
 
 namespace lowrank {
 namespace {
+
+/// Positions of a layer, and of a parameter in it.
+using ParameterIndex = std::pair<size_t, size_t>;
 
 bool is_linear(const ModelLayer& layer) {
   return layer.kind == LayerKind::kLinear || layer.kind == LayerKind::kConv1D;
@@ -39,6 +44,13 @@ bool has_matrix(const std::vector<ModelLayer>& layers) {
   });
 }
 
+std::optional<size_t> position_of(const ModelLayer& layer, const std::string& parameter) {
+  for (size_t i = 0; i < layer.parameters.size(); ++i) {
+    if (layer.parameters[i].first == parameter) return i;
+  }
+  return std::nullopt;
+}
+
 std::string parameter_path(const ModelLayer& layer, size_t parameter) {
   const auto& name = layer.parameters[parameter].first;
   return layer.name.empty() ? name : layer.name + "." + name;
@@ -56,7 +68,7 @@ class TargetChoice {
     }
   }
 
-  std::vector<ParameterIndex> choose() {
+  std::vector<ChosenWeight> choose() {
     if (!has_matrix(layers_)) {
       fail<ArgumentError>("attach", "the model must have a weight of two or more dimensions",
                           "a model without one",
@@ -68,7 +80,9 @@ class TargetChoice {
     for (const auto& name : config_.target_modules.names) choose_by_name(name);
     if (!config_.target_modules.regex.empty()) choose_by_regex();
     if (chosen_.empty()) fail_all_excluded();
-    return {chosen_.begin(), chosen_.end()};
+    std::vector<ChosenWeight> weights;
+    for (const auto& [at, attention] : chosen_) weights.push_back({at.first, at.second, attention});
+    return weights;
   }
 
  private:
@@ -132,10 +146,31 @@ class TargetChoice {
                       layers_[layer].type),
           layers_in(layers_[layer].name));
     }
+    if (choose_attention(layer)) return;
     for (const auto weight : weights) {
-      if (!excluded_.matches(parameter_path(layers_[layer], weight)))
-        chosen_.emplace(layer, weight);
+      if (!excluded_.matches(parameter_path(layers_[layer], weight))) {
+        chosen_.emplace(ParameterIndex(layer, weight), std::nullopt);
+      }
     }
+  }
+
+  /// A MultiheadAttention is both its weights, as in PEFT (tuners/lora/layer.py), where neither of
+  /// them is excluded.
+  bool choose_attention(size_t layer) {
+    const auto& attention = layers_[layer];
+    if (attention.type != "MultiheadAttention" || attention.name.empty()) return false;
+    const auto input = position_of(attention, "in_proj_weight");
+    const auto output = std::find_if(layers_.begin(), layers_.end(), [&](const ModelLayer& other) {
+      return other.name == attention.name + ".out_proj";
+    });
+    if (!input || output == layers_.end() || output->kind != LayerKind::kLinear) return false;
+    if (excluded_.matches(parameter_path(attention, *input)) || is_excluded(output->name)) {
+      return false;
+    }
+    const auto out = static_cast<size_t>(output - layers_.begin());
+    chosen_[{layer, *input}] = layer;
+    chosen_[{out, *position_of(*output, "weight")}] = layer;
+    return true;
   }
 
   void choose_parameter(const ParameterIndex& at) {
@@ -148,7 +183,7 @@ class TargetChoice {
       fail<ArgumentError>("attach", "an adapted parameter must have two or more dimensions",
                           fmt::format("\"{}\" of {}", path, tensor.dim()));
     }
-    chosen_.insert(at);
+    chosen_.emplace(at, std::nullopt);
   }
 
   /// For a container that was named: what it holds.
@@ -233,14 +268,14 @@ class TargetChoice {
   const LoraConfig& config_;
   CompiledSelector excluded_;
   LayerIndices indices_;
-  std::vector<std::string> adaptable_;  // layers, for messages
-  std::set<ParameterIndex> chosen_;
+  std::vector<std::string> adaptable_;                      // layers, for messages
+  std::map<ParameterIndex, std::optional<size_t>> chosen_;  // the second: its attention
 };
 
 }  // namespace
 
-std::vector<ParameterIndex> choose_targets(const std::vector<ModelLayer>& layers,
-                                           const LoraConfig& config) {
+std::vector<ChosenWeight> choose_targets(const std::vector<ModelLayer>& layers,
+                                         const LoraConfig& config) {
   return TargetChoice(layers, config).choose();
 }
 

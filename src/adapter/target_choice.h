@@ -2,23 +2,27 @@
 
 #include <lowrank/adapter/lora_config.h>
 
+#include <optional>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "adapter/model_view.h"
 
 namespace lowrank {
 
-/// Positions of a layer, and of a parameter in it.
-using ParameterIndex = std::pair<size_t, size_t>;
+/// One weight to adapt, by its positions.
+struct ChosenWeight {
+  size_t layer = 0;
+  size_t parameter = 0;
+  std::optional<size_t> attention;  // the MultiheadAttention that was chosen with both its weights
+};
 
-/// Which parameters target_modules, exclude_modules, layers_to_transform and modules_to_save leave
-/// to be adapted, in the model's order; at least one. Exclusion comes first, and neither it nor
+/// Which weights target_modules, exclude_modules, layers_to_transform and modules_to_save leave to
+/// be adapted, in the model's order; at least one. Exclusion comes first, and neither it nor
 /// layers_to_transform is for parameters that are named directly, as in PEFT. Throws ArgumentError
 /// as find_targets says.
-std::vector<ParameterIndex> choose_targets(const std::vector<ModelLayer>& layers,
-                                           const LoraConfig& config);
+std::vector<ChosenWeight> choose_targets(const std::vector<ModelLayer>& layers,
+                                         const LoraConfig& config);
 
 /// The names and all their endings after a dot ("layer.0.query": also "0.query" and "query"): what
 /// somebody may have meant.

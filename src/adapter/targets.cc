@@ -69,7 +69,7 @@ template <class T>
 void require_used(const std::vector<std::pair<std::string, T>>& pattern, const FirstMatch<T>& keys,
                   const std::vector<Target>& targets, const char* what) {
   std::vector<std::string> names;
-  for (const auto& target : targets) names.push_back(target.path());
+  for (const auto& target : targets) names.push_back(target.chosen_path());
   for (size_t i = 0; i < pattern.size(); ++i) {
     if (std::any_of(names.begin(), names.end(),
                     [&](const auto& name) { return keys.key_matches(i, name); })) {
@@ -89,8 +89,8 @@ void set_ranks(std::vector<Target>& targets, const LoraConfig& config) {
   require_used(config.alpha_pattern, alphas, targets, "alpha_pattern");
   LoraConfig own = config;
   for (auto& target : targets) {
-    own.rank = target.rank = ranks.value_for(target.path(), config.rank);
-    own.alpha = target.alpha = alphas.value_for(target.path(), config.alpha);
+    own.rank = target.rank = ranks.value_for(target.chosen_path(), config.rank);
+    own.alpha = target.alpha = alphas.value_for(target.chosen_path(), config.alpha);
     target.scaling = own.scaling();
   }
 }
@@ -108,6 +108,12 @@ Target make_target(const ModelLayer& layer, const std::string& parameter,
   target.groups = layer.groups;
   target.bias = layer.parameter("bias");
   return target;
+}
+
+/// A weight that was chosen with its attention is not one that was named directly.
+void set_attention(Target& target, const ModelLayer& attention) {
+  target.attention = attention.name;
+  target.is_parameter = false;
 }
 
 }  // namespace
@@ -134,10 +140,12 @@ std::string Target::path() const { return is_parameter ? path_of(layer, paramete
 std::vector<Target> find_targets(const std::vector<ModelLayer>& layers, const LoraConfig& config) {
   check(config);
   std::vector<Target> targets;
-  for (const auto& [layer, parameter] : choose_targets(layers, config)) {
-    const auto& name = layers[layer].parameters[parameter].first;
-    targets.push_back(make_target(layers[layer], name, config));
-    require_unshared(layers[layer], name, targets.back().kind, layers);
+  for (const auto& chosen : choose_targets(layers, config)) {
+    const auto& layer = layers[chosen.layer];
+    const auto& name = layer.parameters[chosen.parameter].first;
+    targets.push_back(make_target(layer, name, config));
+    if (chosen.attention) set_attention(targets.back(), layers[*chosen.attention]);
+    require_unshared(layer, name, targets.back().kind, layers);
   }
   set_ranks(targets, config);
   for (const auto& target : targets) require_fit(target, config);

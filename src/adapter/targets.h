@@ -27,6 +27,12 @@ struct Target {
   bool is_parameter = false;
   /// The module path, with the parameter where one is adapted: "lstm.weight_ih_l0".
   std::string path() const;
+  /// The path of the MultiheadAttention that was chosen with both its weights, of which this is
+  /// one; empty for all others.
+  std::string attention{};
+  /// The path that was chosen, by which the patterns give rank and alpha: both weights' attention,
+  /// else path().
+  std::string chosen_path() const { return attention.empty() ? path() : attention; }
 };
 
 /// What an adapter of this config would be attached to, in the model's order. Throws ArgumentError

@@ -4,6 +4,7 @@
 #include <ATen/core/grad_mode.h>
 #include <lowrank/io/json.h>
 #include <lowrank/io/safetensors.h>
+#include <torch/nn/modules/activation.h>
 #include <torch/nn/modules/conv.h>
 #include <torch/nn/modules/embedding.h>
 #include <torch/nn/modules/linear.h>
@@ -34,6 +35,15 @@ struct Conv1DImpl : torch::nn::Module {
 };
 TORCH_MODULE(Conv1D);
 
+/// A MultiheadAttention's values, of the input to itself.
+inline at::Tensor output(torch::nn::MultiheadAttention& layer, const at::Tensor& x) {
+  return std::get<0>(layer->forward(x, x, x));
+}
+template <class Layer>
+at::Tensor output(Layer& layer, const at::Tensor& x) {
+  return layer->forward(x);
+}
+
 /// A layer of some kind, tanh, and a Linear head; a convolution's output is averaged over space.
 struct Net : torch::nn::Module {
   std::function<at::Tensor(const at::Tensor&)> first;
@@ -42,7 +52,7 @@ struct Net : torch::nn::Module {
 
   template <class Layer>
   Net(Layer layer, int64_t width, bool conv)
-      : first([layer](const at::Tensor& x) mutable { return layer->forward(x); }), is_conv(conv) {
+      : first([layer](const at::Tensor& x) mutable { return output(layer, x); }), is_conv(conv) {
     register_module("first", layer);
     second = register_module("second", torch::nn::Linear(width, 3));
   }
@@ -64,6 +74,7 @@ inline std::shared_ptr<Net> make_net(const std::string& kind) {
   if (kind == "linear_no_bias") return net_of(nn::Linear(nn::LinearOptions(6, 5).bias(false)));
   if (kind == "transposed") return net_of(Conv1D(6, 5));
   if (kind == "embedding") return net_of(nn::Embedding(9, 5));
+  if (kind == "attention") return net_of(nn::MultiheadAttention(5, 1));
   if (kind == "conv1d") {
     return net_of(nn::Conv1d(nn::Conv1dOptions(3, 5, 3).padding(1)), 5, /*is_conv=*/true);
   }

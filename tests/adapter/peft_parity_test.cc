@@ -107,7 +107,8 @@ TEST_P(PeftParity, TrainsAlike) {
 
 INSTANTIATE_TEST_SUITE_P(Kinds, PeftParity,
                          testing::Values("linear", "linear_3d", "linear_no_bias", "transposed",
-                                         "conv1d", "conv2d", "conv2d_groups", "embedding"),
+                                         "conv1d", "conv2d", "conv2d_groups", "embedding",
+                                         "attention"),
                          [](const auto& test) { return std::string(test.param); });
 
 TEST(PeftParityRefusals, RefusesWhatItCannotHonour) {
