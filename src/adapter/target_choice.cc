@@ -36,19 +36,27 @@ std::vector<size_t> weights_of(const ModelLayer& layer) {
   return weights;
 }
 
+std::optional<size_t> position_of(const ModelLayer& layer, const std::string& parameter) {
+  for (size_t i = 0; i < layer.parameters.size(); ++i) {
+    if (layer.parameters[i].first == parameter) return i;
+  }
+  return std::nullopt;
+}
+
+/// The parameter that torch.nn.utils' spectral_norm or weight_norm makes the weight of in each
+/// forward; nullptr where the layer reads a weight of its own.
+const char* source_of_weight(const ModelLayer& layer) {
+  if (position_of(layer, "weight_orig")) return "weight_orig";
+  if (position_of(layer, "weight_g") && position_of(layer, "weight_v")) return "weight_v";
+  return nullptr;
+}
+
 /// Whether there is anything that could be named, whatever it is called.
 bool has_matrix(const std::vector<ModelLayer>& layers) {
   return std::any_of(layers.begin(), layers.end(), [](const ModelLayer& layer) {
     return std::any_of(layer.parameters.begin(), layer.parameters.end(),
                        [](const auto& parameter) { return parameter.second.dim() >= 2; });
   });
-}
-
-std::optional<size_t> position_of(const ModelLayer& layer, const std::string& parameter) {
-  for (size_t i = 0; i < layer.parameters.size(); ++i) {
-    if (layer.parameters[i].first == parameter) return i;
-  }
-  return std::nullopt;
 }
 
 std::string parameter_path(const ModelLayer& layer, size_t parameter) {
@@ -111,7 +119,8 @@ class TargetChoice {
   void choose_all_linear() {
     bool found = false;
     for (size_t i = 0; i < layers_.size(); ++i) {
-      if (!is_linear(layers_[i]) || is_output_head(layers_[i], layers_)) continue;
+      const bool normed = layers_[i].type == "Linear" && source_of_weight(layers_[i]) != nullptr;
+      if (!normed && (!is_linear(layers_[i]) || is_output_head(layers_[i], layers_))) continue;
       found = true;
       if (indices_.wants(layers_[i].name)) choose_layer(i, kAllLinear);
     }
@@ -146,12 +155,26 @@ class TargetChoice {
                       layers_[layer].type),
           layers_in(layers_[layer].name));
     }
+    require_own_weight(layers_[layer]);
     if (choose_attention(layer)) return;
     for (const auto weight : weights) {
       if (!excluded_.matches(parameter_path(layers_[layer], weight))) {
         chosen_.emplace(ParameterIndex(layer, weight), std::nullopt);
       }
     }
+  }
+
+  /// Before it is normed B·A would mean something else than in PEFT, which adds B·A·x to what the
+  /// layer gives.
+  static void require_own_weight(const ModelLayer& layer) {
+    const auto* source = source_of_weight(layer);
+    if (source == nullptr) return;
+    fail<ArgumentError>(
+        "attach", "target_modules must match layers that read a weight of their own",
+        fmt::format("\"{}\", which makes it of {} in each forward (spectral_norm or weight_norm)",
+                    layer.name, source),
+        fmt::format("Take the norm off first, or adapt what is normed: \"{}.{}\".", layer.name,
+                    source));
   }
 
   /// A MultiheadAttention is both its weights, as in PEFT (tuners/lora/layer.py), where neither of

@@ -4,59 +4,18 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <lowrank/error.h>
-#include <torch/nn/module.h>
-#include <torch/nn/modules/batchnorm.h>
-#include <torch/nn/modules/container/modulelist.h>
-#include <torch/nn/modules/conv.h>
-#include <torch/nn/modules/embedding.h>
-#include <torch/nn/modules/linear.h>
-#include <torch/nn/modules/rnn.h>
 
 #include <cmath>
-#include <memory>
 
+#include "adapter/decoder.h"
 #include "adapter/module_selector.h"
 #include "support/expect_error.h"
 
 namespace lowrank {
 namespace {
 
-using namespace torch::nn;
+using namespace decoder;
 using ::testing::ElementsAre;
-
-struct BlockImpl : Module {
-  Linear query = register_module("query", Linear(4, 4));
-  Linear value = register_module("value", Linear(4, 4));
-};
-TORCH_MODULE(Block);
-
-/// model.embed, model.layers.{0,1,2}.{query,value}, conv, norm, lstm, lm_head (tied to the
-/// embedding).
-struct Decoder : Module {
-  struct Inner : Module {
-    Embedding embed = register_module("embed", Embedding(9, 4));
-    ModuleList layers = register_module("layers", ModuleList(Block(), Block(), Block()));
-  };
-  std::shared_ptr<Inner> model = register_module("model", std::make_shared<Inner>());
-  Conv2d conv = register_module("conv", Conv2d(Conv2dOptions(4, 6, 3).groups(2)));
-  BatchNorm2d norm = register_module("norm", BatchNorm2d(6));
-  LSTM lstm = register_module("lstm", LSTM(4, 3));
-  Linear lm_head = register_module("lm_head", Linear(LinearOptions(4, 9).bias(false)));
-  Decoder() { lm_head->weight.set_data(model->embed->weight.data()); }
-};
-
-class Targets : public testing::Test {
- protected:
-  std::vector<Target> find(const LoraConfig& config) {
-    return find_targets(layers_of(net_), config);
-  }
-  std::vector<std::string> paths(const LoraConfig& config) {
-    std::vector<std::string> paths;
-    for (const auto& target : find(config)) paths.push_back(target.path());
-    return paths;
-  }
-  Decoder net_;
-};
 
 TEST_F(Targets, AreNamedInFullOrByTheirEnd) {
   EXPECT_THAT(paths({.target_modules = {"query"}}),
@@ -250,6 +209,31 @@ TEST_F(Targets, MustBeAbleToTakeWhatIsAsked) {
   LOWRANK_EXPECT_ERROR(find({.rank = 0}), ArgumentError, "rank must be at least 1");
 }
 
+TEST(TargetChoice, RefusesAWeightThatANormMakes) {
+  struct LinearImpl : Module {  // as tracing leaves a Linear with torch.nn.utils.spectral_norm
+    explicit LinearImpl(std::vector<const char*> weights) {
+      for (const auto* name : weights) register_parameter(name, at::ones({3, 3}));
+    }
+  };
+  struct Model : Module {
+    explicit Model(std::vector<const char*> weights) {
+      register_module("first", Linear(3, 3));
+      register_module("normed", std::make_shared<LinearImpl>(std::move(weights)));
+    }
+  } spectral({"weight_orig"}), weight({"weight_g", "weight_v"});
+  for (const LoraConfig& config : {LoraConfig(), LoraConfig{.target_modules = {"normed"}}}) {
+    LOWRANK_EXPECT_ERROR(
+        find_targets(layers_of(spectral), config), ArgumentError,
+        "Got \"normed\", which makes it of weight_orig in each forward (spectral_norm or "
+        "weight_norm). Take the norm off first, or adapt what is normed: \"normed.weight_orig\".");
+    LOWRANK_EXPECT_ERROR(find_targets(layers_of(weight), config), ArgumentError,
+                         "which makes it of weight_v in each forward");
+  }
+  EXPECT_EQ(find_targets(layers_of(weight), {.exclude_modules = {"normed"}}).size(), 1U);
+  EXPECT_EQ(find_targets(layers_of(spectral), {.target_modules = {"normed.weight_orig"}})[0].path(),
+            "normed.weight_orig");
+}
+
 TEST_F(Targets, MayShareAWeightWithAnEmbeddingAlone) {
   EXPECT_THAT(paths({.target_modules = {"lm_head"}}), ElementsAre("lm_head"));
   EXPECT_THAT(paths({.target_modules = {"embed"}}), ElementsAre("model.embed"));
@@ -260,65 +244,6 @@ TEST_F(Targets, MayShareAWeightWithAnEmbeddingAlone) {
                        "\"model.layers.0.value.weight\" and \"model.layers.0.query.weight\", which "
                        "are one tensor.");
   EXPECT_NO_THROW(find({.target_modules = {"1.value"}}));
-}
-
-class WholeParameters : public Targets {
- protected:
-  std::vector<std::string> whole(const LoraConfig& config) {
-    const auto layers = layers_of(net_);
-    std::vector<std::string> names;
-    for (const auto& [name, tensor] :
-         find_whole_parameters(layers, config, find_targets(layers, config))) {
-      names.push_back(name);
-    }
-    return names;
-  }
-};
-
-TEST_F(WholeParameters, AreThoseOfModulesToSave) {
-  EXPECT_THAT(whole({.target_modules = {"value"}, .modules_to_save = {"layers.1", "conv"}}),
-              ElementsAre("model.layers.1.query.weight", "model.layers.1.query.bias",
-                          "model.layers.1.value.weight", "model.layers.1.value.bias", "conv.weight",
-                          "conv.bias"));
-  // As PEFT: not only after a dot.
-  EXPECT_THAT(whole({.modules_to_save = {"head"}}), ElementsAre("lm_head.weight"));
-  EXPECT_THAT(whole({}), ElementsAre());
-}
-
-TEST_F(WholeParameters, AreBiases) {
-  EXPECT_THAT(whole({.target_modules = {"0.query", "conv"}, .bias = BiasMode::kLoraOnly}),
-              ElementsAre("model.layers.0.query.bias", "conv.bias"));
-  EXPECT_THAT(
-      whole({.target_modules = {"0.query"}, .modules_to_save = {"conv"}, .bias = BiasMode::kAll}),
-      ElementsAre("model.layers.0.query.bias", "model.layers.0.value.bias",
-                  "model.layers.1.query.bias", "model.layers.1.value.bias",
-                  "model.layers.2.query.bias", "model.layers.2.value.bias", "conv.weight",
-                  "conv.bias", "norm.bias"));
-}
-
-TEST_F(WholeParameters, MustExistAndStay) {
-  LOWRANK_EXPECT_ERROR(whole({.modules_to_save = {"lm_haed"}}), ArgumentError,
-                       "each of modules_to_save must match a module with parameters. Got "
-                       "\"lm_haed\", which matches none of model.embed, ");
-  LOWRANK_EXPECT_ERROR(
-      whole({.modules_to_save = {"norm"}}), ArgumentError,
-      "must hold no statistics that a forward changes. Got \"norm\", a BatchNorm2d "
-      "with the buffer \"running_mean\".");
-}
-
-// PEFT's files for classifiers name both, and a model has one of them.
-TEST_F(WholeParameters, MayBeEitherOfTwoHeads) {
-  struct Classifier : Module {
-    Linear body = register_module("body", Linear(3, 3));
-    Linear score = register_module("score", Linear(3, 2));
-  } model;
-  const auto layers = layers_of(model);
-  LoraConfig config{.target_modules = {"body"}, .modules_to_save = {"classifier", "score"}};
-  EXPECT_EQ(find_whole_parameters(layers, config, find_targets(layers, config)).size(), 2U);
-  config.modules_to_save = {"classifier"};
-  LOWRANK_EXPECT_ERROR(find_whole_parameters(layers, config, {}), ArgumentError, "\"classifier\"");
-  LOWRANK_EXPECT_ERROR(whole({.modules_to_save = {"classifier", "score"}}), ArgumentError,
-                       "Got classifier, score, which match none of");
 }
 
 }  // namespace
