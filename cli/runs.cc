@@ -48,6 +48,7 @@ TrainingTask task_for(const ImageClassifier& classifier, const ImageDataset& dat
                       const Resources& resources) {
   TrainingTask task;
   task.forward = forward_of(classifier);
+  task.set_training = [model = classifier.model](bool training) mutable { model->train(training); };
   task.data = &data;
   task.normalization = classifier.normalization;
   task.indices = at::arange(data.size(), at::kLong);

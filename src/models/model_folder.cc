@@ -154,6 +154,7 @@ ImageClassifier load_classifier(const Path& folder) {
   model->to(file.tensor("linear1.weight").scalar_type());
   const at::NoGradGuard no_grad;
   for (auto& item : model->named_parameters()) item.value().copy_(file.tensor(item.key()));
+  model->eval();
   return {model, normalization, height, width};
 }
 

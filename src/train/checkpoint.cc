@@ -2,6 +2,7 @@
 
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
+#include <c10/util/Exception.h>
 #include <fmt/ranges.h>
 #include <lowrank/error.h>
 #include <lowrank/io/json.h>
@@ -19,6 +20,7 @@ namespace {
 
 constexpr const char* kIdentity = "lowrank.identity";
 constexpr const char* kCounters = "lowrank.counters";
+constexpr const char* kGenerator = "generator";
 
 SafetensorsFile open_checkpoint(const std::filesystem::path& path) {
   if (!std::filesystem::exists(path)) {
@@ -64,6 +66,22 @@ Counters read_counters(const SafetensorsFile& file) {
 
 }  // namespace
 
+at::Tensor generator_state(at::Device device) {
+  return at::globalContext().defaultGenerator(device).get_state();
+}
+
+void restore_generator(at::Device device, const at::Tensor& state) {
+  auto generator = at::globalContext().defaultGenerator(device);
+  try {
+    generator.set_state(state);
+  } catch (const c10::Error& error) {
+    const std::string reason = error.what_without_backtrace();
+    fail<FileError>("resume", "the checkpoint must hold the state of LibTorch's generator",
+                    reason.substr(0, reason.find('\n')),
+                    "Another version of LibTorch may have written it.");
+  }
+}
+
 void write_checkpoint(const std::filesystem::path& path, const std::string& identity,
                       const std::vector<NamedTensor>& parameters, const Adam& optimizer,
                       const TrainingState& state) {
@@ -78,6 +96,7 @@ void write_checkpoint(const std::filesystem::path& path, const std::string& iden
     }
     if (!state.best.empty()) entries.push_back({"best." + name, state.best[i]});
   }
+  if (state.generator.defined()) entries.push_back({kGenerator, state.generator});
   write_safetensors(path, entries,
                     {{kIdentity, identity}, {kCounters, nlohmann::json(state.counters).dump()}});
 }
@@ -105,6 +124,7 @@ TrainingState read_checkpoint(const std::filesystem::path& path, const std::stri
                   read_like(file, "exp_avg_sq." + name, tensor)};
   }
   optimizer.restore(moments);
+  if (file.contains(kGenerator)) state.generator = file.tensor(kGenerator).clone();
   return state;
 }
 

@@ -19,9 +19,16 @@ struct Counters {
 struct TrainingState {
   Counters counters;
   std::vector<at::Tensor> best;  // parameters at best_step; empty before the first validation
+  at::Tensor generator;          // the state of LibTorch's default one, which dropout draws from
 };
 
-/// One file, written atomically: parameters, Adam's moments, the best parameters, the counters.
+/// Of the default generator of a device: uint8, as at::Generator gives it.
+at::Tensor generator_state(at::Device device);
+/// Throws FileError where LibTorch does not take it.
+void restore_generator(at::Device device, const at::Tensor& state);
+
+/// One file, written atomically: parameters, Adam's moments, the best parameters, the generator's
+/// state, the counters.
 void write_checkpoint(const std::filesystem::path& path, const std::string& identity,
                       const std::vector<NamedTensor>& parameters, const Adam& optimizer,
                       const TrainingState& state);

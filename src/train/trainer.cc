@@ -52,6 +52,23 @@ void clip_gradients(const std::vector<at::Tensor>& parameters, double most) {
   }
 }
 
+/// The model is in train() or in eval() until its end, and in the other afterwards.
+class ModeScope {
+ public:
+  ModeScope(const TrainingTask& task, bool training) : task_(task), training_(training) {
+    if (task_.set_training) task_.set_training(training_);
+  }
+  ~ModeScope() {
+    if (task_.set_training) task_.set_training(!training_);
+  }
+  ModeScope(const ModeScope&) = delete;
+  ModeScope& operator=(const ModeScope&) = delete;
+
+ private:
+  const TrainingTask& task_;
+  bool training_;
+};
+
 /// One run of the loop.
 class Run {
  public:
@@ -73,9 +90,11 @@ class Run {
     if (run_.resume) {
       state_ = read_checkpoint(run_.checkpoint, run_.identity, task_.parameters, optimizer_);
       require_possible(state_.counters);
+      if (state_.generator.defined()) restore_generator(task_.device, state_.generator);
       sampler_.seek(sampler_.position_of_step(state_.counters.step * options_.accumulate));
     }
     const InterruptGuard guard;
+    const ModeScope mode(task_, /*training=*/true);
     begin_ = Clock::now();
     const auto first = state_.counters.step;
     if (!run_.resume) save_checkpoint();
@@ -128,9 +147,11 @@ class Run {
     optimizer_.zero_grad();
     double sum = 0;
     const Counters before = state_.counters;
+    const auto generator = options_.accumulate > 1 ? generator_state(task_.device) : at::Tensor();
     for (int64_t i = 0; i < options_.accumulate; ++i) {
       if (interrupted()) {
         state_.counters = before;  // half a step is none: whoever resumes begins it anew
+        if (i > 0) restore_generator(task_.device, generator);
         stop();
       }
       sum += batch();
@@ -199,6 +220,7 @@ class Run {
 
   void validate() {
     const at::NoGradGuard no_grad;
+    const ModeScope mode(task_, /*training=*/false);
     double sum = 0;
     for (const auto& part : split_.validation.split(1000)) {
       sum += loss_on(part).item<double>() * static_cast<double>(part.size(0));
@@ -225,6 +247,7 @@ class Run {
     if (run_.checkpoint.empty()) return;
     require_finite();
     const auto begin = Clock::now();
+    state_.generator = generator_state(task_.device);
     write_checkpoint(run_.checkpoint, run_.identity, task_.parameters, optimizer_, state_);
     // Checkpoints take at most about a fiftieth of the time, however slow the disk is.
     next_checkpoint_ = Clock::now() + std::max<Clock::duration>(std::chrono::seconds(1),

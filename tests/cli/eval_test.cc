@@ -44,6 +44,23 @@ class EvalCommand : public ::testing::Test {
   const TemporaryFolder folder_;
 };
 
+TEST_F(EvalCommand, DropsNothingOut) {
+  const auto base = save_tiny_base(folder_ / "base");
+  const auto tuned =
+      run_lowrank({"finetune", base, "--data", data_, "--dropout", "0.5", "--steps", "9", "--lr",
+                   "0.01", "--threads", "1", "--out", (folder_ / "a").string(), "--quiet"});
+  ASSERT_EQ(tuned.status, 0) << tuned.err;
+  std::vector<at::Tensor> logits;
+  for (const auto* seed : {"1", "2"}) {
+    const auto file = (folder_ / seed).string() + ".safetensors";
+    const auto result = run_lowrank(
+        eval(base, {"--adapter", (folder_ / "a").string(), "--seed", seed, "--logits", file}));
+    ASSERT_EQ(result.status, 0) << result.err;
+    logits.push_back(SafetensorsFile::open(file).tensor("logits"));
+  }
+  EXPECT_TRUE(at::equal(logits[0], logits[1]));
+}
+
 TEST_F(EvalCommand, FollowsADigitFromTrainingToTheMergedAdapter) {
   const auto base = (folder_ / "base").string();
   const auto two = (folder_ / "two").string();

@@ -90,6 +90,12 @@ void expect_report(const Json& report) {
                           "reloaded_is_same", "merged_agrees", "digit_mended"}));
 }
 
+TEST_F(MnistCommand, ChecksAnAdapterThatDropsOutInTrainingAlone) {
+  const auto run = run_lowrank(command("out", "2", {"--dropout", "0.3", "--quiet"}));
+  ASSERT_EQ(run.status, 0) << run.out << run.err;
+  expect_report(report_of("out"));
+}
+
 TEST_F(MnistCommand, TellsTheNotebooksStoryTheSameAfterAnInterruption) {
   const auto whole = run_lowrank(command("whole", "2"));
   ASSERT_EQ(whole.status, 0) << whole.out << whole.err;

@@ -23,6 +23,7 @@ class Resume : public ::testing::Test {
   /// Runs until Ctrl-C comes in forward number `forward`.
   void interrupt_at(int64_t forward, const TrainOptions& options, bool resume = false) {
     TrainingProblem problem(resume ? 1 : 0);
+    problem.dropout = dropout_;
     problem.on_forward = [&](int64_t number) {
       if (number == forward) std::raise(SIGINT);
     };
@@ -33,10 +34,12 @@ class Resume : public ::testing::Test {
   /// as one that is not.
   void expect_same_end(const TrainOptions& options, int64_t first, int64_t second) {
     TrainingProblem whole;
+    whole.dropout = dropout_;
     const auto expected = train(whole.task(), options, quiet_run());
     interrupt_at(first, options);
     interrupt_at(second, options, /*resume=*/true);
     TrainingProblem resumed(2);
+    resumed.dropout = dropout_;
     const auto result = train(resumed.task(), options, run(/*resume=*/true));
     EXPECT_LT(resumed.forwards, whole.forwards);
     EXPECT_TRUE(at::equal(resumed.weights(), whole.weights()));
@@ -52,6 +55,7 @@ class Resume : public ::testing::Test {
     EXPECT_EQ(problem.forwards, 0);
   }
 
+  double dropout_ = 0;
   TemporaryFolder folder_;
   std::filesystem::path checkpoint_ = folder_ / "checkpoint.safetensors";
 };
@@ -70,6 +74,13 @@ TEST_F(Resume, EndsTheSameWithEverythingOn) {
                    .validation = 0.25,
                    .seed = 4},
                   30, 50);
+}
+
+TEST_F(Resume, EndsTheSameWithDropout) {
+  dropout_ = 0.4;
+  expect_same_end({.steps = 25, .batch_size = 7}, 5, 4);
+  // Interrupts come in the middle of a step, whose draws are drawn again.
+  expect_same_end({.steps = 25, .batch_size = 7, .accumulate = 3, .validation = 0.25}, 20, 26);
 }
 
 TEST_F(Resume, AtTheLastStepOnlyTheEndIsLeft) {
@@ -173,6 +184,21 @@ TEST_F(Resume, RefusesACheckpointWithoutItsParts) {
   write_safetensors(checkpoint_, {{"parameter.linear1.weight", at::ones({2, 2})}},
                     {{"lowrank.identity", "the run"}, {"lowrank.counters", counters}});
   expect_refused("must be Float of shape (12, 16). Got Float of shape (2, 2).");
+}
+
+TEST_F(Resume, RefusesAGeneratorThatIsNone) {
+  interrupt_at(3, {.steps = 9});
+  const auto file = SafetensorsFile::open(checkpoint_);
+  std::vector<SafetensorsEntry> entries;
+  for (const auto& name : file.names()) entries.push_back({name, file.tensor(name).clone()});
+  for (const auto& state :
+       {at::zeros({3}, at::kByte), at::zeros({5056}), at::zeros({5056}, at::kByte)}) {
+    for (auto& entry : entries) {
+      if (entry.name == "generator") entry.tensor = state;
+    }
+    write_safetensors(checkpoint_, entries, file.metadata());
+    expect_refused("the checkpoint must hold the state of LibTorch's generator. Got ");
+  }
 }
 
 TEST_F(Resume, RefusesCountersThatNoRunHas) {

@@ -127,6 +127,16 @@ TEST(Trainer, KeepsTheBestOnTheValidationShare) {
   EXPECT_LT(result.best_step, 60);
 }
 
+TEST(Trainer, ValidatesAndEndsInEvaluationMode) {
+  TrainingProblem problem;
+  problem.model->eval();
+  std::vector<bool> modes;
+  problem.on_forward = [&](int64_t) { modes.push_back(problem.model->is_training()); };
+  train(problem.task(), {.steps = 2, .batch_size = 30, .validation = 0.25}, quiet_run());
+  EXPECT_EQ(modes, (std::vector<bool>{true, false, true, false}));
+  EXPECT_FALSE(problem.model->is_training());
+}
+
 TEST(Trainer, HeldBackExamplesAreNotTrainedOn) {
   TrainingProblem problem;
   const auto split = split_validation(at::arange(40, at::kLong), 0.25, 0);

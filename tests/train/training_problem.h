@@ -14,6 +14,7 @@ namespace lowrank {
 struct TrainingProblem {
   ImageDataset data;
   models::Mlp model = nullptr;
+  double dropout = 0;                               // of the inputs, while the model is in train()
   int64_t forwards = 0;                             // so far
   std::function<void(int64_t forward)> on_forward;  // called with its number, from 1
 
@@ -31,8 +32,9 @@ struct TrainingProblem {
     task.forward = [this](const at::Tensor& x) {
       ++forwards;
       if (on_forward) on_forward(forwards);
-      return model->forward(x);
+      return model->forward(dropout > 0 ? at::dropout(x, dropout, model->is_training()) : x);
     };
+    task.set_training = [this](bool training) { model->train(training); };
     for (const auto& item : model->named_parameters()) {
       task.parameters.push_back({item.key(), item.value()});
     }

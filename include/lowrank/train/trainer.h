@@ -22,6 +22,9 @@ struct NamedTensor {
 struct TrainingTask {
   /// (B, H·W) of `dtype` on `device` to logits (B, classes).
   std::function<at::Tensor(const at::Tensor&)> forward;
+  /// Puts the model into train() or eval(): steps are taken in the first, validation and the end
+  /// are in the second. Empty: it stays as it is, dropout included.
+  std::function<void(bool training)> set_training = {};
   /// What the optimizer moves; the names are used in checkpoints.
   std::vector<NamedTensor> parameters;
   const ImageDataset* data = nullptr;
@@ -40,7 +43,8 @@ struct RunOptions {
   std::filesystem::path checkpoint = {};
   /// What the run is, for whoever resumes it; a checkpoint of another identity is refused.
   std::string identity = {};
-  /// Go on from `checkpoint`; the end is bit-identical to a run that was not interrupted.
+  /// Go on from `checkpoint`, with LibTorch's default generator as it was; the end is bit-identical
+  /// to a run that was not interrupted.
   bool resume = false;
   /// What the command's --resume is to be given, for the message on an interrupt; empty: the
   /// checkpoint's folder.
