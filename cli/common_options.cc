@@ -46,12 +46,7 @@ int usable_cores() {
 
 void add_common_options(const Flags& flags, CommonOptions& options) {
   const auto common = flags.under("Common options");
-  common
-      .option("--seed", &options.seed, "Seed of the random numbers (PyTorch's own)")
-      // CLI11 would wrap a negative number round.
-      .check([](const std::string& text) {
-        return text.starts_with('-') ? std::string("The seed must be at least 0.") : std::string();
-      })
+  common.option("--seed", &options.seed, "Seed of the random numbers (PyTorch's own)")
       .shows_default();
   common.option("--threads", &options.threads, "Threads; 0 takes all cores").shows_default();
   common.option("--device", &options.device, "auto, cpu or cuda").type_name("NAME").shows_default();

@@ -1,26 +1,91 @@
 #include "flags.h"
 
-#include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <lowrank/error.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
+#include <charconv>
+#include <limits>
+#include <type_traits>
 #include <utility>
 
 namespace lowrank::cli {
 namespace {
 
-CLI::Option* in_one_word(CLI::Option* option) {
-  return option->delimiter(',')->allow_extra_args(false);
+/// What a number must be, in words.
+template <class T>
+std::string range_of() {
+  if constexpr (std::is_floating_point_v<T>) return "a number that a double holds";
+  using Limits = std::numeric_limits<T>;
+  return fmt::format("a whole number from {} to {}", Limits::min(), Limits::max());
+}
+
+/// The whole text as a number. CLI11 takes what is too large for the largest there is, and nothing
+/// for zero.
+template <class T>
+T number_from(const CLI::App& app, const std::string& name, const std::string& text) {
+  T value{};
+  const auto* end = text.data() + text.size();
+  const auto [stop, error] = std::from_chars(text.data(), end, value);
+  if (error == std::errc() && stop == end) return value;
+  fail<ArgumentError>(app.get_name(), fmt::format("{} must be {}", name, range_of<T>()),
+                      fmt::format("\"{}\"", text));
+}
+
+void require_text(const CLI::App& app, const std::string& name, const std::string& text) {
+  if (text.empty()) fail<ArgumentError>(app.get_name(), name + " must not be empty", "\"\"");
+}
+
+std::vector<std::string> split(const CLI::App& app, const std::string& name,
+                               const std::string& list) {
+  std::vector<std::string> entries;
+  for (size_t begin = 0; begin <= list.size();) {
+    const auto end = std::min(list.find(',', begin), list.size());
+    entries.push_back(list.substr(begin, end - begin));
+    begin = end + 1;
+  }
+  if (std::find(entries.begin(), entries.end(), "") == entries.end()) return entries;
+  fail<ArgumentError>(app.get_name(), fmt::format("no entry of {} may be empty", name),
+                      fmt::format("\"{}\"", list));
 }
 
 template <class T>
 CLI::Option* add(CLI::App& app, const std::string& name, T& value, const std::string& text) {
-  return app.add_option(name, value, text);
+  return app.add_option(name, value, text)->check([&app, name](const std::string& given) {
+    if constexpr (std::is_arithmetic_v<T>) {
+      number_from<T>(app, name, given);
+    } else {
+      require_text(app, name, given);
+    }
+    return std::string();
+  });
+}
+
+template <class T>
+CLI::Option* add(CLI::App& app, const std::string& name, std::optional<T>& value,
+                 const std::string& text) {
+  const auto take = [&app, &value, name](const std::string& given) {
+    if constexpr (std::is_arithmetic_v<T>) {
+      value = number_from<T>(app, name, given);
+    } else {
+      require_text(app, name, given);
+      value = given;
+    }
+  };
+  return app.add_option_function<std::string>(name, take, text)
+      ->type_name(CLI::detail::type_name<T>());
 }
 
 CLI::Option* add(CLI::App& app, const std::string& name, std::vector<int64_t>& value,
                  const std::string& text) {
-  return in_one_word(app.add_option(name, value, text));
+  const auto take = [&app, &value, name](const std::string& given) {
+    value.clear();
+    for (const auto& entry : split(app, name, given)) {
+      value.push_back(number_from<int64_t>(app, "each of " + name, entry));
+    }
+  };
+  return app.add_option_function<std::string>(name, take, text)->type_name("INT,...");
 }
 
 /// The command that the line names, as far as it could be read.
@@ -97,11 +162,6 @@ Flag& Flag::excludes(const Flag& other) {
   return *this;
 }
 
-Flag& Flag::check(std::function<std::string(const std::string&)> complaint) {
-  option_->check(std::move(complaint));
-  return *this;
-}
-
 Flags Flags::under(const std::string& heading) const {
   auto flags = *this;
   flags.heading_ = heading;
@@ -115,15 +175,21 @@ Flag Flags::option(const std::string& name, FlagValue value, const std::string& 
 
 Flag Flags::option(const std::string& name, const std::function<void(const std::string&)>& take,
                    const std::string& text) const {
-  auto* option = app_->add_option_function<std::string>(name, take, text);
+  const auto take_text = [app = app_, name, take](const std::string& given) {
+    require_text(*app, name, given);
+    take(given);
+  };
+  auto* option = app_->add_option_function<std::string>(name, take_text, text);
   return Flag(*option->group(heading_));
 }
 
 Flag Flags::names(const std::string& name,
                   const std::function<void(const std::vector<std::string>&)>& take,
                   const std::string& text) const {
-  using Names = std::vector<std::string>;
-  auto* option = in_one_word(app_->add_option_function<Names>(name, take, text));
+  const auto take_list = [app = app_, name, take](const std::string& list) {
+    take(split(*app, name, list));
+  };
+  auto* option = app_->add_option_function<std::string>(name, take_list, text);
   return Flag(*option->type_name("NAME,...")->group(heading_));
 }
 

@@ -27,8 +27,6 @@ class Flag {
   Flag& default_text(const std::string& text);
   Flag& required();
   Flag& excludes(const Flag& other);
-  /// `complaint` gives a sentence for a text that is refused, and "" for all others.
-  Flag& check(std::function<std::string(const std::string&)> complaint);
 
  private:
   CLI::Option* option_;

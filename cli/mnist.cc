@@ -3,6 +3,7 @@
 #include <lowrank/error.h>
 #include <lowrank/io/atomic_file.h>
 #include <lowrank/io/json.h>
+#include <lowrank/io/json_difference.h>
 #include <lowrank/report/table.h>
 #include <lowrank/version.h>
 
@@ -286,6 +287,15 @@ void clear_run(const fs::path& folder) {
   }
 }
 
+void require_same_run(const fs::path& file, const nlohmann::json& wanted) {
+  const auto difference = first_difference(read_json_file(file), wanted);
+  if (!difference) return;
+  fail<ArgumentError>(
+      "resume",
+      fmt::format("{} must be {}, as in \"{}\"", difference->field, difference->one, file.string()),
+      difference->other, "Give the options the run was started with.");
+}
+
 void run_mnist(const Flags& flags, MnistCommand& command) {
   const fs::path folder = command.folder.folder("mnist");
   const bool resume = !command.folder.resume.empty();
@@ -295,13 +305,7 @@ void run_mnist(const Flags& flags, MnistCommand& command) {
   Notebook notebook(command, folder, resources);
   notebook.prepare();
   if (resume) {
-    const auto found = read_json_file(folder / kRunFile);
-    const auto wanted = nlohmann::json(identity_of(command, resources));
-    if (found != wanted) {
-      fail<ArgumentError>("resume",
-                          fmt::format("the options must be the run's own, {}", found.dump()),
-                          wanted.dump());
-    }
+    require_same_run(folder / kRunFile, identity_of(command, resources));
   } else {
     require_writable_output(folder, command.common.force);
     clear_run(folder);

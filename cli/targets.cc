@@ -8,6 +8,7 @@
 #include <torch/csrc/jit/serialization/import.h>
 
 #include <filesystem>
+#include <fstream>
 #include <memory>
 
 #include "commands.h"
@@ -26,19 +27,32 @@ struct TargetsCommand {
   LoraConfig lora;
 };
 
+constexpr const char* kScriptHint =
+    "torch.jit.script(model).save(...) writes one; torch.save does not.";
+
 constexpr auto kExamples = R"(Examples:
   lowrank targets base/
   lowrank targets classifier.pt --target-modules embedding,lstm --rank 4
   lowrank targets classifier.pt --target-regex '.*\.(query|value)' --rank-pattern query=16 --json)";
 
+/// Before LibTorch sees it, which would wait for a pipe and words what it finds for programmers.
+void require_archive(const fs::path& file) {
+  std::string begin(4, '\0');
+  const bool is_file = fs::is_regular_file(file);
+  if (is_file) std::ifstream(file, std::ios::binary).read(begin.data(), 4);
+  if (begin == "PK\x03\x04") return;
+  fail<FileError>("targets", fmt::format("\"{}\" must be a TorchScript file", file.string()),
+                  is_file ? "a file that is no zip archive" : "a pipe or device", kScriptHint);
+}
+
 torch::jit::Module load_script(const fs::path& file) {
+  require_archive(file);
   try {
     return torch::jit::load(file.string(), at::kCPU);
   } catch (const c10::Error& error) {
     const std::string reason = error.what_without_backtrace();
     fail<FileError>("targets", fmt::format("\"{}\" must be a TorchScript file", file.string()),
-                    reason.substr(0, reason.find('\n')),
-                    "torch.jit.script(model).save(...) writes one; torch.save does not.");
+                    reason.substr(0, reason.find('\n')), kScriptHint);
   }
 }
 

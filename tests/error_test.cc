@@ -18,6 +18,9 @@ TEST(Error, SuggestsOnlyANearName) {
   EXPECT_EQ(did_you_mean("lin1", {"linear1", "xy"}), "");
   EXPECT_EQ(did_you_mean("linaer2", layers), "Did you mean \"linear2\"?");
   EXPECT_EQ(did_you_mean("completely", layers), "");
+  EXPECT_EQ(did_you_mean("trian", {"targets", "train"}), "Did you mean \"train\"?");
+  EXPECT_EQ(did_you_mean("tarin", {"train"}), "Did you mean \"train\"?");
+  EXPECT_EQ(did_you_mean("nrait", {"train"}), "");
   EXPECT_EQ(did_you_mean("x", {}), "");
 }
 

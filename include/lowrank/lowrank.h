@@ -17,6 +17,7 @@
 #include <lowrank/io/atomic_file.h>
 #include <lowrank/io/file_bytes.h>
 #include <lowrank/io/json.h>
+#include <lowrank/io/json_difference.h>
 #include <lowrank/io/matrix_file.h>
 #include <lowrank/io/npy.h>
 #include <lowrank/io/safetensors.h>

@@ -6,6 +6,7 @@
 #include <fmt/ranges.h>
 #include <lowrank/error.h>
 #include <lowrank/io/json.h>
+#include <lowrank/io/json_difference.h>
 #include <lowrank/io/safetensors.h>
 
 #include <nlohmann/json.hpp>
@@ -53,15 +54,40 @@ at::Tensor read_like(const SafetensorsFile& file, const std::string& name,
   return tensor.clone();  // the file's memory is only mapped, and the file goes away
 }
 
+/// Identities that are JSON are told apart by their first field that differs.
+void require_identity(const SafetensorsFile& file, const std::string& wanted) {
+  const auto& found = metadata(file, kIdentity);
+  if (found == wanted) return;
+  constexpr const char* kHint = "Give the options the run was started with.";
+  const auto path = file.path().string();
+  const auto one = nlohmann::json::parse(found, nullptr, /*allow_exceptions=*/false);
+  const auto other = nlohmann::json::parse(wanted, nullptr, /*allow_exceptions=*/false);
+  const auto difference = one.is_object() && other.is_object() ? first_difference(one, other)
+                                                               : std::optional<JsonDifference>();
+  if (!difference) {
+    fail<FileError>("resume", fmt::format("\"{}\" must be of the run {}", path, wanted), found,
+                    kHint);
+  }
+  fail<FileError>(
+      "resume",
+      fmt::format("{} must be {}, as in \"{}\"", difference->field, difference->one, path),
+      difference->other, kHint);
+}
+
+/// A conversion would take 70.5 for 70.
+bool has_whole_counts(const nlohmann::json& json) {
+  return json.at("step").is_number_integer() && json.at("loss_count").is_number_integer() &&
+         json.at("best_step").is_number_integer();
+}
+
 Counters read_counters(const SafetensorsFile& file) {
   const auto json = parse_json(metadata(file, kCounters), "the counters of a checkpoint", "resume");
   try {
-    return json.get<Counters>();
-  } catch (const nlohmann::json::exception& error) {
-    fail<FileError>("resume",
-                    fmt::format("\"{}\" must hold a run's counters", file.path().string()),
-                    json.dump().substr(0, 80));
+    if (has_whole_counts(json)) return json.get<Counters>();
+  } catch (const nlohmann::json::exception&) {  // a field that is missing, or no number
   }
+  fail<FileError>("resume", fmt::format("\"{}\" must hold a run's counters", file.path().string()),
+                  json.dump().substr(0, 80));
 }
 
 }  // namespace
@@ -104,10 +130,7 @@ void write_checkpoint(const std::filesystem::path& path, const std::string& iden
 TrainingState read_checkpoint(const std::filesystem::path& path, const std::string& identity,
                               const std::vector<NamedTensor>& parameters, Adam& optimizer) {
   const auto file = open_checkpoint(path);
-  if (metadata(file, kIdentity) != identity) {
-    fail<FileError>("resume", fmt::format("\"{}\" must be of the run {}", path.string(), identity),
-                    metadata(file, kIdentity), "Give the options the run was started with.");
-  }
+  require_identity(file, identity);
   TrainingState state;
   state.counters = read_counters(file);
   const at::NoGradGuard no_grad;

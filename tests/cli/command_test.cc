@@ -5,7 +5,7 @@
 #include <utility>
 #include <vector>
 
-#include "support/run_command.h"
+#include "support/refusals.h"
 
 namespace lowrank {
 namespace {
@@ -52,9 +52,32 @@ TEST(Command, SaysWhichWordItDoesNotKnowAndWhatWasMeant) {
 TEST(Command, TakesAListInOneWord) {
   const auto help = run_lowrank({"train", "--help"});
   EXPECT_THAT(help.out, HasSubstr("--sizes N,N,...=784,1000,2000,10"));
-  const auto result = run_lowrank({"train", "--sizes", "3,x"});
-  EXPECT_EQ(result.status, 2);
-  EXPECT_THAT(result.err, HasSubstr("Could not convert: --sizes = 3,x. Run"));
+  expect_refusals(
+      {{{"train", "--sizes", "3,x"}, 2, "[train] each of --sizes must be a whole number from "},
+       {{"train", "--sizes", "3,,4"}, 2, "[train] no entry of --sizes may be empty. Got \"3,,4\"."},
+       {{"finetune", "base", "--target-modules", "a,"}, 2, "no entry of --target-modules may be"}});
+}
+
+TEST(Command, TakesNumbersThatFit) {
+  const std::string seed = "[train] --seed must be a whole number from 0 to 18446744073709551615.";
+  expect_refusals(
+      {{{"train", "--seed", "18446744073709551616"}, 2, seed + " Got \"18446744073709551616\"."},
+       {{"train", "--seed", "-1"}, 2, seed + " Got \"-1\"."},
+       {{"train", "--seed", "1.5"}, 2, seed + " Got \"1.5\"."},
+       {{"train", "--seed", ""}, 2, seed + " Got \"\"."},
+       {{"train", "--steps", "9223372036854775808"},
+        2,
+        "--steps must be a whole number from -9223372036854775808 to 9223372036854775807. Got"},
+       {{"train", "--threads", "0x2"}, 2, "--threads must be a whole number from -2147483648 to"},
+       {{"train", "--lr", "1e999"}, 2, "--lr must be a number that a double holds. Got \"1e999\"."},
+       {{"finetune", "base", "--only", "two"}, 2, "[finetune] --only must be a whole number"}});
+}
+
+TEST(Command, TakesNoEmptyText) {
+  expect_refusals({{{"eval", "base", "--adapter", ""}, 2, "[eval] --adapter must not be empty."},
+                   {{"eval", ""}, 2, "[eval] base must not be empty."},
+                   {{"train", "--out", ""}, 2, "[train] --out must not be empty."},
+                   {{"train", "--schedule", ""}, 2, "[train] --schedule must not be empty."}});
 }
 
 }  // namespace

@@ -169,7 +169,8 @@ TEST(SvdCommand, RefusesWrongArguments) {
   expect_refusal({"--random", "4x6", "--energy", "1.5"}, 2, "above 0 and at most 1. Got 1.5.");
   expect_refusal({"--random", "4x6", "--rank", "1", "--energy", "1"}, 2, "at most one of --rank");
   expect_refusal({"--random", "4x6", "--device", "gpu"}, 2, "--device must be auto, cpu or cuda");
-  expect_refusal({"--random", "4x6", "--seed", "-1"}, 2, "The seed must be at least 0.");
+  expect_refusal({"--random", "4x6", "--seed", "-1"}, 2,
+                 "[svd] --seed must be a whole number from 0 to 18446744073709551615. Got \"-1\".");
   expect_refusal({"--random", "4x6", "--threads", "-1"}, 2, "--threads must be 0");
 }
 

@@ -101,11 +101,14 @@ TEST_F(TargetsCommand, StartsFromAConfigAndItsFlagsOverrideIt) {
 
 TEST_F(TargetsCommand, RefusesWhatDoesNotFit) {
   const auto text = folder_.write("model.pt", "no archive").string();
+  const auto cut = folder_.write("cut.pt", read_bytes(kTraced).substr(0, 3000)).string();
   const auto config = folder_.write("c.json", R"({"peft_type": "LORA", "r": "x"})").string();
   expect_refusals({
       {{"targets"}, 2, "model is required"},
       {{"targets", (folder_ / "none").string()}, 1, "must be a model folder or a TorchScript file"},
-      {{"targets", text}, 1, "must be a TorchScript file. Got PytorchStreamReader failed"},
+      {{"targets", text}, 1, "must be a TorchScript file. Got a file that is no zip archive."},
+      {{"targets", "/dev/zero"}, 1, "must be a TorchScript file. Got a pipe or device."},
+      {{"targets", cut}, 1, "must be a TorchScript file. Got PytorchStreamReader failed"},
       {{"targets", base_, "--config", config}, 1, "must hold a whole number as r. Got \"x\"."},
       {{"targets", base_, "--target-modules", "linaer1"}, 2, "Did you mean \"linear1\"?"},
       {{"targets", base_, "--target-regex", "lin("}, 2, "wrong at character 5"},

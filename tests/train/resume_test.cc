@@ -154,6 +154,17 @@ TEST_F(Resume, RefusesAnotherRunsCheckpoint) {
   LOWRANK_EXPECT_ERROR(train(problem.task(), {.steps = 9}, other), FileError,
                        "must be of the run another run. Got the run. Give the options the run was "
                        "started with.");
+  auto named = run(false);
+  named.identity = R"({"data": "mnist", "train": {"steps": 9, "lr": 1}})";
+  problem.on_forward = [](int64_t number) {
+    if (number == 3) std::raise(SIGINT);
+  };
+  EXPECT_THROW(train(problem.task(), {.steps = 9}, named), Interrupted);
+  named.resume = true;
+  named.identity = R"({"data": "mnist", "train": {"steps": 12, "lr": 1}})";
+  LOWRANK_EXPECT_ERROR(train(problem.task(), {.steps = 9}, named), FileError,
+                       "[resume] train.steps must be 9, as in \"" + checkpoint_.string() +
+                           "\". Got 12. Give the options the run was started with.");
 }
 
 TEST_F(Resume, RefusesAMissingOrDamagedCheckpoint) {
@@ -206,7 +217,7 @@ TEST_F(Resume, RefusesCountersThatNoRunHas) {
   const auto file = SafetensorsFile::open(checkpoint_);
   std::vector<SafetensorsEntry> entries;
   for (const auto& name : file.names()) entries.push_back({name, file.tensor(name).clone()});
-  for (const std::string step : {"-3", "10"}) {
+  for (const std::string step : {"-3", "10", "1.5", "\"1\""}) {
     write_safetensors(checkpoint_, entries,
                       {{"lowrank.identity", "the run"},
                        {"lowrank.counters", "{\"step\":" + step +

@@ -177,7 +177,9 @@ class LOWRANK_API Adapter {
   }
   /// For a scope of this thread, in evaluation: row i of each batch takes the adapter names[i]; ""
   /// and PEFT's "__base__" are the base. Every adapted layer must keep the batch in its input's
-  /// first dimension. Throws ArgumentError for unknown names.
+  /// first dimension. What is trained whole takes turns too in linear layers, convolutions and
+  /// embeddings; operators that need one dense weight throw TensorError. Throws ArgumentError for
+  /// unknown names.
   [[nodiscard]] AdapterScope use_rows(const std::vector<std::string>& names) const;
 
   /// Puts W + s·B·A into W for these adapters (empty: the active ones) in all layers, or in none:

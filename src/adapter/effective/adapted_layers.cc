@@ -87,7 +87,8 @@ bool try_adapted_convolution(const c10::OperatorHandle& op, Stack* stack) {
   const auto bias = convolve.bias();
   const auto groups = convolve.groups();
   const Layer layer = {
-      .base = [&](const at::Tensor& input) { return convolve(input, weight, {}, groups); },
+      .base = [&](const at::Tensor& input,
+                  const at::Tensor& w) { return convolve(input, w, {}, groups); },
       .low =
           [&](const at::Tensor& input, const at::Tensor& a, const at::Tensor& b) {
             return pointwise(convolve(input, a, {}, /*groups=*/1), b, groups);
@@ -120,7 +121,8 @@ at::Tensor adapted_embedding(const at::Tensor& weight, const at::Tensor& indices
     return at::embedding(table, rows, padding_idx, scale_grad_by_freq, /*sparse=*/false);
   };
   const Layer layer = {
-      .base = [&](const at::Tensor& rows) { return look_up_rows(plain, rows); },
+      .base = [&](const at::Tensor& rows,
+                  const at::Tensor& table) { return look_up_rows(table, rows); },
       .low = [&](const at::Tensor& rows, const at::Tensor& a,
                  const at::Tensor& b) { return at::matmul(look_up_rows(a.t(), rows), b.t()); },
       .by_output = [](const at::Tensor& vector) { return vector; },

@@ -158,7 +158,10 @@ at::Tensor adapted_linear(const at::Tensor& x, const at::Tensor& matrix, const O
   }
   const auto weight = use.site->form == Form::kTransposed ? matrix.t() : matrix;
   const Layer layer = {
-      .base = [&](const at::Tensor& input) { return at::linear(input, matrix); },
+      .base =
+          [&](const at::Tensor& input, const at::Tensor& w) {
+            return at::linear(input, use.site->form == Form::kTransposed ? w.t() : w);
+          },
       .low = [](const at::Tensor& input, const at::Tensor& a,
                 const at::Tensor& b) { return at::linear(at::linear(input, a), b); },
       .by_output = [](const at::Tensor& vector) { return vector; },

@@ -5,6 +5,8 @@
 #include <fmt/format.h>
 #include <lowrank/error.h>
 
+#include <algorithm>
+
 namespace lowrank::effective {
 namespace {
 
@@ -33,7 +35,7 @@ at::Tensor addition(const at::Tensor& x, const at::Tensor& weight, const Term& t
   auto added = low(kept, term.a, term.b, layer) * term.scaling;
   if (term.magnitude.defined()) {
     const auto scale = layer.by_output(magnitude_over_norm(weight, site, term));
-    auto base = layer.base(kept);
+    auto base = layer.base(kept, weight);
     if (term.minus_a.defined()) base = base - taken_off(kept);
     added = (scale - 1) * base + scale * added;
   }
@@ -68,10 +70,17 @@ void require_rows(const at::Tensor& x, const Use& use) {
                     x.dim() == 0 ? std::string("a scalar") : std::to_string(x.size(0)));
 }
 
-void require_no_replacement(const Selection& part, const Site& site) {
-  if (!part.of(site).replacement.defined()) return;
-  fail<TensorError>("mixed batch", fmt::format("\"{}\" must not be trained whole", site.path),
-                    "an adapter that saves it as a module");
+/// What another weight gives for some rows, less what the layer's own gives.
+at::Tensor replacement_addition(const at::Tensor& x, const at::Tensor& weight, const Site& site,
+                                const Meaning& meaning, const Layer& layer) {
+  return layer.base(x, dense(weight, site, meaning)) - layer.base(x, weight);
+}
+
+/// Whether no part of a mixed batch has factors for a site.
+bool is_without_terms(const Selection& mixed, const Site& site) {
+  return mixed.is_mixed() &&
+         std::all_of(mixed.parts.begin(), mixed.parts.end(),
+                     [&](const auto& part) { return part.selection->of(site).terms.empty(); });
 }
 
 at::Tensor indices(const std::vector<int64_t>& rows, const at::Tensor& beside) {
@@ -90,25 +99,46 @@ class RowAdditions {
   at::Tensor to(const at::Tensor& y) const {
     return rows_.empty() ? y : y.index_add(0, at::cat(rows_), at::cat(additions_));
   }
+  void into(const at::Tensor& y) const {
+    if (!rows_.empty()) y.index_add_(0, at::cat(rows_), at::cat(additions_));
+  }
 
  private:
   std::vector<at::Tensor> rows_, additions_;
 };
+
+RowAdditions bias_additions(const at::Tensor& y, const at::Tensor& bias, const Use& use) {
+  require_rows(y, use);
+  const Layer layer = {
+      .base = {}, .low = {}, .by_output = [](const auto& vector) { return vector; }};
+  RowAdditions additions;
+  for (const auto& part : use.selection->parts) {
+    const auto added = bias_addition(bias, *part.selection, layer);
+    if (added.defined()) additions.add(indices(part.rows, y), added, y);
+  }
+  return additions;
+}
 
 at::Tensor add_parts(const at::Tensor& y, const at::Tensor& x, const at::Tensor& weight,
                      const OptionalTensor& bias, const Use& use, const Layer& layer) {
   require_rows(x, use);
   RowAdditions additions;
   for (const auto& part : use.selection->parts) {
-    require_no_replacement(*part.selection, *use.site);
-    const auto& meaning = part.selection->of(*use.site);
-    const bool done = meaning.terms.empty() ||
-                      (layer.add_to_rows && layer.add_to_rows(y, x, part.rows, meaning.terms));
+    const auto& site = *use.site;
+    const auto& meaning = part.selection->of(site);
+    const bool replaced = meaning.replacement.defined();
+    const bool done =
+        !replaced && (meaning.terms.empty() ||
+                      (layer.add_to_rows && layer.add_to_rows(y, x, part.rows, meaning.terms)));
     auto added = bias_addition(bias, *part.selection, layer);
     if (done && !added.defined()) continue;
     const auto rows = indices(part.rows, x);
-    if (!done) {
-      added = sum_of_additions(added, x.index_select(0, rows), weight, meaning, *use.site, layer);
+    const auto x_of_part = done ? at::Tensor() : x.index_select(0, rows);
+    if (replaced) {
+      const auto change = replacement_addition(x_of_part, weight, site, meaning, layer);
+      added = added.defined() ? added + change : change;
+    } else if (!done) {
+      added = sum_of_additions(added, x_of_part, weight, meaning, site, layer);
     }
     additions.add(rows, added, y);
   }
@@ -134,10 +164,12 @@ std::optional<Use> use_of_whole(const at::Tensor& weight, Form form) {
   if (!is_marked(weight)) return std::nullopt;
   const auto* binding =
       find(weight, form == Form::kEmbedding ? Reader::kEmbedding : Reader::kOther);
-  if (binding == nullptr || binding->site->form != form || !binding->geometry.is(weight)) {
-    return std::nullopt;
-  }
-  return use_at(binding);
+  if (binding == nullptr || !binding->geometry.is(weight)) return std::nullopt;
+  auto use = use_at(binding);
+  const bool fits = use->site->form == form || (use->site->form == Form::kOther &&
+                                                is_without_terms(*use->selection, *use->site));
+  if (!fits) return std::nullopt;
+  return use;
 }
 
 void require_trainable(const at::Tensor& weight, const Site& site) {
@@ -166,15 +198,11 @@ std::optional<Use> mixed_bias(const at::Tensor& bias) {
 }
 
 at::Tensor add_bias_by_row(const at::Tensor& y, const at::Tensor& bias, const Use& use) {
-  require_rows(y, use);
-  const Layer layer = {
-      .base = {}, .low = {}, .by_output = [](const auto& vector) { return vector; }};
-  RowAdditions additions;
-  for (const auto& part : use.selection->parts) {
-    const auto added = bias_addition(bias, *part.selection, layer);
-    if (added.defined()) additions.add(indices(part.rows, y), added, y);
-  }
-  return additions.to(y);
+  return bias_additions(y, bias, use).to(y);
+}
+
+void add_bias_by_row_(const at::Tensor& y, const at::Tensor& bias, const Use& use) {
+  bias_additions(y, bias, use).into(y);
 }
 
 at::Tensor add_terms(const at::Tensor& y, const at::Tensor& x, const at::Tensor& weight,

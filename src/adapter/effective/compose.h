@@ -29,7 +29,8 @@ enum class Side { kMatrix, kTranspose };
 /// For a weight that is exactly M or Mᵀ of a linear site (told apart by strides where it is
 /// square); nothing for any other view, which takes the general path.
 std::optional<Use> use_of_matrix(const at::Tensor& weight, Side side);
-/// For a weight that is exactly that of a site of this form.
+/// For a weight that is exactly that of a site of this form, or in a mixed batch of one that its
+/// adapters replace and add nothing to.
 std::optional<Use> use_of_whole(const at::Tensor& weight, Form form);
 
 /// Throws TensorError for a weight that became one of inference mode (module.to() inside of it):
@@ -45,11 +46,13 @@ std::optional<Use> mixed_bias(const at::Tensor& bias);
 /// y (N, ..., out) of a linear layer + what each part of the batch adds to its base bias, in the
 /// part's rows.
 at::Tensor add_bias_by_row(const at::Tensor& y, const at::Tensor& bias, const Use& use);
+/// The same into y itself.
+void add_bias_by_row_(const at::Tensor& y, const at::Tensor& bias, const Use& use);
 
 /// How a layer applies a matrix.
 struct Layer {
-  /// x·Wᵀ without a bias.
-  std::function<at::Tensor(const at::Tensor& x)> base;
+  /// x·Wᵀ without a bias, for a weight that lies as the layer's own.
+  std::function<at::Tensor(const at::Tensor& x, const at::Tensor& weight)> base;
   /// (x·Aᵀ)·Bᵀ.
   std::function<at::Tensor(const at::Tensor& x, const at::Tensor& a, const at::Tensor& b)> low;
   /// A vector (out) in the shape that scales an output.
@@ -63,7 +66,7 @@ struct Layer {
 
 /// y + what the site's terms add, in y's dtype; in a mixed batch to each part's rows what that part
 /// adds (the marked `bias` included). `weight` is W without its mark. Throws TensorError where x
-/// has another number of rows than the mixed batch, or a part replaces the weight.
+/// has another number of rows than the mixed batch.
 at::Tensor add_terms(const at::Tensor& y, const at::Tensor& x, const at::Tensor& weight,
                      const OptionalTensor& bias, const Use& use, const Layer& layer);
 

@@ -146,6 +146,29 @@ void require_derivative(const c10::OperatorHandle& op, const Stack& stack, size_
       "Call train() on the model, or use NoGradGuard where no gradient is wanted.");
 }
 
+/// The bias of a mixed batch, which Linear::forward of LibTorch 1.13 adds by itself where its input
+/// has more dimensions than two.
+bool try_add_bias_by_row(const c10::OperatorHandle& op, Stack* stack) {
+  const auto& name = op.schema().name();
+  const bool in_place = name == "aten::add_";
+  if ((name != "aten::add" && !in_place) || op.schema().overload_name() != "Tensor") return false;
+  auto* const arguments = &*(stack->end() - 3);
+  const auto y = arguments[0].toTensor(), bias = arguments[1].toTensor();
+  if (is_marked(y) || bias.dim() != 1 || y.dim() < 2 || !arguments[2].toScalar().equal(1)) {
+    return false;
+  }
+  const auto use = mixed_bias(bias);
+  if (!use) return false;
+  arguments[1] = without_mark(bias);
+  op.callBoxed(stack);
+  if (in_place) {
+    add_bias_by_row_(y, bias, *use);
+  } else {
+    stack->back() = add_bias_by_row(stack->back().toTensor(), bias, *use);
+  }
+  return true;
+}
+
 /// Views and writes take the marked tensor itself: a view keeps the mark, a write changes W. Any
 /// other operator is given what the tensor means.
 void fallback(const c10::OperatorHandle& op, c10::DispatchKeySet keys, Stack* stack) {
@@ -153,6 +176,7 @@ void fallback(const c10::OperatorHandle& op, c10::DispatchKeySet keys, Stack* st
   const auto& arguments = schema.arguments();
   const auto begin = stack->end() - static_cast<std::ptrdiff_t>(arguments.size());
   if (is_convolution(schema.name()) && try_adapted_convolution(op, stack)) return;
+  if (try_add_bias_by_row(op, stack)) return;
   if (contains(kCopies, schema.name())) {
     const auto source = begin->toTensor();
     if (is_marked(source) && try_copy_with_meaning(op, keys, stack, source)) return;
