@@ -1,5 +1,5 @@
-"""What random adapters leave out, both ways: weights of experts, rows of an embedding, and folders
-of several adapters; interop_test.py calls it."""
+"""What random adapters leave out, both ways: weights of experts, rows of an embedding, attentions,
+and folders of several adapters; interop_test.py calls it."""
 
 import copy
 
@@ -9,8 +9,37 @@ from safetensors.torch import load_file, save_file
 
 from interop_random import TOLERANCE, difference
 from make_experts import CELLS, Net, trained_by_peft
+from random_adapters import count_updates_once
 
 OTHERS = ["second", "third"]
+
+
+class Attending(torch.nn.Module):
+    """Token ids (N, T) to logits (N, T, 3)."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed = torch.nn.Embedding(7, 8)
+        self.attn = torch.nn.MultiheadAttention(8, 2, batch_first=True)
+        self.head = torch.nn.Linear(8, 3)
+
+    def forward(self, ids):
+        x = self.embed(ids)
+        return self.head(x + self.attn(x, x, x)[0])
+
+
+ATTENTION_CELLS = {
+    "alone": dict(target_modules=["attn"]),
+    "patterns": dict(
+        target_modules=["attn", "head"], rank_pattern={"attn": 3}, alpha_pattern={"attn": 7}, bias="lora_only"
+    ),
+    "all": dict(target_modules=["attn", "embed", "head"], use_rslora=True, bias="all"),
+}
+NETS = {
+    "experts": (lambda: Net(is_transposed=False), CELLS),
+    "transposed": (lambda: Net(is_transposed=True), CELLS),
+    "attention": (Attending, ATTENTION_CELLS),
+}
 
 
 class Part:
@@ -24,6 +53,7 @@ class Part:
         torch.jit.script(net).save(str(folder / "net.pt"))
         save_file({"x": self.x}, folder / "x.safetensors")
         model = trained_by_peft(net, options).eval()
+        count_updates_once(model)
         model.save_pretrained(folder / "theirs")
         with torch.no_grad():
             self.expected = model(self.x)
@@ -46,7 +76,9 @@ class Part:
 
     @torch.no_grad()
     def read_by_peft(self, folder):
-        return peft.PeftModel.from_pretrained(copy.deepcopy(self.net), str(folder)).eval()(self.x)
+        model = peft.PeftModel.from_pretrained(copy.deepcopy(self.net), str(folder)).eval()
+        count_updates_once(model)
+        return model(self.x)
 
     def compared(self):
         """Lowrank's logits and PEFT's, by what was written."""
@@ -60,13 +92,13 @@ class Part:
 
 def check_parts(checks, driver):
     parts = []
-    for kind, is_transposed in (("experts", False), ("transposed", True)):
-        for seed, (cell, options) in enumerate(CELLS.items()):
+    for kind, (make, cells) in NETS.items():
+        for seed, (cell, options) in enumerate(cells.items()):
             torch.manual_seed(600 + seed)
-            parts.append(Part(driver.work / f"{kind}_{cell}", Net(is_transposed), options, seed))
+            parts.append(Part(driver.work / f"{kind}_{cell}", make(), options, seed))
     results = driver.run([job for part in parts for job in part.jobs()])
     errors = [result for result in results.values() if "error" in result or "unforeseen" in result]
-    checks.expect("experts, rows and several adapters: lowrank reads and writes them", not errors, str(errors or ""))
+    checks.expect("experts, rows, attentions and several adapters: lowrank reads and writes them", not errors, str(errors or ""))
     for part in parts if not errors else []:
         differences = {}
         for name, ours, theirs in part.compared():
