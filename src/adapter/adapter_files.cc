@@ -10,6 +10,7 @@
 
 #include "adapter/adapter_keys.h"
 #include "adapter/initialise.h"
+#include "adapter/module_selector.h"
 #include "adapter/peft_config.h"
 #include "adapter/state.h"
 
@@ -55,19 +56,36 @@ at::Tensor read_tensor(const SafetensorsFile& file, const std::string& name,
   return tensor.view(wanted.tensor.sizes());
 }
 
+/// A weight of the model, or a buffer of a module that the config saves whole; undefined where the
+/// path is neither's.
+at::Tensor find_in_base(const Adapter::State& state, const LoraConfig& config,
+                        const std::string& path) {
+  if (path.ends_with(".weight")) {
+    for (const auto& parameter : state.base) {
+      if (parameter.name == path) return effective::without_mark(parameter.tensor);
+    }
+  }
+  for (const auto& layer : state.model) {
+    if (!is_saved_whole(layer.name, config.modules_to_save)) continue;
+    for (const auto& [name, buffer] : layer.buffers) {
+      if (layer.name + "." + name == path) return buffer;
+    }
+  }
+  return {};
+}
+
 /// With an embedding among its targets PEFT writes the weights of the model's input and output
-/// embeddings too (save_embedding_layers); they must be the model's own.
+/// embeddings too (save_embedding_layers), and of modules_to_save the buffers; they must be the
+/// model's own.
 bool is_of_the_base(const SafetensorsFile& file, const std::string& key, const std::string& name,
-                    const std::vector<BaseParameter>& base) {
+                    const Adapter::State& state, const LoraConfig& config) {
   auto path = key;
   if (const auto at = path.rfind(".base_layer.weight"); at != std::string::npos) {
     path.erase(at, std::strlen(".base_layer"));
   }
-  const auto own = std::find_if(base.begin(), base.end(),
-                                [&](const auto& parameter) { return parameter.name == path; });
-  if (own == base.end() || !path.ends_with(".weight")) return false;
+  const auto weight = find_in_base(state, config, path);
+  if (!weight.defined()) return false;
   const auto tensor = file.tensor(name);
-  const auto weight = effective::without_mark(own->tensor);
   if (tensor.sizes() == weight.sizes() && at::equal(tensor, weight.cpu().to(tensor.dtype()))) {
     return true;
   }
@@ -80,7 +98,7 @@ bool is_of_the_base(const SafetensorsFile& file, const std::string& key, const s
 
 /// Copies the file's tensors into the adapter's: all of them, and no others.
 void read_tensors(const SafetensorsFile& file, const NamedAdapter& adapter,
-                  const std::vector<BaseParameter>& base) {
+                  const Adapter::State& state) {
   auto names = names_by_key(file, adapter.name);
   for (const auto& wanted : file_tensors(adapter)) {
     auto found = names.find(wanted.name);
@@ -97,8 +115,9 @@ void read_tensors(const SafetensorsFile& file, const NamedAdapter& adapter,
     at::Tensor(wanted.tensor.detach()).copy_(read_tensor(file, found->second, wanted));
     names.erase(found);
   }
-  std::erase_if(
-      names, [&](const auto& item) { return is_of_the_base(file, item.first, item.second, base); });
+  std::erase_if(names, [&](const auto& item) {
+    return is_of_the_base(file, item.first, item.second, state, adapter.config);
+  });
   if (names.empty()) return;
   fail<FileError>("load",
                   fmt::format("\"{}\" must hold only the tensors of the layers in {}",
@@ -193,7 +212,7 @@ ReadAdapter read_adapter(Adapter::State& state, const std::string& name, const P
     magnitudes.push_back(layer.magnitude.defined() ? layer.magnitude.detach().clone()
                                                    : at::Tensor());
   }
-  read_tensors(file, read.adapter, state.base);
+  read_tensors(file, read.adapter, state);
   read.report.found_base = fingerprint_of(state.base);
   const auto expected = file.metadata().find(kFingerprintKey);
   if (expected != file.metadata().end()) read.report.expected_base = expected->second;

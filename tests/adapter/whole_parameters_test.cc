@@ -1,10 +1,13 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <lowrank/adapter/adapter.h>
 #include <lowrank/error.h>
+#include <lowrank/io/safetensors.h>
 
 #include "adapter/decoder.h"
 #include "adapter/targets.h"
 #include "support/expect_error.h"
+#include "support/temporary_folder.h"
 
 // modules_to_save and bias: what is trained whole.
 namespace lowrank {
@@ -70,6 +73,38 @@ TEST_F(WholeParameters, MayBeEitherOfTwoHeads) {
   LOWRANK_EXPECT_ERROR(find_whole_parameters(layers, config, {}), ArgumentError, "\"classifier\"");
   LOWRANK_EXPECT_ERROR(whole({.modules_to_save = {"classifier", "score"}}), ArgumentError,
                        "Got classifier, score, which match none of");
+}
+
+// PEFT writes the buffers of such a module beside its parameters.
+TEST(WholeModules, MayComeWithTheModelsBuffers) {
+  struct Positions : Module {
+    Embedding table = register_module("table", Embedding(5, 3));
+    at::Tensor ids = register_buffer("position_ids", at::arange(5).view({1, 5}));
+  };
+  struct Model : Module {
+    std::shared_ptr<Positions> positions =
+        register_module("positions", std::make_shared<Positions>());
+    Linear head = register_module("head", Linear(3, 2));
+  } model;
+  const TemporaryFolder folder;
+  const LoraConfig config = {.target_modules = {"head"}, .modules_to_save = {"positions"}};
+  auto adapter = attach(model, config);
+  adapter.save(folder / "a");
+  adapter.detach();
+  const auto path = folder / "a" / "adapter_model.safetensors";
+  const auto file = SafetensorsFile::open(path);
+  std::vector<SafetensorsEntry> entries;
+  for (const auto& name : file.names()) entries.push_back({name, file.tensor(name).clone()});
+  entries.push_back({"base_model.model.positions.position_ids", at::arange(5).view({1, 5})});
+  write_safetensors(path, entries);
+  load_adapter(model, folder / "a").adapter.detach();
+  entries.back().tensor = at::arange(1, 6).view({1, 5});
+  write_safetensors(path, entries);
+  LOWRANK_EXPECT_ERROR(load_adapter(model, folder / "a"), FileError,
+                       "must be the model's \"positions.position_ids\"");
+  entries.back().name = "base_model.model.head.position_ids";
+  write_safetensors(path, entries);
+  LOWRANK_EXPECT_ERROR(load_adapter(model, folder / "a"), FileError, "must hold only the tensors");
 }
 
 }  // namespace

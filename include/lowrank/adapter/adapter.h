@@ -252,9 +252,9 @@ struct LoadedAdapter {
 };
 
 /// Reads a PEFT folder (adapter_config.json, adapter_model.safetensors) and attaches it to
-/// `model`. Throws FileError where a file is missing or damaged, a tensor is unexpected, missing
-/// or of another shape than the model's layer needs, or the config asks for what this version
-/// cannot honour (each by name).
+/// `model`, which stays in train() or eval(): lora_dropout drops in the first. Throws FileError
+/// where a file is missing or damaged, a tensor is unexpected, missing or of another shape than the
+/// model's layer needs, or the config asks for what this version cannot honour (each by name).
 LOWRANK_API LoadedAdapter load_adapter(torch::nn::Module& model,
                                        const std::filesystem::path& folder,
                                        const std::string& name = "default");
