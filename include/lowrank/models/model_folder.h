@@ -24,8 +24,8 @@ struct ImageClassifier {
 LOWRANK_API void save_classifier(const ImageClassifier& classifier,
                                  const std::filesystem::path& folder);
 
-/// Reads what save_classifier wrote; the model is in eval(). Throws FileError, naming the file and the field or tensor,
-/// for what is missing, unexpected, of another shape or type, or not finite.
+/// Reads what save_classifier wrote; the model is in eval(). Throws FileError, naming the file and
+/// the field or tensor, for what is missing, unexpected, of another shape or type, or not finite.
 LOWRANK_API ImageClassifier load_classifier(const std::filesystem::path& folder);
 
 }  // namespace lowrank::models
