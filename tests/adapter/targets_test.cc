@@ -211,14 +211,14 @@ TEST_F(Targets, MustBeAbleToTakeWhatIsAsked) {
 
 TEST(TargetChoice, RefusesAWeightThatANormMakes) {
   struct LinearImpl : Module {  // as tracing leaves a Linear with torch.nn.utils.spectral_norm
-    explicit LinearImpl(std::vector<const char*> weights) {
+    explicit LinearImpl(const std::vector<const char*>& weights) {
       for (const auto* name : weights) register_parameter(name, at::ones({3, 3}));
     }
   };
   struct Model : Module {
-    explicit Model(std::vector<const char*> weights) {
+    explicit Model(const std::vector<const char*>& weights) {
       register_module("first", Linear(3, 3));
-      register_module("normed", std::make_shared<LinearImpl>(std::move(weights)));
+      register_module("normed", std::make_shared<LinearImpl>(weights));
     }
   } spectral({"weight_orig"}), weight({"weight_g", "weight_v"});
   for (const LoraConfig& config : {LoraConfig(), LoraConfig{.target_modules = {"normed"}}}) {
