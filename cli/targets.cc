@@ -39,10 +39,15 @@ constexpr auto kExamples = R"(Examples:
 void require_archive(const fs::path& file) {
   std::string begin(4, '\0');
   const bool is_file = fs::is_regular_file(file);
-  if (is_file) std::ifstream(file, std::ios::binary).read(begin.data(), 4);
+  std::ifstream stream;
+  if (is_file) stream.open(file, std::ios::binary);
+  stream.read(begin.data(), 4);
   if (begin == "PK\x03\x04") return;
-  fail<FileError>("targets", fmt::format("\"{}\" must be a TorchScript file", file.string()),
-                  is_file ? "a file that is no zip archive" : "a pipe or device", kScriptHint);
+  const char* found = !is_file            ? "a pipe or device"
+                      : !stream.is_open() ? "one that cannot be read"
+                                          : "a file that is no zip archive";
+  fail<FileError>("targets", fmt::format("\"{}\" must be a TorchScript file", file.string()), found,
+                  kScriptHint);
 }
 
 torch::jit::Module load_script(const fs::path& file) {

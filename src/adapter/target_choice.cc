@@ -119,7 +119,9 @@ class TargetChoice {
   void choose_all_linear() {
     bool found = false;
     for (size_t i = 0; i < layers_.size(); ++i) {
-      const bool normed = layers_[i].type == "Linear" && source_of_weight(layers_[i]) != nullptr;
+      // One that has no weight of its own is refused rather than passed over.
+      const bool normed = layers_[i].type == "ParametrizedLinear" ||
+                          (layers_[i].type == "Linear" && source_of_weight(layers_[i]) != nullptr);
       if (!normed && (!is_linear(layers_[i]) || is_output_head(layers_[i], layers_))) continue;
       found = true;
       if (indices_.wants(layers_[i].name)) choose_layer(i, kAllLinear);

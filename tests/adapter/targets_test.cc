@@ -230,6 +230,10 @@ TEST(TargetChoice, RefusesAWeightThatANormMakes) {
                          "which makes it of weight_v in each forward");
   }
   EXPECT_EQ(find_targets(layers_of(weight), {.exclude_modules = {"normed"}}).size(), 1U);
+  struct ParametrizedLinearImpl : Module {};  // torch.nn.utils.parametrizations
+  spectral.register_module("another", std::make_shared<ParametrizedLinearImpl>());
+  LOWRANK_EXPECT_ERROR(find_targets(layers_of(spectral), {.exclude_modules = {"normed"}}),
+                       ArgumentError, "\"another\", a ParametrizedLinear");
   EXPECT_EQ(find_targets(layers_of(spectral), {.target_modules = {"normed.weight_orig"}})[0].path(),
             "normed.weight_orig");
 }
