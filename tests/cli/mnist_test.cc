@@ -117,7 +117,7 @@ TEST_F(MnistCommand, TellsTheNotebooksStoryTheSameAfterAnInterruption) {
   EXPECT_EQ(stopped.status, 1) << stopped.out;
   EXPECT_THAT(stopped.err, HasSubstr("--resume " + cut + " goes on."));
   EXPECT_FALSE(fs::exists(cut + "/report.json"));
-  expect_refusals({{{"mnist", "--resume", cut, "--digit", "3"}, 2, "must be the run's own"}});
+  expect_refusals({{{"mnist", "--resume", cut, "--digit", "3"}, 2, "digit must be \"2\", as in"}});
 
   const auto resumed = run_lowrank({"mnist", "--resume", cut, "--json"});
   EXPECT_EQ(resumed.status, 0) << resumed.err;
