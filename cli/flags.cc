@@ -21,8 +21,8 @@ std::string range_of() {
   return fmt::format("a whole number from {} to {}", Limits::min(), Limits::max());
 }
 
-/// The whole text as a number. CLI11 takes what is too large for the largest there is, and nothing
-/// for zero.
+/// The whole text as a number in base ten. CLI11 takes what is too large for the largest there is,
+/// and nothing for zero.
 template <class T>
 T number_from(const CLI::App& app, const std::string& name, const std::string& text) {
   T value{};
@@ -50,31 +50,39 @@ std::vector<std::string> split(const CLI::App& app, const std::string& name,
                       fmt::format("\"{}\"", list));
 }
 
+/// The text as it is, or the number that it is.
+template <class T>
+T value_from(const CLI::App& app, const std::string& name, const std::string& text) {
+  if constexpr (std::is_arithmetic_v<T>) {
+    return number_from<T>(app, name, text);
+  } else {
+    require_text(app, name, text);
+    return text;
+  }
+}
+
+/// The text is read here alone: CLI11 would take 010 for 8.
+template <class T, class Holder>
+CLI::Option* add_read(CLI::App& app, const std::string& name, Holder& value,
+                      const std::string& text) {
+  const auto take = [&app, &value, name](const std::string& given) {
+    value = value_from<T>(app, name, given);
+  };
+  return app.add_option_function<std::string>(name, take, text)
+      ->type_name(CLI::detail::type_name<T>());
+}
+
 template <class T>
 CLI::Option* add(CLI::App& app, const std::string& name, T& value, const std::string& text) {
-  return app.add_option(name, value, text)->check([&app, name](const std::string& given) {
-    if constexpr (std::is_arithmetic_v<T>) {
-      number_from<T>(app, name, given);
-    } else {
-      require_text(app, name, given);
-    }
-    return std::string();
+  return add_read<T>(app, name, value, text)->default_function([&value] {
+    return fmt::format("{}", value);
   });
 }
 
 template <class T>
 CLI::Option* add(CLI::App& app, const std::string& name, std::optional<T>& value,
                  const std::string& text) {
-  const auto take = [&app, &value, name](const std::string& given) {
-    if constexpr (std::is_arithmetic_v<T>) {
-      value = number_from<T>(app, name, given);
-    } else {
-      require_text(app, name, given);
-      value = given;
-    }
-  };
-  return app.add_option_function<std::string>(name, take, text)
-      ->type_name(CLI::detail::type_name<T>());
+  return add_read<T>(app, name, value, text);
 }
 
 CLI::Option* add(CLI::App& app, const std::string& name, std::vector<int64_t>& value,

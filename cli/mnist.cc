@@ -287,15 +287,6 @@ void clear_run(const fs::path& folder) {
   }
 }
 
-void require_same_run(const fs::path& file, const nlohmann::json& wanted) {
-  const auto difference = first_difference(read_json_file(file), wanted);
-  if (!difference) return;
-  fail<ArgumentError>(
-      "resume",
-      fmt::format("{} must be {}, as in \"{}\"", difference->field, difference->one, file.string()),
-      difference->other, "Give the options the run was started with.");
-}
-
 void run_mnist(const Flags& flags, MnistCommand& command) {
   const fs::path folder = command.folder.folder("mnist");
   const bool resume = !command.folder.resume.empty();
@@ -305,7 +296,9 @@ void run_mnist(const Flags& flags, MnistCommand& command) {
   Notebook notebook(command, folder, resources);
   notebook.prepare();
   if (resume) {
-    require_same_run(folder / kRunFile, identity_of(command, resources));
+    const auto file = folder / kRunFile;
+    require_same_options<ArgumentError>(read_json_file(file), identity_of(command, resources),
+                                        file.string());
   } else {
     require_writable_output(folder, command.common.force);
     clear_run(folder);

@@ -46,8 +46,10 @@ std::optional<size_t> position_of(const ModelLayer& layer, const std::string& pa
 /// The parameter that torch.nn.utils' spectral_norm or weight_norm makes the weight of in each
 /// forward; nullptr where the layer reads a weight of its own.
 const char* source_of_weight(const ModelLayer& layer) {
-  if (position_of(layer, "weight_orig")) return "weight_orig";
-  if (position_of(layer, "weight_g") && position_of(layer, "weight_v")) return "weight_v";
+  if (layer.parameter("weight_orig").defined()) return "weight_orig";
+  if (layer.parameter("weight_g").defined() && layer.parameter("weight_v").defined()) {
+    return "weight_v";
+  }
   return nullptr;
 }
 

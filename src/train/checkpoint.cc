@@ -10,6 +10,7 @@
 #include <lowrank/io/safetensors.h>
 
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <utility>
 
 namespace lowrank {
@@ -54,24 +55,25 @@ at::Tensor read_like(const SafetensorsFile& file, const std::string& name,
   return tensor.clone();  // the file's memory is only mapped, and the file goes away
 }
 
+/// An identity as JSON; nothing where it is some other text.
+std::optional<nlohmann::json> as_object(const std::string& identity) {
+  try {
+    auto json = parse_json(identity, "the identity of a checkpoint", "resume");
+    if (json.is_object()) return json;
+  } catch (const FileError&) {  // any text may be an identity
+  }
+  return std::nullopt;
+}
+
 /// Identities that are JSON are told apart by their first field that differs.
 void require_identity(const SafetensorsFile& file, const std::string& wanted) {
   const auto& found = metadata(file, kIdentity);
   if (found == wanted) return;
-  constexpr const char* kHint = "Give the options the run was started with.";
   const auto path = file.path().string();
-  const auto one = nlohmann::json::parse(found, nullptr, /*allow_exceptions=*/false);
-  const auto other = nlohmann::json::parse(wanted, nullptr, /*allow_exceptions=*/false);
-  const auto difference = one.is_object() && other.is_object() ? first_difference(one, other)
-                                                               : std::optional<JsonDifference>();
-  if (!difference) {
-    fail<FileError>("resume", fmt::format("\"{}\" must be of the run {}", path, wanted), found,
-                    kHint);
-  }
-  fail<FileError>(
-      "resume",
-      fmt::format("{} must be {}, as in \"{}\"", difference->field, difference->one, path),
-      difference->other, kHint);
+  const auto held = as_object(found), given = as_object(wanted);
+  if (held && given) require_same_options<FileError>(*held, *given, path);
+  fail<FileError>("resume", fmt::format("\"{}\" must be of the run {}", path, wanted), found,
+                  "Give the options the run was started with.");
 }
 
 /// A conversion would take 70.5 for 70.

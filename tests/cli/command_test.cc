@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "support/refusals.h"
+#include "support/tiny_models.h"
 
 namespace lowrank {
 namespace {
@@ -71,6 +72,14 @@ TEST(Command, TakesNumbersThatFit) {
        {{"train", "--threads", "0x2"}, 2, "--threads must be a whole number from -2147483648 to"},
        {{"train", "--lr", "1e999"}, 2, "--lr must be a number that a double holds. Got \"1e999\"."},
        {{"finetune", "base", "--only", "two"}, 2, "[finetune] --only must be a whole number"}});
+}
+
+TEST(Command, TakesNumbersInBaseTen) {
+  const TemporaryFolder folder;
+  const auto base = save_tiny_base(folder / "base");
+  const auto result = run_lowrank({"targets", base, "--rank", "010", "--json"});
+  ASSERT_EQ(result.status, 0) << result.err;
+  EXPECT_THAT(result.out, HasSubstr("\"rank\": 10"));
 }
 
 TEST(Command, TakesNoEmptyText) {
