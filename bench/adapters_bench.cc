@@ -101,26 +101,46 @@ bool mixed_batch(const std::vector<int64_t>& sizes) {
   return true;
 }
 
-void disabled(bool with_gradients) {
-  constexpr int kLayers = 16;
-  const std::vector<int64_t> sizes(kLayers + 1, 16);
-  Mlp plain(MlpOptions{.sizes = sizes}), attached(MlpOptions{.sizes = sizes});
-  for (const auto& parameter : plain->parameters()) parameter.set_requires_grad(false);
-  auto adapter = lowrank::attach(*attached, {.rank = 1});
-  adapter.disable();
-  const at::AutoGradMode mode(with_gradients);
+/// What a layer of one model costs more, in ns, while a disabled adapter is attached to it. The
+/// same weights with and without take turns; other programs only ever add to a time this short, so
+/// the least of each counts.
+struct Disabled {
+  double without, more;
+};
+
+Disabled cost_when_disabled() {
+  constexpr int kLayers = 16, kTurns = 41, kRepeats = 20;
+  Mlp model(MlpOptions{.sizes = std::vector<int64_t>(kLayers + 1, 16)});
+  for (const auto& parameter : model->parameters()) parameter.set_requires_grad(false);
   const auto x = at::randn({8, 16});
-  const auto samples =
-      compare([&] { plain->forward(x); }, [&] { attached->forward(x); }, /*repeats=*/20);
-  // Other programs and clocks only ever add to a time that is this short: the least of each counts.
-  const auto least = [](const std::vector<double>& seconds) {
-    return *std::min_element(seconds.begin(), seconds.end()) * 1e9 / kLayers;
+  const auto forward = [&] { model->forward(x); };
+  const auto least_of = [&](double least) {
+    seconds_of(forward, 2);
+    return std::min(least, seconds_of(forward, kRepeats));
   };
-  fmt::print(
-      "  disabled, {:<12} {:.0f} ns a layer beside {:.0f} without an adapter (the least of the "
-      "rounds), in turn {}\n",
-      with_gradients ? "grad mode:" : "no grad:", least(samples.second) - least(samples.first),
-      least(samples.first), summary(samples.difference, 1e9 / kLayers, 0));
+  double without = 1, with = 1;
+  for (int i = 0; i < kTurns; ++i) {
+    without = least_of(without);
+    auto adapter = lowrank::attach(*model, {.rank = 1});
+    adapter.disable();
+    with = least_of(with);
+    adapter.detach();
+  }
+  return {without * 1e9 / kLayers, (with - without) * 1e9 / kLayers};
+}
+
+void disabled(bool with_gradients) {
+  constexpr int kModels = 15;  // where a model lies in memory moves its time by a few percent
+  const at::AutoGradMode mode(with_gradients);
+  std::vector<double> without, more;
+  for (int i = 0; i < kModels; ++i) {
+    const auto cost = cost_when_disabled();
+    without.push_back(cost.without);
+    more.push_back(cost.more);
+  }
+  fmt::print("  disabled, {:<12} {} ns a layer beside {} without an adapter, {} models\n",
+             with_gradients ? "grad mode:" : "no grad:", summary(more, 1, 0),
+             summary(without, 1, 0), kModels);
 }
 
 }  // namespace

@@ -124,7 +124,8 @@ std::shared_ptr<const effective::Selection> Adapter::State::select(
     if (!adapter(name).merged) unmerged.push_back(name);
   }
   auto selection = std::make_shared<effective::Selection>();
-  selection->meanings = meanings(unmerged);
+  // Left empty for the base: see Selection::of.
+  if (!unmerged.empty()) selection->meanings = meanings(unmerged);
   return selection;
 }
 

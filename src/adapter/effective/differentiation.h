@@ -8,9 +8,11 @@
 /// layer does.
 namespace lowrank::effective {
 
-/// Whether it is part of a forward derivative.
+/// Whether it is part of a forward derivative. A tensor that autograd has never seen is none, and
+/// is known without a call.
 inline bool has_tangent(const at::Tensor& tensor) {
-  return tensor.defined() && tensor._fw_grad(/*level=*/0).defined();
+  return tensor.defined() && tensor.unsafeGetTensorImpl()->autograd_meta() != nullptr &&
+         tensor._fw_grad(/*level=*/0).defined();
 }
 
 /// Whether autograd must see what is computed from this tensor.

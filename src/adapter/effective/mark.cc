@@ -132,7 +132,7 @@ Geometry Geometry::of(const at::Tensor& tensor) {
     for (int64_t i = 0; i < tensor.dim(); ++i) end += (tensor.size(i) - 1) * tensor.stride(i);
     ++end;
   }
-  return {tensor.sizes().vec(), tensor.strides().vec(), tensor.storage_offset(), end};
+  return {tensor.storage_offset(), end, tensor.sizes().vec(), tensor.strides().vec()};
 }
 
 bool Geometry::is(const at::Tensor& tensor) const {
@@ -153,7 +153,7 @@ void bind(const at::Tensor& weight, std::shared_ptr<const Site> site) {
   const auto geometry = Geometry::of(weight);
   if (context != nullptr) require_apart(*context, weight, geometry, *site);
   if (context == nullptr) context = wrap(storage);
-  context->bindings.push_back({geometry, std::move(site)});
+  context->bindings.push_back({std::move(site), geometry});
   auto& keys = KeySetAccess::of(weight);
   keys = keys.add(kMark);
 }

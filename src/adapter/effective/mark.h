@@ -21,9 +21,9 @@ constexpr c10::DispatchKey kMark = c10::DispatchKey::TESTING_ONLY_GenericWrapper
 
 /// Where in its storage a weight lies.
 struct Geometry {
-  std::vector<int64_t> sizes, strides;
   int64_t offset;
   int64_t end;  ///< one past the last element it spans
+  std::vector<int64_t> sizes, strides;
 
   static Geometry of(const at::Tensor& tensor);
   bool is(const at::Tensor& tensor) const;
@@ -31,8 +31,8 @@ struct Geometry {
 };
 
 struct Binding {
-  Geometry geometry;
   std::shared_ptr<const Site> site;
+  Geometry geometry;
 };
 
 /// Who asks: an embedding's site is read by aten::embedding alone, and that operator reads no

@@ -49,14 +49,15 @@ struct Meaning {
   bool is_base() const { return terms.empty() && !replacement.defined(); }
 };
 
-/// An adapted tensor's place in its model; shared by the tensor, its views and its copies.
+/// An adapted tensor's place in its model; shared by the tensor, its views and its copies. What
+/// each operator reads comes first, in one line of the cache.
 struct Site {
-  std::string path;  ///< "encoder.query", for messages
   Form form = Form::kMatrix;
+  size_t index = 0;                                ///< in Selection::meanings
+  std::shared_ptr<Switchboard> board;              ///< which adapters are on
+  std::string path;                                ///< "encoder.query", for messages
   int64_t groups = 1;                              ///< of a convolution
   std::function<bool()> is_training;               ///< empty: never
-  std::shared_ptr<Switchboard> board;              ///< which adapters are on
-  size_t index = 0;                                ///< in Selection::meanings
   mutable std::atomic<int64_t> factored_reads{0};  ///< operators answered by the factors
   mutable std::atomic<int64_t> dense_reads{0};     ///< operators given a dense weight
 

@@ -12,7 +12,7 @@ namespace lowrank::effective {
 
 /// What the tensors of one model mean; never changed once it is published.
 struct Selection {
-  std::vector<Meaning> meanings;  ///< by Site::index
+  std::vector<Meaning> meanings;  ///< by Site::index; beyond its end: the base
 
   /// For a mixed batch: which rows (dimension 0 of each layer's input) mean what. Empty elsewhere.
   struct Part {
@@ -23,7 +23,7 @@ struct Selection {
   int64_t batch_rows = 0;
 
   bool is_mixed() const { return !parts.empty(); }
-  /// A tensor that was adapted after this selection was made means itself.
+  /// A tensor that was adapted after this selection was made means itself; all do under the base.
   const Meaning& of(const Site& site) const {
     static const Meaning base;
     return site.index < meanings.size() ? meanings[site.index] : base;
