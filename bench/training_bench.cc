@@ -1,6 +1,7 @@
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 #include <fmt/ranges.h>
+#include <lowrank/adapter/accelerate.h>
 #include <lowrank/adapter/adapter.h>
 #include <lowrank/models/mlp.h>
 #include <lowrank/train/adam.h>
@@ -14,6 +15,7 @@
 #include <ctime>
 #include <iostream>
 #include <limits>
+#include <memory>
 #include <vector>
 
 // Training steps a second of the library, for bench/compare.py. The same steps, on the same
@@ -75,7 +77,10 @@ class Trainer {
   }
 
   std::vector<at::Tensor> trainable(const Options& options) {
-    if (options.what == "pretrain") return model_->parameters();
+    if (options.what == "pretrain") {
+      fast_ = std::make_unique<lowrank::Acceleration>(lowrank::accelerate(*model_));
+      return model_->parameters();
+    }
     const auto adapter = lowrank::attach(
         *model_, {.rank = options.rank, .alpha = static_cast<double>(options.rank)});
     torch::manual_seed(2);
@@ -93,6 +98,7 @@ class Trainer {
   }
 
   lowrank::models::Mlp model_;
+  std::unique_ptr<lowrank::Acceleration> fast_;
   lowrank::Adam optimizer_;
   std::vector<at::Tensor> images_;
   std::vector<at::Tensor> labels_;

@@ -16,5 +16,6 @@ void add_info(const Flags& flags);
 void add_targets(const Flags& flags);
 void add_svd(const Flags& flags);
 void add_data(const Flags& flags);
+void add_doctor(const Flags& flags);
 
 }  // namespace lowrank::cli

@@ -1,9 +1,9 @@
 #include "common_options.h"
 
 #include <ATen/ATen.h>
-#include <ATen/Parallel.h>
 #include <fmt/format.h>
 #include <lowrank/error.h>
+#include <lowrank/machine.h>
 #include <sched.h>
 
 #include <algorithm>
@@ -66,7 +66,8 @@ Resources apply_common_options(const CommonOptions& options) {
   resources.dtype = dtype_of(options.dtype);
   resources.device = device_of(options.device);
   resources.threads = options.threads == 0 ? usable_cores() : options.threads;
-  at::set_num_threads(resources.threads);
+  set_threads(resources.threads);
+  instruction_set();  // a wrong LOWRANK_CPU is said before any work
   at::manual_seed(options.seed);
   return resources;
 }

@@ -69,6 +69,7 @@ void add_commands(const lowrank::cli::Flags& flags) {
   lowrank::cli::add_targets(flags);
   lowrank::cli::add_svd(flags);
   lowrank::cli::add_data(flags);
+  lowrank::cli::add_doctor(flags);
 }
 
 }  // namespace

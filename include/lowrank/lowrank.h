@@ -1,6 +1,7 @@
 #pragma once
 
 /// All of lowrank, layer by layer. Programs that care for compile time include what they use.
+#include <lowrank/adapter/accelerate.h>
 #include <lowrank/adapter/adapter.h>
 #include <lowrank/adapter/combine.h>
 #include <lowrank/adapter/init_options.h>
@@ -28,6 +29,7 @@
 #include <lowrank/linalg/numerical_rank.h>
 #include <lowrank/linalg/rank_rule.h>
 #include <lowrank/linalg/thin_svd.h>
+#include <lowrank/machine.h>
 #include <lowrank/models/mlp.h>
 #include <lowrank/models/model_folder.h>
 #include <lowrank/nn/lora_layers.h>

@@ -1,6 +1,5 @@
 #include <ATen/ATen.h>
 #include <ATen/Dispatch.h>
-#include <ATen/Parallel.h>
 #include <fmt/format.h>
 #include <lowrank/data/dataset.h>
 #include <lowrank/error.h>
@@ -8,6 +7,8 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+
+#include "kernels/parallel.h"
 
 namespace lowrank {
 namespace {
@@ -50,7 +51,7 @@ void fill_rows(const at::Tensor& out, const Normalization& normalization, const 
   const int64_t pixels = out.size(1);
   auto* values = out.data_ptr<scalar>();
   const int64_t grain = std::max<int64_t>(1, kPixelsPerThread / std::max<int64_t>(1, pixels));
-  at::parallel_for(0, out.size(0), grain, [&](int64_t begin, int64_t end) {
+  kernels::parallel_for(0, out.size(0), grain, [&](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; ++row) {
       const uint8_t* image = source(row);
       scalar* to = values + row * pixels;

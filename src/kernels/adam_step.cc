@@ -1,41 +1,16 @@
 #include "kernels/adam_step.h"
 
-#include <cmath>
-
-#include "kernels/vector_clones.h"
+#include "kernels/kernel_table.h"
 
 namespace lowrank::kernels {
-namespace {
 
-template <class number>
-[[gnu::always_inline]] inline void step_all(number* __restrict p, const number* __restrict g,
-                                            number* __restrict m, number* __restrict v,
-                                            int64_t count, const AdamStep& step) {
-  const auto beta1 = static_cast<number>(step.beta1);
-  const auto beta2 = static_cast<number>(step.beta2);
-  const auto rest1 = static_cast<number>(1 - step.beta1);
-  const auto rest2 = static_cast<number>(1 - step.beta2);
-  const auto epsilon = static_cast<number>(step.epsilon);
-  const auto step_size = static_cast<number>(step.step_size);
-  const auto correction = static_cast<number>(step.root_correction2);
-  for (int64_t i = 0; i < count; ++i) {
-    m[i] = beta1 * m[i] + rest1 * g[i];
-    v[i] = beta2 * v[i] + rest2 * g[i] * g[i];
-    p[i] -= step_size * m[i] / (std::sqrt(v[i]) / correction + epsilon);
-  }
-}
-
-}  // namespace
-
-LOWRANK_VECTOR_CLONES
 void adam_step(float* p, const float* g, float* m, float* v, int64_t count, const AdamStep& step) {
-  step_all(p, g, m, v, count, step);
+  kernel_table().adam_step_float(p, g, m, v, count, step);
 }
 
-LOWRANK_VECTOR_CLONES
 void adam_step(double* p, const double* g, double* m, double* v, int64_t count,
                const AdamStep& step) {
-  step_all(p, g, m, v, count, step);
+  kernel_table().adam_step_double(p, g, m, v, count, step);
 }
 
 }  // namespace lowrank::kernels

@@ -2,11 +2,22 @@
 
 #include <ATen/ATen.h>
 
-namespace lowrank::kernels {
+#include "kernels/linear.h"
+#include "kernels/products.h"
 
-LoraLinearOutput lora_linear_forward(const at::Tensor& x, const at::Tensor& weight,
-                                     const at::Tensor& bias, const at::Tensor& a,
-                                     const at::Tensor& b, double scaling) {
+namespace lowrank::kernels {
+namespace {
+
+/// Whether these are factors of this matrix that the kernels can take.
+bool are_plain_factors(const at::Tensor& weight, const at::Tensor& a, const at::Tensor& b) {
+  return is_plain_matrix(a) && is_plain_matrix(b) && a.size(1) == weight.size(1) &&
+         b.size(0) == weight.size(0) && a.size(0) == b.size(1);
+}
+
+/// The same by LibTorch's operators, for any dtype and device.
+LoraLinearOutput forward_by_operators(const at::Tensor& x, const at::Tensor& weight,
+                                      const at::Tensor& bias, const at::Tensor& a,
+                                      const at::Tensor& b, double scaling) {
   auto y = bias.defined() ? at::addmm(bias, x, weight.t()) : at::mm(x, weight.t());
   auto down = at::mm(x.to(a.scalar_type()), a.t());
   if (y.scalar_type() == b.scalar_type()) {
@@ -17,10 +28,10 @@ LoraLinearOutput lora_linear_forward(const at::Tensor& x, const at::Tensor& weig
   return {y, down};
 }
 
-LoraLinearGradients lora_linear_backward(const at::Tensor& dy, const at::Tensor& x,
-                                         const at::Tensor& down, const at::Tensor& weight,
-                                         const at::Tensor& a, const at::Tensor& b, double scaling,
-                                         LoraLinearWanted wanted) {
+LoraLinearGradients backward_by_operators(const at::Tensor& dy, const at::Tensor& x,
+                                          const at::Tensor& down, const at::Tensor& weight,
+                                          const at::Tensor& a, const at::Tensor& b, double scaling,
+                                          LoraLinearWanted wanted) {
   LoraLinearGradients gradients;
   const auto dy_factors = dy.to(b.scalar_type());
   at::Tensor dy_down;  // (N, rank): s·dy·B
@@ -35,6 +46,42 @@ LoraLinearGradients lora_linear_backward(const at::Tensor& dy, const at::Tensor&
   } else {
     gradients.x = (gradients.x + at::mm(dy_down, a)).to(gradients.x.scalar_type());
   }
+  return gradients;
+}
+
+at::Tensor scaled(const at::Tensor& tensor, double scaling) {
+  return scaling == 1 ? tensor : at::mul(tensor, scaling);
+}
+
+}  // namespace
+
+LoraLinearOutput lora_linear_forward(const at::Tensor& x, const at::Tensor& weight,
+                                     const at::Tensor& bias, const at::Tensor& a,
+                                     const at::Tensor& b, double scaling) {
+  if (!is_plain_linear(x, weight, bias) || !are_plain_factors(weight, a, b)) {
+    return forward_by_operators(x, weight, bias, a, b, scaling);
+  }
+  const auto down = product({x, a.t()});
+  return {product({x, weight.t()}, {scaled(down, scaling), b.t()}, bias), down};
+}
+
+LoraLinearGradients lora_linear_backward(const at::Tensor& dy, const at::Tensor& x,
+                                         const at::Tensor& down, const at::Tensor& weight,
+                                         const at::Tensor& a, const at::Tensor& b, double scaling,
+                                         LoraLinearWanted wanted) {
+  // Under create_graph the gradients are differentiated again, which the kernels know nothing of.
+  if (at::GradMode::is_enabled() || !is_plain_linear(x, weight, {}) || !is_plain_matrix(dy) ||
+      !are_plain_factors(weight, a, b)) {
+    return backward_by_operators(dy, x, down, weight, a, b, scaling, wanted);
+  }
+  LoraLinearGradients gradients;
+  at::Tensor dy_down;  // (N, rank): s·dy·B
+  if (wanted.x || wanted.a) dy_down = scaled(product({dy, b}), scaling);
+  // As its transpose: the rows of dy are long, those of `down` short.
+  if (wanted.b) gradients.b = scaled(product({down.t(), dy}).t().contiguous(), scaling);
+  if (wanted.a) gradients.a = product({dy_down.t(), x});
+  if (wanted.bias) gradients.bias = dy.sum(0);
+  if (wanted.x) gradients.x = product({dy, weight}, {dy_down, a});
   return gradients;
 }
 

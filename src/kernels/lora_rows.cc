@@ -2,53 +2,46 @@
 
 #include <cstddef>
 
-#include "kernels/vector_clones.h"
+#include "kernels/thin_product.h"
 
-// Compiled so that the order of a sum is free (src/CMakeLists.txt).
 namespace lowrank::kernels {
 namespace {
 
-[[gnu::always_inline]] inline float dot(const float* __restrict p, const float* __restrict q,
-                                        int64_t count) {
-  float sum = 0;
-  for (int64_t i = 0; i < count; ++i) sum += p[i] * q[i];
-  return sum;
-}
-
-/// y += B·down, for a rank that the compiler knows unless it is 0.
-template <int64_t known_rank>
-[[gnu::always_inline]] inline void add_product(float* __restrict y, const float* __restrict b,
-                                               const float* __restrict down, int64_t out,
-                                               int64_t rank) {
-  const int64_t count = known_rank == 0 ? rank : known_rank;
-  for (int64_t o = 0; o < out; ++o) y[o] += dot(b + o * count, down, count);
+/// The rows [begin, end).
+void add_run(float* y, const float* x, Span run, const LoraFactors& factors,
+             std::vector<float>& down) {
+  const auto& kernels = kernel_table();
+  const int64_t in = factors.in, out = factors.out, rank = factors.rank;
+  const Span rows = {0, run.end - run.begin};
+  down.resize(static_cast<size_t>(rows.end * rank));
+  const ThinProduct to_down = {
+      .first = {.x = x + run.begin * in, .x_row = in, .w = factors.a, .w_row = in, .depth = in},
+      .rows = rows.end,
+      .columns = rank,
+      .y = down.data(),
+      .y_row = rank};
+  kernels.multiply_transposed(to_down, rows, Span{0, rank});
+  for (float& value : down) value *= factors.scaling;
+  const ThinProduct to_y = {
+      .first = {.x = down.data(), .x_row = rank, .w = factors.b, .w_row = rank, .depth = rank},
+      .rows = rows.end,
+      .columns = out,
+      .accumulate = true,
+      .y = y + run.begin * out,
+      .y_row = out};
+  kernels.multiply_transposed(to_y, rows, Span{0, out});
 }
 
 }  // namespace
 
-LOWRANK_VECTOR_CLONES
 void add_lora_rows(float* y, const float* x, const std::vector<int64_t>& rows,
                    const LoraFactors& factors) {
-  const int64_t in = factors.in, out = factors.out, rank = factors.rank;
-  std::vector<float> down(static_cast<size_t>(rank));
-  for (const int64_t row : rows) {
-    for (int64_t r = 0; r < rank; ++r) {
-      down[static_cast<size_t>(r)] = factors.scaling * dot(factors.a + r * in, x + row * in, in);
-    }
-    float* const to = y + row * out;
-    switch (rank) {
-      case 4:
-        add_product<4>(to, factors.b, down.data(), out, rank);
-        break;
-      case 8:
-        add_product<8>(to, factors.b, down.data(), out, rank);
-        break;
-      case 16:
-        add_product<16>(to, factors.b, down.data(), out, rank);
-        break;
-      default:
-        add_product<0>(to, factors.b, down.data(), out, rank);
-    }
+  std::vector<float> down;
+  for (size_t i = 0; i < rows.size();) {
+    size_t next = i + 1;
+    while (next < rows.size() && rows[next] == rows[next - 1] + 1) ++next;
+    add_run(y, x, Span{rows[i], rows[next - 1] + 1}, factors, down);
+    i = next;
   }
 }
 

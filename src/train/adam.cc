@@ -1,5 +1,4 @@
 #include <ATen/ATen.h>
-#include <ATen/Parallel.h>
 #include <ATen/core/grad_mode.h>
 #include <fmt/format.h>
 #include <lowrank/error.h>
@@ -9,6 +8,7 @@
 #include <utility>
 
 #include "kernels/adam_step.h"
+#include "kernels/parallel.h"
 
 namespace lowrank {
 namespace {
@@ -52,7 +52,7 @@ void step_in_one_pass(const at::Tensor& parameter, const at::Tensor& gradient,
   const auto* g = gradient.data_ptr<number>();
   auto* m = moments.exp_avg.data_ptr<number>();
   auto* v = moments.exp_avg_sq.data_ptr<number>();
-  at::parallel_for(0, parameter.numel(), kElementsPerThread, [&](int64_t begin, int64_t end) {
+  kernels::parallel_for(0, parameter.numel(), kElementsPerThread, [&](int64_t begin, int64_t end) {
     kernels::adam_step(p + begin, g + begin, m + begin, v + begin, end - begin, step);
   });
 }

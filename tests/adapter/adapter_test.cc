@@ -1,6 +1,7 @@
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
 #include <gtest/gtest.h>
+#include <lowrank/adapter/accelerate.h>
 #include <lowrank/adapter/adapter.h>
 #include <lowrank/error.h>
 #include <torch/nn/modules/activation.h>
@@ -35,6 +36,15 @@ struct Net : torch::nn::Module {
 TEST(Adapter, StartsAsTheBase) {
   Net net;
   const auto x = at::randn({5, 8});
+  const auto base = net.forward(x);
+  auto adapter = attach(net, {.rank = 2, .target_modules = {"linear1", "linear2"}});
+  EXPECT_TRUE(at::allclose(net.forward(x), base, 1e-5, 1e-6)) << "to rounding: other kernels";
+}
+
+TEST(Adapter, StartsAsTheAcceleratedBaseBitForBit) {
+  Net net;
+  const auto x = at::randn({5, 8});
+  const auto fast = accelerate(net);
   const auto base = net.forward(x);
   auto adapter = attach(net, {.rank = 2, .target_modules = {"linear1", "linear2"}});
   EXPECT_TRUE(at::equal(net.forward(x), base));

@@ -6,7 +6,6 @@
 #include <torch/csrc/autograd/custom_function.h>
 
 #include <algorithm>
-#include <numeric>
 
 #include "adapter/effective/differentiation.h"
 #include "kernels/lora_linear.h"
@@ -71,10 +70,9 @@ const Term* plain_term(const at::Tensor& x, const at::Tensor& matrix, const Use&
   return plain && usable ? &term : nullptr;
 }
 
-/// Up to this many inputs of a mixed batch's row, and this many multiplications of all rows
-/// together, a matrix product costs more by its call than by its work.
+/// Up to this many inputs of a mixed batch's row a matrix product costs more by its call than by
+/// its work.
 constexpr int64_t kFewVectors = 16;
-constexpr int64_t kFewProducts = 32768;
 
 bool is_plain_memory(const at::Tensor& tensor) {
   return tensor.is_cpu() && tensor.scalar_type() == at::kFloat && tensor.is_contiguous() &&
@@ -94,16 +92,7 @@ kernels::LoraFactors factors_of(const Term& term) {
 at::Tensor without_history(const at::Tensor& x, const at::Tensor& matrix, const at::Tensor& bias,
                            const Term& term) {
   const c10::impl::ExcludeDispatchKeyGuard below(kAutograd);
-  const auto products = x.size(0) * term.a.size(0) * (x.size(1) + matrix.size(0));
-  if (products > kFewProducts || !is_plain_memory(x) || matrix.scalar_type() != at::kFloat ||
-      !is_plain_memory(term.a) || !is_plain_memory(term.b)) {
-    return kernels::lora_linear_forward(x, matrix, bias, term.a, term.b, term.scaling).y;
-  }
-  const auto y = at::linear(x, matrix, bias);
-  std::vector<int64_t> rows(static_cast<size_t>(x.size(0)));
-  std::iota(rows.begin(), rows.end(), 0);
-  kernels::add_lora_rows(y.data_ptr<float>(), x.data_ptr<float>(), rows, factors_of(term));
-  return y;
+  return kernels::lora_linear_forward(x, matrix, bias, term.a, term.b, term.scaling).y;
 }
 
 at::Tensor in_one_node(const at::Tensor& x, const at::Tensor& matrix, const at::Tensor& bias,

@@ -15,6 +15,7 @@ namespace {
 struct StorageContext {
   at::DataPtr original;
   std::vector<Binding> bindings;
+  std::vector<Geometry> fast;  // weights whose products are ours
 };
 
 void release(void* context) { delete static_cast<StorageContext*>(context); }
@@ -37,6 +38,11 @@ StorageContext* wrap(const c10::Storage& storage) {
 void unwrap(const c10::Storage& storage) {
   at::DataPtr wrapped = storage.set_data_ptr(at::DataPtr());
   storage.set_data_ptr(std::move(static_cast<StorageContext*>(wrapped.get_context())->original));
+}
+
+bool is_one_of(const std::vector<Geometry>& geometries, const at::Tensor& tensor) {
+  return std::any_of(geometries.begin(), geometries.end(),
+                     [&](const Geometry& geometry) { return geometry.is(tensor); });
 }
 
 /// TensorImpl keeps its key set protected; a derived class may name it.
@@ -85,6 +91,18 @@ void require_apart(const StorageContext& context, const at::Tensor& weight,
     fail<TensorError>("attach", "adapted weights must not overlap in memory",
                       fmt::format("\"{}\" and \"{}\", which do", site.path, other.site->path));
   }
+}
+
+/// Makes an ordinary tensor of one that nothing is bound to any more, and of its storage.
+void drop_unused_mark(const at::Tensor& weight) {
+  const auto& storage = weight.storage();
+  auto* context = context_of(storage);
+  const bool used =
+      context != nullptr && (!sites_of(weight).empty() || is_one_of(context->fast, weight));
+  if (used) return;
+  auto& keys = KeySetAccess::of(weight);
+  keys = keys.remove(kMark);
+  if (context != nullptr && context->bindings.empty() && context->fast.empty()) unwrap(storage);
 }
 
 template <class Condition>
@@ -173,10 +191,34 @@ void unbind(const at::Tensor& weight, const Site& site) {
       return binding.geometry.is(weight) && binding.site.get() == &site;
     });
   }
-  if (!sites_of(weight).empty()) return;
+  drop_unused_mark(weight);
+}
+
+bool bind_fast(const at::Tensor& weight) {
+  register_operators();
+  const auto& storage = weight.storage();
+  auto* context = context_of(storage);
+  if (context == nullptr) context = wrap(storage);
+  if (is_one_of(context->fast, weight)) return false;
+  context->fast.push_back(Geometry::of(weight));
   auto& keys = KeySetAccess::of(weight);
-  keys = keys.remove(kMark);
-  if (context != nullptr && context->bindings.empty()) unwrap(storage);
+  keys = keys.add(kMark);
+  return true;
+}
+
+void unbind_fast(const at::Tensor& weight) {
+  auto* context = context_of(weight.storage());
+  if (context == nullptr) return;
+  std::erase_if(context->fast, [&](const Geometry& geometry) { return geometry.is(weight); });
+  drop_unused_mark(weight);
+}
+
+bool is_fast(const at::Tensor& tensor, bool transposed) {
+  const auto* context = context_of(tensor.storage());
+  return context != nullptr &&
+         std::any_of(context->fast.begin(), context->fast.end(), [&](const Geometry& geometry) {
+           return transposed ? geometry.is_transpose_of(tensor) : geometry.is(tensor);
+         });
 }
 
 bool is_marked(const at::Tensor& tensor) { return tensor.defined() && tensor.key_set().has(kMark); }

@@ -51,6 +51,13 @@ void bind_transposed(const at::Tensor& weight_t, std::shared_ptr<const Site> sit
 /// was.
 void unbind(const at::Tensor& weight, const Site& site);
 
+/// Marks `weight` (out, in): where no adapter takes part in a product with it, the product is
+/// lowrank's own (fast_linear.h), not LibTorch's. False, with nothing done, where it is so already.
+bool bind_fast(const at::Tensor& weight);
+void unbind_fast(const at::Tensor& weight);
+/// Whether `tensor` is the transpose of such a weight, or itself one.
+bool is_fast(const at::Tensor& tensor, bool transposed);
+
 bool is_marked(const at::Tensor& tensor);
 
 /// Whether `weight` means what its site says: set_data() with a tensor of another kind ends that.

@@ -14,6 +14,7 @@
 #include "adapter/effective/adapted_layers.h"
 #include "adapter/effective/adapted_linear.h"
 #include "adapter/effective/differentiation.h"
+#include "adapter/effective/fast_linear.h"
 
 // What each operator does with a marked weight. The boxed fallback is driven by the operator's own
 // schema and makes every operator right; linear layers, convolutions and embeddings are answered in
@@ -213,6 +214,16 @@ bool takes_stored(const at::Tensor& x, const at::Tensor& weight, const at::Tenso
          !(bias != nullptr && is_differentiated(*bias));
 }
 
+/// A product that no adapter takes part in, by our kernels where the weight is one of theirs; else
+/// undefined.
+at::Tensor try_own_product(const at::Tensor& x, const at::Tensor& weight, Side side,
+                           const OptionalTensor& bias) {
+  const bool transposed = side == Side::kTranspose;
+  if (!is_marked(weight) || !is_fast(weight, transposed)) return {};
+  const auto plain = without_mark(weight);
+  return try_fast_linear(x, transposed ? plain.t() : plain, bias);
+}
+
 /// Goes on with the call below the mark and below autograd.
 template <class Operator, class... Args>
 at::Tensor on_stored(c10::DispatchKeySet keys, const Args&... args) {
@@ -235,8 +246,9 @@ at::Tensor product_with(const at::Tensor& x, const at::Tensor& weight, Side side
   const auto by_row = bias ? mixed_bias(*bias) : std::nullopt;
   auto plain_bias = bias;
   if (bias) plain_bias = by_row ? without_mark(*bias) : resolve(*bias);
-  const auto y = off ? product(x, without_mark(weight), plain_bias)
-                     : product(resolve(x), resolve(weight), plain_bias);
+  const auto input = off ? x : resolve(x);
+  auto y = off || !use ? try_own_product(input, weight, side, plain_bias) : at::Tensor();
+  if (!y.defined()) y = product(input, off ? without_mark(weight) : resolve(weight), plain_bias);
   return by_row ? add_bias_by_row(y, *bias, *by_row) : y;
 }
 
@@ -249,7 +261,8 @@ at::Tensor t(c10::DispatchKeySet keys, const at::Tensor& weight) {
 at::Tensor linear(c10::DispatchKeySet keys, const at::Tensor& x, const at::Tensor& weight,
                   const OptionalTensor& bias) {
   if (takes_stored(x, weight, bias ? &*bias : nullptr)) {
-    return on_stored<at::_ops::linear>(keys, x, weight, bias);
+    const auto y = try_own_product(x, weight, Side::kMatrix, bias);
+    return y.defined() ? y : on_stored<at::_ops::linear>(keys, x, weight, bias);
   }
   return product_with(x, weight, Side::kMatrix, bias,
                       [](const auto& input, const auto& w, const OptionalTensor& b) {
@@ -259,7 +272,8 @@ at::Tensor linear(c10::DispatchKeySet keys, const at::Tensor& x, const at::Tenso
 
 at::Tensor matmul(c10::DispatchKeySet keys, const at::Tensor& x, const at::Tensor& weight_t) {
   if (takes_stored(x, weight_t, nullptr)) {
-    return on_stored<at::_ops::matmul>(keys, x, weight_t);
+    const auto y = try_own_product(x, weight_t, Side::kTranspose, {});
+    return y.defined() ? y : on_stored<at::_ops::matmul>(keys, x, weight_t);
   }
   return product_with(x, weight_t, Side::kTranspose, {},
                       [](const auto& input, const auto& w, const OptionalTensor& /*none*/) {
@@ -269,7 +283,8 @@ at::Tensor matmul(c10::DispatchKeySet keys, const at::Tensor& x, const at::Tenso
 
 at::Tensor mm(c10::DispatchKeySet keys, const at::Tensor& x, const at::Tensor& weight_t) {
   if (takes_stored(x, weight_t, nullptr)) {
-    return on_stored<at::_ops::mm>(keys, x, weight_t);
+    const auto y = try_own_product(x, weight_t, Side::kTranspose, {});
+    return y.defined() ? y : on_stored<at::_ops::mm>(keys, x, weight_t);
   }
   return product_with(x, weight_t, Side::kTranspose, {},
                       [](const auto& input, const auto& w, const OptionalTensor& /*none*/) {
@@ -279,12 +294,18 @@ at::Tensor mm(c10::DispatchKeySet keys, const at::Tensor& x, const at::Tensor& w
 
 at::Tensor addmm(c10::DispatchKeySet keys, const at::Tensor& bias, const at::Tensor& x,
                  const at::Tensor& weight_t, const at::Scalar& beta, const at::Scalar& alpha) {
+  const auto is_layer = [&] {
+    return bias.dim() == 1 && weight_t.dim() == 2 && bias.size(0) == weight_t.size(1) &&
+           beta.equal(1) && alpha.equal(1);
+  };
   if (takes_stored(x, weight_t, &bias)) {
-    return on_stored<at::_ops::addmm>(keys, bias, x, weight_t, beta, alpha);
+    at::Tensor y;
+    if (is_fast(weight_t, /*transposed=*/true) && is_layer()) {
+      y = try_own_product(x, weight_t, Side::kTranspose, bias);
+    }
+    return y.defined() ? y : on_stored<at::_ops::addmm>(keys, bias, x, weight_t, beta, alpha);
   }
-  const bool is_layer = bias.dim() == 1 && weight_t.dim() == 2 &&
-                        bias.size(0) == weight_t.size(1) && beta.equal(1) && alpha.equal(1);
-  if (!is_layer) return at::addmm(resolve(bias), resolve(x), resolve(weight_t), beta, alpha);
+  if (!is_layer()) return at::addmm(resolve(bias), resolve(x), resolve(weight_t), beta, alpha);
   return product_with(x, weight_t, Side::kTranspose, OptionalTensor(bias),
                       [](const auto& input, const auto& w, const OptionalTensor& b) {
                         return at::addmm(*b, input, w);

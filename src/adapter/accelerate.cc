@@ -1,0 +1,44 @@
+#include <ATen/ATen.h>
+#include <lowrank/adapter/accelerate.h>
+
+#include <utility>
+#include <vector>
+
+#include "adapter/effective/mark.h"
+#include "adapter/model_view.h"
+
+namespace lowrank {
+
+struct Acceleration::Impl {
+  std::vector<at::Tensor> weights;
+
+  Impl() = default;
+  Impl(const Impl&) = delete;
+  Impl& operator=(const Impl&) = delete;
+  ~Impl() {
+    for (const auto& weight : weights) effective::unbind_fast(weight);
+  }
+};
+
+Acceleration::Acceleration(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Acceleration::Acceleration(Acceleration&&) noexcept = default;
+Acceleration& Acceleration::operator=(Acceleration&&) noexcept = default;
+Acceleration::~Acceleration() = default;
+
+size_t Acceleration::layers() const { return impl_ == nullptr ? 0 : impl_->weights.size(); }
+
+void Acceleration::end() { impl_.reset(); }
+
+Acceleration accelerate(torch::nn::Module& model) {
+  auto impl = std::make_unique<Acceleration::Impl>();
+  for (const auto& layer : layers_of(model)) {
+    if (layer.kind != LayerKind::kLinear) continue;
+    const auto weight = layer.parameter("weight");
+    const bool fits = weight.defined() && weight.is_cpu() && weight.scalar_type() == at::kFloat &&
+                      weight.layout() == at::kStrided && weight.dim() == 2;
+    if (fits && effective::bind_fast(weight)) impl->weights.push_back(weight);
+  }
+  return Acceleration(std::move(impl));
+}
+
+}  // namespace lowrank

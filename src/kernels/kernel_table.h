@@ -1,0 +1,37 @@
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/instruction_set.h"
+
+/// The kernels, compiled once for each instruction set from one source (tiles/): this is the way
+/// from one to the other. Plain memory in, plain memory out, no threads.
+namespace lowrank::kernels {
+
+struct AdamStep;
+struct ThinProduct;
+
+/// From `begin` up to `end`.
+struct Span {
+  int64_t begin, end;
+};
+
+struct KernelTable {
+  /// The part of a product that lies in these rows and columns; see thin_product.h. Columns begin
+  /// at a multiple of kColumnUnit.
+  void (*multiply)(const ThinProduct& product, Span rows, Span columns);
+  void (*multiply_transposed)(const ThinProduct& product, Span rows, Span columns);
+  /// See adam_step.h.
+  void (*adam_step_float)(float* p, const float* g, float* m, float* v, int64_t count,
+                          const AdamStep& step);
+  void (*adam_step_double)(double* p, const double* g, double* m, double* v, int64_t count,
+                           const AdamStep& step);
+};
+
+/// Throws ArgumentError as instruction_set() does.
+const KernelTable& kernel_table();
+
+/// For a set that this machine supports.
+const KernelTable& kernel_table(InstructionSet set);
+
+}  // namespace lowrank::kernels

@@ -1,0 +1,18 @@
+#if defined(__x86_64__)
+
+#include "kernels/tiles/adam_loop.h"
+#include "kernels/tiles/product_tiles.h"
+
+namespace lowrank::kernels {
+
+extern const KernelTable kAvx512Kernels;
+const KernelTable kAvx512Kernels = {
+    .multiply = &multiply_span,
+    .multiply_transposed = &multiply_transposed_span,
+    .adam_step_float = &adam_loop<float>,
+    .adam_step_double = &adam_loop<double>,
+};
+
+}  // namespace lowrank::kernels
+
+#endif

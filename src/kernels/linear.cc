@@ -1,0 +1,29 @@
+#include "kernels/linear.h"
+
+#include <ATen/ATen.h>
+
+#include "kernels/products.h"
+
+namespace lowrank::kernels {
+
+bool is_plain_linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
+  if (!is_plain_matrix(x) || !is_plain_matrix(weight) || x.size(1) != weight.size(1)) return false;
+  return !bias.defined() ||
+         (bias.is_cpu() && bias.scalar_type() == at::kFloat && bias.layout() == at::kStrided &&
+          bias.dim() == 1 && bias.size(0) == weight.size(0));
+}
+
+at::Tensor linear_forward(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
+  return product({x, weight.t()}, {}, bias);
+}
+
+LinearGradients linear_backward(const at::Tensor& dy, const at::Tensor& x, const at::Tensor& weight,
+                                LinearWanted wanted) {
+  LinearGradients gradients;
+  if (wanted.x) gradients.x = product({dy, weight});
+  if (wanted.weight) gradients.weight = product({dy.t(), x});
+  if (wanted.bias) gradients.bias = dy.sum(0);
+  return gradients;
+}
+
+}  // namespace lowrank::kernels

@@ -1,0 +1,29 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+/// The products of a linear layer on plain tensors, without autograd: x is (N, in), weight
+/// (out, in), bias (out) or undefined.
+namespace lowrank::kernels {
+
+/// Whether the kernels can take them: float32 on the CPU, of shapes that fit.
+bool is_plain_linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias);
+
+/// (N, out): x·Wᵀ + bias.
+at::Tensor linear_forward(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias);
+
+/// Which gradients are wanted; the others come back undefined.
+struct LinearWanted {
+  bool x, weight, bias;
+};
+
+struct LinearGradients {
+  at::Tensor x;       ///< (N, in): dy·W
+  at::Tensor weight;  ///< (out, in): dyᵀ·x
+  at::Tensor bias;    ///< (out): the sum of dy over its rows
+};
+
+LinearGradients linear_backward(const at::Tensor& dy, const at::Tensor& x, const at::Tensor& weight,
+                                LinearWanted wanted);
+
+}  // namespace lowrank::kernels

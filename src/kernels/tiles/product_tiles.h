@@ -1,0 +1,203 @@
+#pragma once
+
+#include "kernels/thin_product.h"
+#include "kernels/tiles/vector.h"
+
+/// Products tile by tile: R rows and V vectors (or columns) of sums stay in registers while the
+/// depth goes by. A number's sum is the same whichever tile it falls into.
+namespace lowrank::kernels {
+namespace {
+
+constexpr int64_t kLanes = Vector::kLanes;
+
+/// R·V sums, R operands and one more must fit the registers.
+template <int V>
+constexpr int kMostRows = Vector::kRegisters == 32 ? 6 : (V == 4 ? 3 : 5);
+
+/// Floats of x that should stay near (half a megabyte of the second cache) while w goes by.
+constexpr int64_t kNearFloats = int64_t{1} << 17;
+/// Rows of w that go by at a time: a column of tiles of so many stays in the first cache.
+constexpr int64_t kDepthBlock = 128;
+
+LOWRANK_INLINE int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+
+/// Calls f with the number of rows as a constant.
+template <int R, class F>
+LOWRANK_INLINE void with_rows(int64_t rows, const F& f) {
+  if (rows == R) return f.template operator()<R>();
+  if constexpr (R > 1) with_rows<R - 1>(rows, f);
+}
+
+/// Shares the rows evenly among as few tiles as there need be.
+template <int V, class F>
+LOWRANK_INLINE void for_row_tiles(Span rows, const F& f) {
+  int64_t tiles = (rows.end - rows.begin + kMostRows<V> - 1) / kMostRows<V>;
+  for (int64_t row = rows.begin; tiles > 0; --tiles) {
+    const int64_t count = (rows.end - row + tiles - 1) / tiles;
+    with_rows<kMostRows<V>>(count, [&]<int R>() { f.template operator()<R>(row); });
+    row += count;
+  }
+}
+
+/// Columns of x·wᵀ in one tile: each is read by all rows of it, and x comes from further away.
+constexpr int kDots = 4;
+static_assert(kTransposedColumnUnit % kDots == 0);
+
+/// sums[r][i] += x[row + r] · w[i], lane by lane, from depth 0 to the term's.
+template <int R>
+LOWRANK_INLINE void add_dots(Vector (&sums)[R][kDots], const ThinTerm& term, int64_t row,
+                             const int64_t (&columns)[kDots]) {
+  const float* const x = term.x + row * term.x_row;
+  const float* w[kDots];
+  for (int i = 0; i < kDots; ++i) w[i] = term.w + columns[i] * term.w_row;
+  const auto add = [&](int64_t k, const auto&... count) {
+    Vector of_x[R];
+    for (int r = 0; r < R; ++r) of_x[r] = load(x + r * term.x_row + k, count...);
+    for (int i = 0; i < kDots; ++i) {
+      const Vector of_w = load(w[i] + k, count...);
+      for (int r = 0; r < R; ++r) sums[r][i] = multiply_add(of_x[r], of_w, sums[r][i]);
+    }
+  };
+  int64_t k = 0;
+  for (; k + kLanes <= term.depth; k += kLanes) add(k);
+  if (k < term.depth) add(k, term.depth - k);
+}
+
+/// Those beyond the last column are computed as the last, and not stored.
+template <int R>
+void transposed_tile(const ThinProduct& product, int64_t row, int64_t column, int64_t end) {
+  const int64_t count = least(kDots, end - column);
+  int64_t columns[kDots];
+  for (int i = 0; i < kDots; ++i) columns[i] = column + least(i, count - 1);
+  Vector lanes[R][kDots];
+  for (auto& of_row : lanes) {
+    for (auto& lane : of_row) lane = zero();
+  }
+  add_dots<R>(lanes, product.first, row, columns);
+  add_dots<R>(lanes, product.second, row, columns);
+  for (int r = 0; r < R; ++r) {
+    float sum[kDots];
+    sums(lanes[r], sum);
+    float* const y = product.y + (row + r) * product.y_row + column;
+    for (int64_t i = 0; i < count; ++i) {
+      const float bias = product.bias != nullptr ? product.bias[column + i] : 0;
+      y[i] = (product.accumulate ? y[i] + bias : bias) + sum[i];
+    }
+  }
+}
+
+void multiply_transposed_span(const ThinProduct& product, Span rows, Span columns) {
+  const int64_t depth = product.first.depth > 0 ? product.first.depth : 1;
+  const int64_t near = kNearFloats / depth;
+  const int64_t most =
+      near > kMostRows<kDots> ? near / kMostRows<kDots> * kMostRows<kDots> : kMostRows<kDots>;
+  for (int64_t begin = rows.begin; begin < rows.end; begin += most) {
+    const Span some = {begin, least(begin + most, rows.end)};
+    for (int64_t column = columns.begin; column < columns.end; column += kDots) {
+      for_row_tiles<kDots>(
+          some, [&]<int R>(int64_t row) { transposed_tile<R>(product, row, column, columns.end); });
+    }
+  }
+}
+
+/// Which of a tile's V vectors are whole, and how much the others hold.
+template <int V, bool kWhole>
+struct Columns {
+  int64_t count;  // of the tile; V·kLanes where kWhole
+
+  LOWRANK_INLINE int64_t lanes_of(int i) const {
+    const int64_t left = count - i * kLanes;
+    return left < 0 ? 0 : least(left, kLanes);
+  }
+  LOWRANK_INLINE Vector load_at(const float* from, int i) const {
+    if constexpr (kWhole) return load(from + i * kLanes);
+    return lanes_of(i) > 0 ? load(from + i * kLanes, lanes_of(i)) : zero();
+  }
+  LOWRANK_INLINE void store_at(float* to, int i, Vector v) const {
+    if constexpr (kWhole) return store(to + i * kLanes, v);
+    if (lanes_of(i) > 0) store(to + i * kLanes, v, lanes_of(i));
+  }
+};
+
+/// sums[r] += x[row + r][k] · w[k] for the depths of `span`.
+template <int R, int V, bool kWhole>
+LOWRANK_INLINE void add_rows(Vector (&sums)[R][V], const ThinTerm& term, int64_t row,
+                             int64_t column, Span span, Columns<V, kWhole> columns) {
+  const float* const x = term.x + row * term.x_row;
+  for (int64_t k = span.begin; k < span.end; ++k) {
+    const float* const w = term.w + k * term.w_row + column;
+    Vector of_x[R];
+    for (int r = 0; r < R; ++r) of_x[r] = all(x[r * term.x_row + k * term.x_column]);
+    for (int i = 0; i < V; ++i) {
+      const Vector of_w = columns.load_at(w, i);
+      for (int r = 0; r < R; ++r) sums[r][i] = multiply_add(of_x[r], of_w, sums[r][i]);
+    }
+  }
+}
+
+/// The depths of `span` of up to V vectors of x·w; the second term with the last of them.
+template <int R, int V, bool kWhole>
+void tile(const ThinProduct& product, int64_t row, int64_t column, Span span,
+          Columns<V, kWhole> columns) {
+  const bool begins = span.begin == 0;
+  Vector sums[R][V];
+  for (int r = 0; r < R; ++r) {
+    const float* const y = product.y + (row + r) * product.y_row + column;
+    for (int i = 0; i < V; ++i) {
+      sums[r][i] = begins && !product.accumulate ? zero() : columns.load_at(y, i);
+      if (begins && product.bias != nullptr) {
+        sums[r][i] = multiply_add(all(1), columns.load_at(product.bias + column, i), sums[r][i]);
+      }
+    }
+  }
+  add_rows<R, V>(sums, product.first, row, column, span, columns);
+  if (span.end == product.first.depth) {
+    add_rows<R, V>(sums, product.second, row, column, Span{0, product.second.depth}, columns);
+  }
+  for (int r = 0; r < R; ++r) {
+    float* const y = product.y + (row + r) * product.y_row + column;
+    for (int i = 0; i < V; ++i) columns.store_at(y, i, sums[r][i]);
+  }
+}
+
+template <int V>
+void multiply_block(const ThinProduct& product, Span rows, Span columns, Span span) {
+  constexpr int64_t kWidth = V * kLanes;
+  for (int64_t column = columns.begin; column < columns.end; column += kWidth) {
+    const int64_t count = columns.end - column;
+    for_row_tiles<V>(rows, [&]<int R>(int64_t row) {
+      if (count >= kWidth) {
+        tile<R, V, true>(product, row, column, span, {kWidth});
+      } else {
+        tile<R, V, false>(product, row, column, span, {count});
+      }
+    });
+  }
+}
+
+template <int V>
+void multiply_by(const ThinProduct& product, Span rows, Span columns) {
+  const int64_t depth = product.first.depth;
+  // Where all of w goes by at once, y is written row after row; else w is read once for all rows.
+  const int64_t most = depth <= kDepthBlock ? kMostRows<V> : rows.end - rows.begin;
+  for (int64_t row = rows.begin; row < rows.end; row += most) {
+    const Span some = {row, least(row + most, rows.end)};
+    int64_t begin = 0;
+    do {
+      const int64_t end = least(begin + kDepthBlock, depth);
+      multiply_block<V>(product, some, columns, Span{begin, end});
+      begin = end;
+    } while (begin < depth);
+  }
+}
+
+/// More than a few rows of sums fit sixteen registers only in narrower tiles.
+void multiply_span(const ThinProduct& product, Span rows, Span columns) {
+  if constexpr (Vector::kRegisters == 16) {
+    if (rows.end - rows.begin > kMostRows<4>) return multiply_by<2>(product, rows, columns);
+  }
+  multiply_by<4>(product, rows, columns);
+}
+
+}  // namespace
+}  // namespace lowrank::kernels

@@ -1,0 +1,125 @@
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+
+#if defined(__AVX2__)
+#include <immintrin.h>
+#endif
+
+/// One register of float32, as wide as the instruction set has them that the including file is
+/// compiled for. All of it is in an unnamed namespace: the linker must not take one file's for
+/// another's.
+namespace lowrank::kernels {
+namespace {
+
+#define LOWRANK_INLINE [[gnu::always_inline]] inline
+
+#if defined(__AVX512F__)
+
+struct Vector {
+  static constexpr int kRegisters = 32;
+  static constexpr int64_t kLanes = 16;
+  __m512 value;
+};
+
+LOWRANK_INLINE __mmask16 first(int64_t count) { return static_cast<__mmask16>((1U << count) - 1); }
+
+LOWRANK_INLINE Vector all(float number) { return {_mm512_set1_ps(number)}; }
+LOWRANK_INLINE Vector load(const float* from) { return {_mm512_loadu_ps(from)}; }
+LOWRANK_INLINE Vector load(const float* from, int64_t count) {
+  return {_mm512_maskz_loadu_ps(first(count), from)};
+}
+LOWRANK_INLINE void store(float* to, Vector v) { _mm512_storeu_ps(to, v.value); }
+LOWRANK_INLINE void store(float* to, Vector v, int64_t count) {
+  _mm512_mask_storeu_ps(to, first(count), v.value);
+}
+LOWRANK_INLINE Vector multiply_add(Vector a, Vector b, Vector c) {
+  return {_mm512_fmadd_ps(a.value, b.value, c.value)};
+}
+
+/// to[i] = the sum of the lanes of v[i], each added up in one order.
+LOWRANK_INLINE void sums(const Vector (&v)[4], float* to) {
+  const auto pairs = [](Vector a, Vector b) {
+    return _mm512_add_ps(_mm512_unpacklo_ps(a.value, b.value),
+                         _mm512_unpackhi_ps(a.value, b.value));
+  };
+  const __m512 ab = pairs(v[0], v[1]), cd = pairs(v[2], v[3]);
+  const __m512 quads =
+      _mm512_add_ps(_mm512_shuffle_ps(ab, cd, 0x44), _mm512_shuffle_ps(ab, cd, 0xEE));
+  const __m256 halves =
+      _mm256_add_ps(_mm512_castps512_ps256(quads), _mm512_extractf32x8_ps(quads, 1));
+  _mm_storeu_ps(to, _mm_add_ps(_mm256_castps256_ps128(halves), _mm256_extractf128_ps(halves, 1)));
+}
+
+#elif defined(__AVX2__)
+
+struct Vector {
+  static constexpr int kRegisters = 16;
+  static constexpr int64_t kLanes = 8;
+  __m256 value;
+};
+
+LOWRANK_INLINE __m256i first(int64_t count) {
+  return _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(count)),
+                            _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+}
+
+LOWRANK_INLINE Vector all(float number) { return {_mm256_set1_ps(number)}; }
+LOWRANK_INLINE Vector load(const float* from) { return {_mm256_loadu_ps(from)}; }
+LOWRANK_INLINE Vector load(const float* from, int64_t count) {
+  return {_mm256_maskload_ps(from, first(count))};
+}
+LOWRANK_INLINE void store(float* to, Vector v) { _mm256_storeu_ps(to, v.value); }
+LOWRANK_INLINE void store(float* to, Vector v, int64_t count) {
+  _mm256_maskstore_ps(to, first(count), v.value);
+}
+LOWRANK_INLINE Vector multiply_add(Vector a, Vector b, Vector c) {
+  return {_mm256_fmadd_ps(a.value, b.value, c.value)};
+}
+
+LOWRANK_INLINE void sums(const Vector (&v)[4], float* to) {
+  const __m256 quads = _mm256_hadd_ps(_mm256_hadd_ps(v[0].value, v[1].value),
+                                      _mm256_hadd_ps(v[2].value, v[3].value));
+  _mm_storeu_ps(to, _mm_add_ps(_mm256_castps256_ps128(quads), _mm256_extractf128_ps(quads, 1)));
+}
+
+#else  // what SSE2, NEON and others have, in the compiler's own words
+
+using Four [[gnu::vector_size(16)]] = float;
+
+struct Vector {
+#if defined(__aarch64__)
+  static constexpr int kRegisters = 32;
+#else
+  static constexpr int kRegisters = 16;
+#endif
+  static constexpr int64_t kLanes = 4;
+  Four value;
+};
+
+LOWRANK_INLINE Vector all(float number) { return {Four{number, number, number, number}}; }
+LOWRANK_INLINE Vector load(const float* from, int64_t count = Vector::kLanes) {
+  Vector v = all(0);
+  std::memcpy(&v.value, from, static_cast<size_t>(count) * sizeof(float));
+  return v;
+}
+LOWRANK_INLINE void store(float* to, Vector v, int64_t count = Vector::kLanes) {
+  std::memcpy(to, &v.value, static_cast<size_t>(count) * sizeof(float));
+}
+LOWRANK_INLINE Vector multiply_add(Vector a, Vector b, Vector c) {
+  return {a.value * b.value + c.value};
+}
+
+LOWRANK_INLINE void sums(const Vector (&v)[4], float* to) {
+  for (int i = 0; i < 4; ++i) {
+    to[i] = (v[i].value[0] + v[i].value[1]) + (v[i].value[2] + v[i].value[3]);
+  }
+}
+
+#endif
+
+LOWRANK_INLINE Vector zero() { return all(0); }
+
+}  // namespace
+}  // namespace lowrank::kernels

@@ -1,0 +1,184 @@
+#include "kernels/thin_product.h"
+
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <limits>
+#include <random>
+
+#include "kernels/products.h"
+
+namespace lowrank::kernels {
+namespace {
+
+constexpr double kUnit = 0x1p-24;  // of rounding, float32
+
+/// A product of random sizes and strides, within memory that is filled with NaN around it.
+struct Problem {
+  int64_t rows, columns, depth, second_depth;
+  at::Tensor x, w, x2, w2, bias, y;
+  bool accumulate;
+
+  /// A (rows, columns) view with gaps between its rows, at an odd address.
+  static at::Tensor with_gaps(int64_t rows, int64_t columns, int64_t gap) {
+    auto memory = at::full({(rows + 1) * (columns + gap) + 1},
+                           std::numeric_limits<float>::quiet_NaN(), at::kFloat);
+    auto view = memory.as_strided({rows, columns}, {columns + gap, 1}, 1);
+    return view.copy_(at::randn({rows, columns}));
+  }
+
+  Problem(std::mt19937& random, bool transposed) {
+    const auto up_to = [&](int64_t most) {
+      return static_cast<int64_t>(random() % static_cast<uint64_t>(most + 1));
+    };
+    rows = up_to(1) == 0 ? up_to(12) : up_to(40);
+    columns = up_to(1) == 0 ? up_to(20) : up_to(200);
+    depth = up_to(1) == 0 ? up_to(20) : up_to(300);
+    second_depth = up_to(2) * up_to(9);
+    accumulate = up_to(1) == 1;
+    const auto gap = up_to(3);
+    x = with_gaps(rows, depth, gap);
+    x2 = with_gaps(rows, second_depth, gap);
+    if (!transposed && up_to(1) == 1) {  // strided along the depth too
+      x = with_gaps(depth, rows, gap).t();
+      x2 = with_gaps(second_depth, rows, gap).t();
+    }
+    w = transposed ? with_gaps(columns, depth, gap).t() : with_gaps(depth, columns, gap);
+    w2 = transposed ? with_gaps(columns, second_depth, gap).t()
+                    : with_gaps(second_depth, columns, gap);
+    if (up_to(1) == 1) bias = at::randn({columns});
+    y = with_gaps(rows, columns, gap);
+  }
+
+  ThinProduct product(bool transposed) const {
+    const auto term = [&](const at::Tensor& of_x, const at::Tensor& of_w) {
+      return ThinTerm{.x = of_x.data_ptr<float>(),
+                      .x_row = of_x.stride(0),
+                      .x_column = of_x.stride(1),
+                      .w = of_w.data_ptr<float>(),
+                      .w_row = transposed ? of_w.stride(1) : of_w.stride(0),
+                      .depth = of_x.size(1)};
+    };
+    return {.first = term(x, w),
+            .second = term(x2, w2),
+            .rows = rows,
+            .columns = columns,
+            .bias = bias.defined() ? bias.data_ptr<float>() : nullptr,
+            .accumulate = accumulate,
+            .y = y.data_ptr<float>(),
+            .y_row = y.stride(0)};
+  }
+
+  /// In float64; of absolute values for the bound.
+  at::Tensor reference(bool absolute) const {
+    const auto of = [&](const at::Tensor& tensor) {
+      const auto wide = tensor.to(at::kDouble);
+      return absolute ? wide.abs() : wide;
+    };
+    auto sum = at::mm(of(x), of(w)) + at::mm(of(x2), of(w2));
+    if (bias.defined()) sum = sum + of(bias);
+    if (accumulate) sum = sum + of(y);
+    return sum;
+  }
+};
+
+/// Random shapes, strides and second terms in every instruction set of this machine: within the
+/// bound that the header states, and nothing beside the result is written.
+void check_random_products(bool transposed) {
+  std::mt19937 random(7);
+  for (int i = 0; i < 400; ++i) {
+    at::manual_seed(static_cast<uint64_t>(i));
+    const Problem problem(random, transposed);
+    const auto expected = problem.reference(/*absolute=*/false);
+    const auto absolute = problem.reference(/*absolute=*/true);
+    const auto start = problem.y.clone();
+    const auto memory =
+        at::Tensor(problem.y).as_strided({(problem.y.stride(0)) * (problem.rows + 1) + 1}, {1}, 0);
+    for (const auto set : supported_instruction_sets()) {
+      const auto lanes = set == InstructionSet::kAvx512 ? 16 : set == InstructionSet::kAvx2 ? 8 : 4;
+      const auto depth = static_cast<double>(problem.depth + problem.second_depth);
+      const double steps = transposed ? depth / lanes + 10 : depth + 4;
+      problem.y.copy_(start);
+      const auto nans = at::isnan(memory).sum().item<int64_t>();
+      (transposed ? multiply_transposed : multiply)(problem.product(transposed), kernel_table(set));
+      const auto excess = (problem.y.to(at::kDouble) - expected).abs() - steps * kUnit * absolute;
+      EXPECT_TRUE((excess <= 0).all().item<bool>())
+          << name_of(set) << ", " << problem.rows << " x " << problem.depth << " + "
+          << problem.second_depth << " x " << problem.columns << ", case " << i;
+      EXPECT_EQ(at::isnan(memory).sum().item<int64_t>(), nans) << name_of(set) << ", case " << i;
+    }
+  }
+}
+
+TEST(ThinProduct, StaysWithinItsBoundOfTheProductInFloat64) { check_random_products(false); }
+
+TEST(ThinProduct, StaysWithinItsBoundOfTheTransposedProductInFloat64) {
+  check_random_products(true);
+}
+
+TEST(ThinProduct, ReadsNothingBeyondTheRowsOfItsOperands) {
+  // What lies in the gaps is NaN: it would show in any sum it came into. (The cases above have
+  // gaps too; here every vector's tail is tried.)
+  for (int64_t depth = 1; depth <= 40; ++depth) {
+    const auto x = Problem::with_gaps(3, depth, 1), w = Problem::with_gaps(5, depth, 1);
+    for (const auto set : supported_instruction_sets()) {
+      auto y = at::empty({3, 5});
+      multiply_transposed({.first = {.x = x.data_ptr<float>(),
+                                     .x_row = x.stride(0),
+                                     .w = w.data_ptr<float>(),
+                                     .w_row = w.stride(0),
+                                     .depth = depth},
+                           .rows = 3,
+                           .columns = 5,
+                           .y = y.data_ptr<float>(),
+                           .y_row = 5},
+                          kernel_table(set));
+      EXPECT_TRUE(at::allclose(y, at::mm(x, w.t()), 1e-4, 1e-5)) << name_of(set) << ' ' << depth;
+    }
+  }
+}
+
+TEST(ThinProduct, IsTheSameForAnyNumberOfThreadsAndRows) {
+  at::manual_seed(0);
+  const int threads = at::get_num_threads();
+  const auto x = at::randn({37, 500}), w = at::randn({300, 500}), v = at::randn({500, 300});
+  const auto both = [&](const at::Tensor& rows) {
+    return at::cat({product({rows, w.t()}), product({rows, v})}, 1);
+  };
+  at::set_num_threads(1);
+  const auto one = both(x);
+  at::set_num_threads(4);
+  const auto four = both(x);
+  at::set_num_threads(threads);
+  EXPECT_TRUE(at::equal(one, four));
+  for (const int64_t row : {0, 5, 36}) {
+    EXPECT_TRUE(at::equal(both(x.narrow(0, row, 1)), one.narrow(0, row, 1)));
+  }
+}
+
+TEST(Products, TakeTensorsHoweverTheyLie) {
+  at::manual_seed(1);
+  for (const int64_t rank : {1, 3, 70}) {
+    for (int lying = 0; lying < 32; ++lying) {
+      const auto matrix = [&](int bit, int64_t rows, int64_t columns) {
+        return (lying >> bit & 1) != 0 ? at::randn({columns, rows}).t()
+                                       : at::randn({rows, columns});
+      };
+      const auto x = matrix(0, 6, 50), w = matrix(1, 50, 80), d = matrix(2, 6, rank);
+      const auto b = matrix(3, rank, 80);
+      const auto bias = (lying & 16) != 0 ? at::randn({160}).slice(0, 0, 160, 2) : at::randn({80});
+      const auto wide = [](const at::Tensor& tensor) { return tensor.to(at::kDouble); };
+      const auto expected = at::mm(wide(x), wide(w)) + at::mm(wide(d), wide(b)) + wide(bias);
+      const auto error = (wide(product({x, w}, {d, b}, bias)) - expected).norm() / expected.norm();
+      EXPECT_LE(error.item<double>(), 1e-6) << "rank " << rank << ", lying " << lying;
+    }
+  }
+  EXPECT_EQ(product({at::empty({0, 5}), at::randn({5, 3})}).sizes(), at::IntArrayRef({0, 3}));
+  EXPECT_TRUE(at::equal(product({at::empty({2, 0}), at::empty({0, 3})}, {}, at::ones({3})),
+                        at::ones({2, 3})));
+}
+
+}  // namespace
+}  // namespace lowrank::kernels
