@@ -1,5 +1,6 @@
 #if defined(__x86_64__)
 
+#define LOWRANK_KERNELS avx2
 #include "kernels/tiles/adam_loop.h"
 #include "kernels/tiles/product_tiles.h"
 
@@ -7,10 +8,10 @@ namespace lowrank::kernels {
 
 extern const KernelTable kAvx2Kernels;
 const KernelTable kAvx2Kernels = {
-    .multiply = &multiply_span,
-    .multiply_transposed = &multiply_transposed_span,
-    .adam_step_float = &adam_loop<float>,
-    .adam_step_double = &adam_loop<double>,
+    .multiply = &avx2::multiply_span,
+    .multiply_transposed = &avx2::multiply_transposed_span,
+    .adam_step_float = &avx2::adam_loop<float>,
+    .adam_step_double = &avx2::adam_loop<double>,
 };
 
 }  // namespace lowrank::kernels

@@ -1,3 +1,4 @@
+#define LOWRANK_KERNELS portable
 #include "kernels/tiles/adam_loop.h"
 #include "kernels/tiles/product_tiles.h"
 
@@ -5,10 +6,10 @@ namespace lowrank::kernels {
 
 extern const KernelTable kPortableKernels;
 const KernelTable kPortableKernels = {
-    .multiply = &multiply_span,
-    .multiply_transposed = &multiply_transposed_span,
-    .adam_step_float = &adam_loop<float>,
-    .adam_step_double = &adam_loop<double>,
+    .multiply = &portable::multiply_span,
+    .multiply_transposed = &portable::multiply_transposed_span,
+    .adam_step_float = &portable::adam_loop<float>,
+    .adam_step_double = &portable::adam_loop<double>,
 };
 
 }  // namespace lowrank::kernels

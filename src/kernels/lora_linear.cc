@@ -1,6 +1,7 @@
 #include "kernels/lora_linear.h"
 
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 
 #include "kernels/linear.h"
 #include "kernels/products.h"

@@ -6,8 +6,7 @@
 #include "kernels/adam_step.h"
 
 /// What the compiler makes vector instructions of, for each instruction set.
-namespace lowrank::kernels {
-namespace {
+namespace lowrank::kernels::LOWRANK_KERNELS {
 
 template <class number>
 void adam_loop(number* __restrict p, const number* __restrict g, number* __restrict m,
@@ -26,5 +25,4 @@ void adam_loop(number* __restrict p, const number* __restrict g, number* __restr
   }
 }
 
-}  // namespace
-}  // namespace lowrank::kernels
+}  // namespace lowrank::kernels::LOWRANK_KERNELS

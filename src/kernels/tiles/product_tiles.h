@@ -5,19 +5,27 @@
 
 /// Products tile by tile: R rows and V vectors (or columns) of sums stay in registers while the
 /// depth goes by. A number's sum is the same whichever tile it falls into.
-namespace lowrank::kernels {
-namespace {
+namespace lowrank::kernels::LOWRANK_KERNELS {
 
-constexpr int64_t kLanes = Vector::kLanes;
+inline constexpr int64_t kLanes = Vector::kLanes;
 
 /// R·V sums, R operands and one more must fit the registers.
 template <int V>
 constexpr int kMostRows = Vector::kRegisters == 32 ? 6 : (V == 4 ? 3 : 5);
 
 /// Floats of x that should stay near (half a megabyte of the second cache) while w goes by.
-constexpr int64_t kNearFloats = int64_t{1} << 17;
+inline constexpr int64_t kNearFloats = int64_t{1} << 17;
 /// Rows of w that go by at a time: a column of tiles of so many stays in the first cache.
-constexpr int64_t kDepthBlock = 128;
+inline constexpr int64_t kDepthBlock = 128;
+
+/// A row of w ends before the machine has seen that it is read in order: what lies this many tiles
+/// further is asked for by name. (Beyond the end of w nothing happens.)
+inline constexpr int64_t kTilesAhead = 2;
+/// Once for each line of the cache; `index` counts the floats that were asked for.
+LOWRANK_INLINE void prefetch(const float* from, int64_t index) {
+  constexpr int64_t kLine = 16;
+  if (index % kLine == 0) __builtin_prefetch(from, /*rw=*/0, /*locality=*/2);
+}
 
 LOWRANK_INLINE int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 
@@ -40,7 +48,7 @@ LOWRANK_INLINE void for_row_tiles(Span rows, const F& f) {
 }
 
 /// Columns of x·wᵀ in one tile: each is read by all rows of it, and x comes from further away.
-constexpr int kDots = 4;
+inline constexpr int kDots = 4;
 static_assert(kTransposedColumnUnit % kDots == 0);
 
 /// sums[r][i] += x[row + r] · w[i], lane by lane, from depth 0 to the term's.
@@ -54,6 +62,7 @@ LOWRANK_INLINE void add_dots(Vector (&sums)[R][kDots], const ThinTerm& term, int
     Vector of_x[R];
     for (int r = 0; r < R; ++r) of_x[r] = load(x + r * term.x_row + k, count...);
     for (int i = 0; i < kDots; ++i) {
+      prefetch(w[i] + kTilesAhead * kDots * term.w_row + k, k);
       const Vector of_w = load(w[i] + k, count...);
       for (int r = 0; r < R; ++r) sums[r][i] = multiply_add(of_x[r], of_w, sums[r][i]);
     }
@@ -86,7 +95,7 @@ void transposed_tile(const ThinProduct& product, int64_t row, int64_t column, in
   }
 }
 
-void multiply_transposed_span(const ThinProduct& product, Span rows, Span columns) {
+inline void multiply_transposed_span(const ThinProduct& product, Span rows, Span columns) {
   const int64_t depth = product.first.depth > 0 ? product.first.depth : 1;
   const int64_t near = kNearFloats / depth;
   const int64_t most =
@@ -100,22 +109,18 @@ void multiply_transposed_span(const ThinProduct& product, Span rows, Span column
   }
 }
 
-/// Which of a tile's V vectors are whole, and how much the others hold.
+/// A tile's V vectors of columns; the last may hold less than its lanes.
 template <int V, bool kWhole>
 struct Columns {
-  int64_t count;  // of the tile; V·kLanes where kWhole
+  int64_t last;  // lanes of the last; kLanes where kWhole
 
-  LOWRANK_INLINE int64_t lanes_of(int i) const {
-    const int64_t left = count - i * kLanes;
-    return left < 0 ? 0 : least(left, kLanes);
-  }
   LOWRANK_INLINE Vector load_at(const float* from, int i) const {
-    if constexpr (kWhole) return load(from + i * kLanes);
-    return lanes_of(i) > 0 ? load(from + i * kLanes, lanes_of(i)) : zero();
+    if (kWhole || i + 1 < V) return load(from + i * kLanes);
+    return load(from + i * kLanes, last);
   }
   LOWRANK_INLINE void store_at(float* to, int i, Vector v) const {
-    if constexpr (kWhole) return store(to + i * kLanes, v);
-    if (lanes_of(i) > 0) store(to + i * kLanes, v, lanes_of(i));
+    if (kWhole || i + 1 < V) return store(to + i * kLanes, v);
+    store(to + i * kLanes, v, last);
   }
 };
 
@@ -129,6 +134,7 @@ LOWRANK_INLINE void add_rows(Vector (&sums)[R][V], const ThinTerm& term, int64_t
     Vector of_x[R];
     for (int r = 0; r < R; ++r) of_x[r] = all(x[r * term.x_row + k * term.x_column]);
     for (int i = 0; i < V; ++i) {
+      prefetch(w + (kTilesAhead * V + i) * kLanes, i * kLanes);
       const Vector of_w = columns.load_at(w, i);
       for (int r = 0; r < R; ++r) sums[r][i] = multiply_add(of_x[r], of_w, sums[r][i]);
     }
@@ -160,18 +166,29 @@ void tile(const ThinProduct& product, int64_t row, int64_t column, Span span,
   }
 }
 
+/// One column of tiles, of V vectors, or of as many as the columns that are left fill.
+template <int V, int N = V>
+void column_of_tiles(const ThinProduct& product, Span rows, int64_t column, int64_t count,
+                     Span span) {
+  if constexpr (N > 1) {
+    if (count <= (N - 1) * kLanes) {
+      return column_of_tiles<V, N - 1>(product, rows, column, count, span);
+    }
+  }
+  const int64_t last = count - (N - 1) * kLanes;
+  for_row_tiles<V>(rows, [&]<int R>(int64_t row) {
+    if (last >= kLanes) {
+      tile<R, N, true>(product, row, column, span, {kLanes});
+    } else {
+      tile<R, N, false>(product, row, column, span, {last});
+    }
+  });
+}
+
 template <int V>
 void multiply_block(const ThinProduct& product, Span rows, Span columns, Span span) {
-  constexpr int64_t kWidth = V * kLanes;
-  for (int64_t column = columns.begin; column < columns.end; column += kWidth) {
-    const int64_t count = columns.end - column;
-    for_row_tiles<V>(rows, [&]<int R>(int64_t row) {
-      if (count >= kWidth) {
-        tile<R, V, true>(product, row, column, span, {kWidth});
-      } else {
-        tile<R, V, false>(product, row, column, span, {count});
-      }
-    });
+  for (int64_t column = columns.begin; column < columns.end; column += V * kLanes) {
+    column_of_tiles<V>(product, rows, column, columns.end - column, span);
   }
 }
 
@@ -192,12 +209,11 @@ void multiply_by(const ThinProduct& product, Span rows, Span columns) {
 }
 
 /// More than a few rows of sums fit sixteen registers only in narrower tiles.
-void multiply_span(const ThinProduct& product, Span rows, Span columns) {
+inline void multiply_span(const ThinProduct& product, Span rows, Span columns) {
   if constexpr (Vector::kRegisters == 16) {
     if (rows.end - rows.begin > kMostRows<4>) return multiply_by<2>(product, rows, columns);
   }
   multiply_by<4>(product, rows, columns);
 }
 
-}  // namespace
-}  // namespace lowrank::kernels
+}  // namespace lowrank::kernels::LOWRANK_KERNELS

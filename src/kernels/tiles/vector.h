@@ -8,10 +8,9 @@
 #endif
 
 /// One register of float32, as wide as the instruction set has them that the including file is
-/// compiled for. All of it is in an unnamed namespace: the linker must not take one file's for
-/// another's.
-namespace lowrank::kernels {
-namespace {
+/// compiled for. What lies in tiles/ is compiled once for each set, in a namespace that the
+/// including file names LOWRANK_KERNELS, so that the linker never takes one's for another's.
+namespace lowrank::kernels::LOWRANK_KERNELS {
 
 #define LOWRANK_INLINE [[gnu::always_inline]] inline
 
@@ -121,5 +120,4 @@ LOWRANK_INLINE void sums(const Vector (&v)[4], float* to) {
 
 LOWRANK_INLINE Vector zero() { return all(0); }
 
-}  // namespace
-}  // namespace lowrank::kernels
+}  // namespace lowrank::kernels::LOWRANK_KERNELS
