@@ -8,6 +8,7 @@
 #include <algorithm>
 
 #include "adapter/effective/differentiation.h"
+#include "adapter/effective/fast_linear.h"
 #include "kernels/lora_linear.h"
 #include "kernels/lora_rows.h"
 
@@ -160,7 +161,9 @@ at::Tensor adapted_linear(const at::Tensor& x, const at::Tensor& matrix, const O
             return add_to_rows(y, input, rows, terms, *use.site);
           },
   };
-  return add_terms(at::linear(x, matrix, plain_bias), x, weight, bias, use, layer);
+  auto base = try_fast_linear(x, matrix, plain_bias);
+  if (!base.defined()) base = at::linear(x, matrix, plain_bias);
+  return add_terms(base, x, weight, bias, use, layer);
 }
 
 }  // namespace lowrank::effective

@@ -79,6 +79,18 @@ bool reads(Reader reader, Form form) {
   return true;
 }
 
+/// What this reader reads where `tensor` lies.
+const Binding* find_in(const StorageContext& context, const at::Tensor& tensor, Reader reader) {
+  for (const auto& binding : context.bindings) {
+    const auto& whole = binding.geometry;
+    if (reads(reader, binding.site->form) && tensor.storage_offset() >= whole.offset &&
+        (tensor.storage_offset() < whole.end || whole.is(tensor))) {
+      return &binding;
+    }
+  }
+  return nullptr;
+}
+
 /// Two sites may share a weight only where the operator tells them apart.
 void require_apart(const StorageContext& context, const at::Tensor& weight,
                    const Geometry& geometry, const Site& site) {
@@ -231,15 +243,7 @@ bool is_bound(const at::Tensor& weight, const Site& site) {
 
 const Binding* find(const at::Tensor& tensor, Reader reader) {
   const auto* context = context_of(tensor.storage());
-  if (context == nullptr) return nullptr;
-  for (const auto& binding : context->bindings) {
-    const auto& whole = binding.geometry;
-    if (reads(reader, binding.site->form) && tensor.storage_offset() >= whole.offset &&
-        (tensor.storage_offset() < whole.end || whole.is(tensor))) {
-      return &binding;
-    }
-  }
-  return nullptr;
+  return context == nullptr ? nullptr : find_in(*context, tensor, reader);
 }
 
 std::vector<std::shared_ptr<const Site>> sites_of(const at::Tensor& tensor) {
@@ -265,13 +269,16 @@ at::Tensor without_mark(const at::Tensor& tensor) {
   return plain;
 }
 
-bool means_itself(const at::Tensor& tensor, Reader reader) {
-  if (!is_marked(tensor)) return true;
-  const auto* binding = find(tensor, reader);
-  if (binding == nullptr) return true;
-  const auto& selection = *binding->site->board->selection();
-  const auto& meaning = selection.of(*binding->site);
-  return !selection.is_mixed() && meaning.is_base() && !meaning.observe;
+Reading reading_of(const at::Tensor& tensor) {
+  if (!is_marked(tensor)) return Reading::kStored;
+  const auto* context = context_of(tensor.storage());
+  if (context == nullptr) return Reading::kStored;
+  if (const auto* binding = find_in(*context, tensor, Reader::kOther)) {
+    const auto& selection = *binding->site->board->selection();
+    const auto& meaning = selection.of(*binding->site);
+    if (selection.is_mixed() || !meaning.is_base() || meaning.observe) return Reading::kOther;
+  }
+  return context->fast.empty() ? Reading::kStored : Reading::kFast;
 }
 
 at::Tensor resolve(const at::Tensor& tensor, Reader reader) {

@@ -75,9 +75,14 @@ std::vector<std::shared_ptr<const Site>> sites_of_transpose(const at::Tensor& te
 /// The same tensor (storage, version counter, autograd history) without the mark.
 at::Tensor without_mark(const at::Tensor& tensor);
 
-/// Whether `tensor` is to be taken as it lies: it is bound to nothing that this reader reads, or
-/// its adapters are off for every row and nobody watches.
-bool means_itself(const at::Tensor& tensor, Reader reader = Reader::kOther);
+/// How a tensor is to be read.
+enum class Reading {
+  kOther,   ///< as resolve() says
+  kStored,  ///< as it lies: it is bound to nothing, or its adapters are off for every row and
+            ///< nobody watches
+  kFast,  ///< likewise, and something in its storage is_fast()
+};
+Reading reading_of(const at::Tensor& tensor);
 
 /// What `tensor` means to this reader: itself where it is not marked; without the mark where its
 /// adapters are off; otherwise the dense W + s·B·A under autograd, or for a view of W the same view

@@ -206,12 +206,14 @@ void fallback(const c10::OperatorHandle& op, c10::DispatchKeySet keys, Stack* st
   }
 }
 
-/// Whether a product can be taken from the numbers as they lie, below autograd. Asked first, so
-/// that what is switched off costs least.
-bool takes_stored(const at::Tensor& x, const at::Tensor& weight, const at::Tensor* bias) {
-  return !is_marked(x) && !(bias != nullptr && is_marked(*bias)) && means_itself(weight) &&
-         !is_differentiated(x) && !is_differentiated(weight) &&
-         !(bias != nullptr && is_differentiated(*bias));
+/// Whether a product can be taken from the numbers as they lie, below autograd: anything but
+/// kOther. Asked first, so that what is switched off costs least.
+Reading product_reading(const at::Tensor& x, const at::Tensor& weight, const at::Tensor* bias) {
+  const auto reading = reading_of(weight);
+  const bool stored = reading != Reading::kOther && !is_marked(x) &&
+                      !(bias != nullptr && is_marked(*bias)) && !is_differentiated(x) &&
+                      !is_differentiated(weight) && !(bias != nullptr && is_differentiated(*bias));
+  return stored ? reading : Reading::kOther;
 }
 
 /// A product that no adapter takes part in, by our kernels where the weight is one of theirs; else
@@ -260,8 +262,10 @@ at::Tensor t(c10::DispatchKeySet keys, const at::Tensor& weight) {
 
 at::Tensor linear(c10::DispatchKeySet keys, const at::Tensor& x, const at::Tensor& weight,
                   const OptionalTensor& bias) {
-  if (takes_stored(x, weight, bias ? &*bias : nullptr)) {
-    const auto y = try_own_product(x, weight, Side::kMatrix, bias);
+  const auto reading = product_reading(x, weight, bias ? &*bias : nullptr);
+  if (reading != Reading::kOther) {
+    at::Tensor y;
+    if (reading == Reading::kFast) y = try_own_product(x, weight, Side::kMatrix, bias);
     return y.defined() ? y : on_stored<at::_ops::linear>(keys, x, weight, bias);
   }
   return product_with(x, weight, Side::kMatrix, bias,
@@ -271,8 +275,10 @@ at::Tensor linear(c10::DispatchKeySet keys, const at::Tensor& x, const at::Tenso
 }
 
 at::Tensor matmul(c10::DispatchKeySet keys, const at::Tensor& x, const at::Tensor& weight_t) {
-  if (takes_stored(x, weight_t, nullptr)) {
-    const auto y = try_own_product(x, weight_t, Side::kTranspose, {});
+  const auto reading = product_reading(x, weight_t, nullptr);
+  if (reading != Reading::kOther) {
+    at::Tensor y;
+    if (reading == Reading::kFast) y = try_own_product(x, weight_t, Side::kTranspose, {});
     return y.defined() ? y : on_stored<at::_ops::matmul>(keys, x, weight_t);
   }
   return product_with(x, weight_t, Side::kTranspose, {},
@@ -282,8 +288,10 @@ at::Tensor matmul(c10::DispatchKeySet keys, const at::Tensor& x, const at::Tenso
 }
 
 at::Tensor mm(c10::DispatchKeySet keys, const at::Tensor& x, const at::Tensor& weight_t) {
-  if (takes_stored(x, weight_t, nullptr)) {
-    const auto y = try_own_product(x, weight_t, Side::kTranspose, {});
+  const auto reading = product_reading(x, weight_t, nullptr);
+  if (reading != Reading::kOther) {
+    at::Tensor y;
+    if (reading == Reading::kFast) y = try_own_product(x, weight_t, Side::kTranspose, {});
     return y.defined() ? y : on_stored<at::_ops::mm>(keys, x, weight_t);
   }
   return product_with(x, weight_t, Side::kTranspose, {},
@@ -298,9 +306,10 @@ at::Tensor addmm(c10::DispatchKeySet keys, const at::Tensor& bias, const at::Ten
     return bias.dim() == 1 && weight_t.dim() == 2 && bias.size(0) == weight_t.size(1) &&
            beta.equal(1) && alpha.equal(1);
   };
-  if (takes_stored(x, weight_t, &bias)) {
+  const auto reading = product_reading(x, weight_t, &bias);
+  if (reading != Reading::kOther) {
     at::Tensor y;
-    if (is_fast(weight_t, /*transposed=*/true) && is_layer()) {
+    if (reading == Reading::kFast && is_layer()) {
       y = try_own_product(x, weight_t, Side::kTranspose, bias);
     }
     return y.defined() ? y : on_stored<at::_ops::addmm>(keys, bias, x, weight_t, beta, alpha);
