@@ -80,7 +80,7 @@ enum class Reading {
   kOther,   ///< as resolve() says
   kStored,  ///< as it lies: it is bound to nothing, or its adapters are off for every row and
             ///< nobody watches
-  kFast,  ///< likewise, and something in its storage is_fast()
+  kFast,    ///< likewise, and something in its storage is_fast()
 };
 Reading reading_of(const at::Tensor& tensor);
 

@@ -112,14 +112,15 @@ inline void multiply_transposed_span(const ThinProduct& product, Span rows, Span
 /// A tile's V vectors of columns; the last may hold less than its lanes.
 template <int V, bool kWhole>
 struct Columns {
+  static constexpr int kFull = kWhole ? V : V - 1;
   int64_t last;  // lanes of the last; kLanes where kWhole
 
   LOWRANK_INLINE Vector load_at(const float* from, int i) const {
-    if (kWhole || i + 1 < V) return load(from + i * kLanes);
+    if (i < kFull) return load(from + i * kLanes);
     return load(from + i * kLanes, last);
   }
   LOWRANK_INLINE void store_at(float* to, int i, Vector v) const {
-    if (kWhole || i + 1 < V) return store(to + i * kLanes, v);
+    if (i < kFull) return store(to + i * kLanes, v);
     store(to + i * kLanes, v, last);
   }
 };
