@@ -7,8 +7,11 @@
 #include <algorithm>
 #include <charconv>
 #include <limits>
+#include <nlohmann/json.hpp>
 #include <type_traits>
 #include <utility>
+
+#include "described_flags.h"
 
 namespace lowrank::cli {
 namespace {
@@ -138,6 +141,19 @@ std::string complaint(const CLI::App& app, const CLI::ParseError& error) {
                                   path_of(named_command(app))));
 }
 
+/// False where --help or --version was asked for, and printed.
+bool parse(CLI::App& app, int argc, char** argv) {
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::Success& done) {
+    app.exit(done);
+    return false;
+  } catch (const CLI::ParseError& error) {
+    refuse(app, error);
+  }
+  return true;
+}
+
 }  // namespace
 
 Flag& Flag::type_name(const std::string& name) {
@@ -219,18 +235,27 @@ bool Flags::given(const std::string& name) const { return app_->count(name) > 0;
 
 Flag Flags::find(const std::string& name) const { return Flag(*app_->get_option(name)); }
 
-void run_command_line(int argc, char** argv, const std::string& text, const std::string& version,
-                      const std::function<void(const Flags&)>& add) {
-  CLI::App app(text, "lowrank");
-  app.set_version_flag("--version", version);
-  add(Flags(app));
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::Success& done) {
-    app.exit(done);
-  } catch (const CLI::ParseError& error) {
-    refuse(app, error);
-  }
+void run(const CommandLine& line, int argc, char** argv) {
+  CLI::App app(line.text, "lowrank");
+  app.set_version_flag("--version", line.version);
+  line.add(Flags(app));
+  parse(app, argc, argv);
+}
+
+std::string describe(const CommandLine& line) {
+  CLI::App app(line.text, "lowrank");
+  line.add(Flags(app));
+  auto description = describe_app(app);
+  description["version"] = line.version;
+  return description.dump();
+}
+
+bool check_described(const std::string& description, int argc, char** argv) {
+  const auto described = nlohmann::ordered_json::parse(description);
+  CLI::App app("", "lowrank");
+  app.set_version_flag("--version", described.at("version").get<std::string>());
+  add_described(described, app);
+  return parse(app, argc, argv);
 }
 
 }  // namespace lowrank::cli

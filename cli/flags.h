@@ -71,9 +71,22 @@ class Flags {
   std::string heading_ = "Options";
 };
 
-/// Parses the command line by the flags that `add` adds, and runs the action of the command that
-/// was named. Throws ArgumentError for a wrong line; prints what --help and --version ask for.
-void run_command_line(int argc, char** argv, const std::string& text, const std::string& version,
-                      const std::function<void(const Flags&)>& add);
+/// All of a command line: a line about the program, what --version prints, and what adds the flags.
+struct CommandLine {
+  std::string text;
+  std::string version;
+  std::function<void(const Flags&)> add;
+};
+
+/// Parses the arguments and runs the action of the command that was named. Throws ArgumentError for
+/// a wrong line; prints what --help and --version ask for.
+void run(const CommandLine& line, int argc, char** argv);
+
+/// The command line without its actions, as JSON.
+std::string describe(const CommandLine& line);
+
+/// What run() does as far as the description says it: true where a right line is left to be run.
+/// Values are not read.
+bool check_described(const std::string& description, int argc, char** argv);
 
 }  // namespace lowrank::cli

@@ -1,47 +1,29 @@
 #include <c10/util/Exception.h>
-#include <fcntl.h>
 #include <fmt/format.h>
 #include <lowrank/error.h>
 #include <lowrank/version.h>
 #include <malloc.h>
-#include <unistd.h>
 
-#include <cerrno>
 #include <cstdio>
 #include <filesystem>
 #include <limits>
 #include <new>
 #include <string>
+#include <string_view>
 #include <system_error>
 
 #include "commands.h"
-#include "message.h"
+#include "standard_streams.h"
 
 namespace {
 
-constexpr int kFailed = 1;
-constexpr int kWrongArguments = 2;
+using lowrank::cli::kFailed;
+using lowrank::cli::kWrongArguments;
+using lowrank::cli::report;
+
+/// Asks for the command line as the launcher reads it, a literal of C++; see launcher/launcher.cc.
+constexpr std::string_view kDescribe = "--describe-command-line";
 constexpr int kLargestFromHeap = 1 << 25;  // bytes; the most that glibc takes
-
-int report(const std::string& sentence, int status) {
-  lowrank::cli::print_message(sentence);
-  return status;
-}
-
-int report_unwritten_output(const std::error_code& reason) {
-  return report(lowrank::error_message("output", "standard output must be writable",
-                                       fmt::format("\"{}\"", reason.message())),
-                kFailed);
-}
-
-/// A closed standard stream would give its number to the next file that is opened, and what is
-/// printed would go into that file. Whatever is done with what stands in for it fails.
-void occupy_closed_streams() {
-  for (const int stream : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) {
-    if (fcntl(stream, F_GETFD) >= 0) continue;
-    open("/dev/null", (stream == STDIN_FILENO ? O_WRONLY : O_RDONLY) | O_CLOEXEC);
-  }
-}
 
 constexpr const char* kNoMemory =
     "[memory] the work must fit into memory. Got an allocation that failed.";
@@ -79,15 +61,19 @@ int main(int argc, char** argv) {
   // system and take thousands of page faults to get them again.
   mallopt(M_MMAP_THRESHOLD, kLargestFromHeap);
   mallopt(M_TRIM_THRESHOLD, std::numeric_limits<int>::max());
-  occupy_closed_streams();
+  lowrank::cli::occupy_closed_streams();
+  const lowrank::cli::CommandLine command_line = {
+      "Low-rank adaptation (LoRA) and low-rank factorization (SVD).",
+      fmt::format("lowrank {} (LibTorch {})", lowrank::version(), lowrank::libtorch_version()),
+      add_commands};
   try {
-    lowrank::cli::run_command_line(
-        argc, argv, "Low-rank adaptation (LoRA) and low-rank factorization (SVD).",
-        fmt::format("lowrank {} (LibTorch {})", lowrank::version(), lowrank::libtorch_version()),
-        add_commands);
+    if (argc == 2 && std::string_view(argv[1]) == kDescribe) {
+      fmt::print("R\"json({})json\"\n", lowrank::cli::describe(command_line));
+    } else {
+      lowrank::cli::run(command_line, argc, argv);
+    }
     // Short output lies in the buffer until here; longer output throws a system_error before.
-    if (std::fflush(stdout) == 0 && std::ferror(stdout) == 0) return 0;
-    return report_unwritten_output(std::error_code(errno, std::generic_category()));
+    return lowrank::cli::finish_output();
   } catch (const lowrank::ArgumentError& error) {
     return report(error.what(), kWrongArguments);
   } catch (const lowrank::Error& error) {
@@ -103,7 +89,7 @@ int main(int argc, char** argv) {
                       fmt::format("\"{}\"", error.code().message())),
                   kFailed);
   } catch (const std::system_error& error) {
-    if (std::ferror(stdout) != 0) return report_unwritten_output(error.code());
+    if (std::ferror(stdout) != 0) return lowrank::cli::report_unwritten_output(error.code());
     return report(first_line(error.what()), kFailed);
   } catch (const std::exception& error) {
     return report(first_line(error.what()), kFailed);

@@ -22,9 +22,10 @@ struct CommandResult {
   std::string err;  // all of standard error
 };
 
-/// Runs the built lowrank command with these arguments (no shell in between, nothing on standard
-/// input but `input`) and waits for its end.
-inline CommandResult run_lowrank(const std::vector<std::string>& arguments,
+/// Runs a program with these arguments (no shell in between, nothing on standard input but `input`)
+/// and waits for its end.
+inline CommandResult run_program(const std::string& program,
+                                 const std::vector<std::string>& arguments,
                                  const std::string& input = "") {
   const TemporaryFolder folder;
   const auto in = folder.write("in", input);
@@ -37,7 +38,7 @@ inline CommandResult run_lowrank(const std::vector<std::string>& arguments,
   posix_spawn_file_actions_addopen(&actions, STDOUT_FILENO, out.c_str(), O_WRONLY | O_CREAT, 0600);
   posix_spawn_file_actions_addopen(&actions, STDERR_FILENO, err.c_str(), O_WRONLY | O_CREAT, 0600);
 
-  std::vector<std::string> words = {LOWRANK_COMMAND};
+  std::vector<std::string> words = {program};
   words.insert(words.end(), arguments.begin(), arguments.end());
   std::vector<char*> argv;
   for (auto& word : words) argv.push_back(word.data());
@@ -55,6 +56,12 @@ inline CommandResult run_lowrank(const std::vector<std::string>& arguments,
   result.out = read_bytes(out);
   result.err = read_bytes(err);
   return result;
+}
+
+/// The same for the built lowrank command.
+inline CommandResult run_lowrank(const std::vector<std::string>& arguments,
+                                 const std::string& input = "") {
+  return run_program(LOWRANK_COMMAND, arguments, input);
 }
 
 }  // namespace lowrank

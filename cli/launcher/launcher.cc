@@ -1,0 +1,52 @@
+#include <fmt/format.h>
+#include <lowrank/error.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <exception>
+#include <filesystem>
+#include <string>
+#include <system_error>
+
+#include "flags.h"
+#include "standard_streams.h"
+
+// The `lowrank` that is called. LibTorch takes half a second to load, which nobody should wait for
+// to read a --help: this program knows the command line as the real one described it when it was
+// built, answers what needs no more than that, and starts the real one for all else.
+
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr const char* kDescription =
+#include "command_line.inc"
+    ;
+
+/// Beside this one in a build folder, or where it is installed.
+fs::path program() {
+  const auto here = fs::read_symlink("/proc/self/exe").parent_path();
+  const auto beside = here / "lowrank-program";
+  return fs::exists(beside) ? beside : here / LOWRANK_PROGRAM_FROM_BIN;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  using namespace lowrank;
+  cli::occupy_closed_streams();
+  try {
+    if (!cli::check_described(kDescription, argc, argv)) return cli::finish_output();
+    const auto file = program();
+    execv(file.c_str(), argv);
+    return cli::report(
+        error_message("lowrank", fmt::format("\"{}\" must be there to be run", file.string()),
+                      fmt::format("\"{}\"", std::generic_category().message(errno)),
+                      "Install lowrank again."),
+        cli::kFailed);
+  } catch (const ArgumentError& error) {
+    return cli::report(error.what(), cli::kWrongArguments);
+  } catch (const std::exception& error) {
+    return cli::report(error.what(), cli::kFailed);
+  }
+}
