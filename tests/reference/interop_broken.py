@@ -16,6 +16,7 @@ from interop_random import TOLERANCE, difference, print_counts
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 SAME = "the numbers of the sound folder"
+ROUNDING = 1e-6
 ANY = "loaded, or refused"  # both are right: what counts is that nothing crashes or acts like the base
 WRONG_TYPES = [3, -1, 2.5, "words", True, [], [1, "two"], {"a": 1}, [[]], {"a": {}}]
 UNSUPPORTED = {
@@ -252,7 +253,8 @@ def fault_of(case, wanted, result, folder):
     theirs = read_by_peft(case, folder) if wanted == ANY else None
     if theirs is not None and theirs.isfinite().all() and not difference(y, theirs) <= TOLERANCE:
         return f"PEFT's logits are {difference(y, theirs):.1e} off"
-    if torch.equal(y, case.base_logits()) != result["acts_like_base"]:
+    # To rounding: an adapter that is on has kernels of its own.
+    if (difference(y, case.base_logits()) <= ROUNDING) != result["acts_like_base"]:
         return f"acts like the base: {not result['acts_like_base']}, reported: {result['acts_like_base']}"
     return None
 
