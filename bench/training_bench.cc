@@ -15,7 +15,7 @@
 #include <ctime>
 #include <iostream>
 #include <limits>
-#include <memory>
+#include <optional>
 #include <vector>
 
 // Training steps a second of the library, for bench/compare.py. The same steps, on the same
@@ -39,6 +39,7 @@ struct Options {
 class Trainer {
  public:
   explicit Trainer(const Options& options) : model_(make_model()), optimizer_(trainable(options)) {
+    if (options.what == "pretrain") fast_ = lowrank::accelerate(*model_, optimizer_);
     torch::manual_seed(1);
     images_ = at::randn({kImageBatches, options.batch, 784}).unbind();
     labels_ = at::randint(0, 10, {kLabelBatches, options.batch}, at::kLong).unbind();
@@ -77,10 +78,7 @@ class Trainer {
   }
 
   std::vector<at::Tensor> trainable(const Options& options) {
-    if (options.what == "pretrain") {
-      fast_ = std::make_unique<lowrank::Acceleration>(lowrank::accelerate(*model_));
-      return model_->parameters();
-    }
+    if (options.what == "pretrain") return model_->parameters();
     const auto adapter = lowrank::attach(
         *model_, {.rank = options.rank, .alpha = static_cast<double>(options.rank)});
     torch::manual_seed(2);
@@ -98,8 +96,8 @@ class Trainer {
   }
 
   lowrank::models::Mlp model_;
-  std::unique_ptr<lowrank::Acceleration> fast_;
   lowrank::Adam optimizer_;
+  std::optional<lowrank::Acceleration> fast_;
   std::vector<at::Tensor> images_;
   std::vector<at::Tensor> labels_;
   int64_t next_ = 0;

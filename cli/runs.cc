@@ -3,7 +3,6 @@
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
 #include <fmt/format.h>
-#include <lowrank/adapter/accelerate.h>
 #include <lowrank/data/sampler.h>
 #include <lowrank/error.h>
 #include <lowrank/io/atomic_file.h>
@@ -178,9 +177,8 @@ BaseResult train_base(const BaseRun& run, const ImageDataset& data, const RunCon
     task.parameters.push_back({item.key(), item.value()});
   }
   const auto id = identity(run, context.resources);
-  auto fast = accelerate(*classifier.model);
+  task.accelerated = classifier.model.get();
   const auto result = lowrank::train(task, run.train, run_options(context, id, "pretrain"));
-  fast.end();
   classifier.model->zero_grad(/*set_to_none=*/true);  // of what comes next it gets none
   write_training(context.folder, id, result);
   models::save_classifier(classifier, context.folder);

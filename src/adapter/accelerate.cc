@@ -1,9 +1,9 @@
 #include <ATen/ATen.h>
-#include <lowrank/adapter/accelerate.h>
 
 #include <utility>
 #include <vector>
 
+#include "adapter/acceleration.h"
 #include "adapter/effective/mark.h"
 #include "adapter/model_view.h"
 
@@ -29,16 +29,20 @@ size_t Acceleration::layers() const { return impl_ == nullptr ? 0 : impl_->weigh
 
 void Acceleration::end() { impl_.reset(); }
 
-Acceleration accelerate(torch::nn::Module& model) {
+Acceleration accelerate(torch::nn::Module& model, const DeferredOf& deferred_of) {
   auto impl = std::make_unique<Acceleration::Impl>();
   for (const auto& layer : layers_of(model)) {
     if (layer.kind != LayerKind::kLinear) continue;
     const auto weight = layer.parameter("weight");
     const bool fits = weight.defined() && weight.is_cpu() && weight.scalar_type() == at::kFloat &&
                       weight.layout() == at::kStrided && weight.dim() == 2;
-    if (fits && effective::bind_fast(weight)) impl->weights.push_back(weight);
+    if (fits && effective::bind_fast(weight, deferred_of(weight))) impl->weights.push_back(weight);
   }
   return Acceleration(std::move(impl));
+}
+
+Acceleration accelerate(torch::nn::Module& model) {
+  return accelerate(model, [](const at::Tensor&) { return nullptr; });
 }
 
 }  // namespace lowrank

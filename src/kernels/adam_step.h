@@ -2,6 +2,8 @@
 
 #include <cstdint>
 
+#include "kernels/thin_product.h"
+
 /// One step of Adam (Kingma & Ba, arXiv 1412.6980, algorithm 1) on plain memory, in one pass:
 /// what PyTorch's torch/optim/adam.py, _single_tensor_adam, computes in eight.
 namespace lowrank::kernels {
@@ -19,5 +21,11 @@ struct AdamStep {
 void adam_step(float* p, const float* g, float* m, float* v, int64_t count, const AdamStep& step);
 void adam_step(double* p, const double* g, double* m, double* v, int64_t count,
                const AdamStep& step);
+
+/// The same for a gradient that is a product (rows, columns), which is formed a few rows at a time
+/// and never written to memory; p, m and v have its shape, row after row. The gradient is
+/// gradient.first alone. Bit for bit what multiply() and adam_step() give.
+void adam_step(float* p, float* m, float* v, const ThinProduct& gradient, const AdamStep& step,
+               const KernelTable& kernels = kernel_table());
 
 }  // namespace lowrank::kernels

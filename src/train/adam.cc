@@ -7,8 +7,9 @@
 #include <cmath>
 #include <utility>
 
+#include "adapter/acceleration.h"
 #include "kernels/adam_step.h"
-#include "kernels/parallel.h"
+#include "kernels/products.h"
 
 namespace lowrank {
 namespace {
@@ -25,9 +26,6 @@ AdamOptions at_rate(AdamOptions options, double learning_rate) {
   options.learning_rate = learning_rate;
   return options;
 }
-
-/// Elements a thread should at least have: below this, waking it up costs more.
-constexpr int64_t kElementsPerThread = int64_t{1} << 15;
 
 void check(const AdamOptions& options) {
   const auto fraction = [](double value) { return value >= 0 && value < 1; };
@@ -48,13 +46,24 @@ void check(const AdamOptions& options) {
 template <class number>
 void step_in_one_pass(const at::Tensor& parameter, const at::Tensor& gradient,
                       const Adam::Moments& moments, const kernels::AdamStep& step) {
-  auto* p = parameter.data_ptr<number>();
-  const auto* g = gradient.data_ptr<number>();
-  auto* m = moments.exp_avg.data_ptr<number>();
-  auto* v = moments.exp_avg_sq.data_ptr<number>();
-  kernels::parallel_for(0, parameter.numel(), kElementsPerThread, [&](int64_t begin, int64_t end) {
-    kernels::adam_step(p + begin, g + begin, m + begin, v + begin, end - begin, step);
-  });
+  kernels::adam_step(parameter.data_ptr<number>(), gradient.data_ptr<number>(),
+                     moments.exp_avg.data_ptr<number>(), moments.exp_avg_sq.data_ptr<number>(),
+                     parameter.numel(), step);
+}
+
+void step_of_product(const at::Tensor& parameter, const effective::GradientProduct& gradient,
+                     const Adam::Moments& moments, const kernels::AdamStep& step) {
+  const auto x = gradient.x.contiguous();
+  const kernels::ThinProduct product = {.first = {.x = gradient.dy.data_ptr<float>(),
+                                                  .x_row = gradient.dy.stride(1),
+                                                  .x_column = gradient.dy.stride(0),
+                                                  .w = x.data_ptr<float>(),
+                                                  .w_row = x.size(1),
+                                                  .depth = x.size(0)},
+                                        .rows = parameter.size(0),
+                                        .columns = parameter.size(1)};
+  kernels::adam_step(parameter.data_ptr<float>(), moments.exp_avg.data_ptr<float>(),
+                     moments.exp_avg_sq.data_ptr<float>(), product, step);
 }
 
 /// The same by LibTorch's operators, for any dtype, device and layout.
@@ -81,6 +90,12 @@ bool fits_one_pass(const at::Tensor& parameter) {
          (parameter.scalar_type() == at::kFloat || parameter.scalar_type() == at::kDouble);
 }
 
+void add_to_gradient(const at::Tensor& parameter, const effective::GradientProduct& product) {
+  const auto formed = kernels::product({product.dy.t(), product.x});
+  auto& gradient = parameter.mutable_grad();
+  gradient = gradient.defined() ? gradient + formed : formed;
+}
+
 }  // namespace
 
 Adam::Adam(std::vector<at::Tensor> parameters, const AdamOptions& options)
@@ -93,6 +108,7 @@ Adam::Adam(std::vector<at::Tensor> parameters, const AdamOptions& options)
     moments_.push_back({0, at::zeros_like(parameter), at::zeros_like(parameter)});
   }
   ratios_.assign(parameters_.size(), 1);
+  deferred_.resize(parameters_.size());
 }
 
 Adam::Adam(const std::vector<ParameterGroup>& groups, const AdamOptions& options)
@@ -108,20 +124,38 @@ Adam::Adam(const std::vector<ParameterGroup>& groups, const AdamOptions& options
 
 void Adam::zero_grad() {
   for (auto& parameter : parameters_) parameter.mutable_grad().reset();
+  for (const auto& deferred : deferred_) {
+    if (deferred != nullptr) deferred->drop();
+  }
+}
+
+void Adam::form_gradients() {
+  const at::NoGradGuard no_grad;
+  for (size_t i = 0; i < parameters_.size(); ++i) {
+    if (deferred_[i] == nullptr) continue;
+    if (const auto product = deferred_[i]->take()) add_to_gradient(parameters_[i], *product);
+  }
 }
 
 void Adam::step() {
   const at::NoGradGuard no_grad;
   for (size_t i = 0; i < parameters_.size(); ++i) {
     const auto& parameter = parameters_[i];
+    auto product = deferred_[i] != nullptr ? deferred_[i]->take() : std::nullopt;
+    if (product && (parameter.grad().defined() || !fits_one_pass(parameter))) {
+      add_to_gradient(parameter, *product);
+      product.reset();
+    }
     const auto& gradient = parameter.grad();
-    if (!gradient.defined()) continue;
-    if (gradient.layout() != at::kStrided) {
+    if (!gradient.defined() && !product) continue;
+    if (gradient.defined() && gradient.layout() != at::kStrided) {
       fail<TensorError>("adam", "gradients must be dense", "a sparse one");
     }
     const auto own = at_rate(options_, options_.learning_rate * ratios_[i]);
     const auto step = numbers_of_step(own, ++moments_[i].steps);
-    if (!fits_one_pass(parameter)) {
+    if (product) {
+      step_of_product(parameter, *product, moments_[i], step);
+    } else if (!fits_one_pass(parameter)) {
       step_by_operators(parameter, gradient, moments_[i], step);
     } else if (parameter.scalar_type() == at::kFloat) {
       step_in_one_pass<float>(parameter, gradient.contiguous(), moments_[i], step);
@@ -129,6 +163,20 @@ void Adam::step() {
       step_in_one_pass<double>(parameter, gradient.contiguous(), moments_[i], step);
     }
   }
+}
+
+Acceleration accelerate(torch::nn::Module& model, Adam& optimizer) {
+  return accelerate(model, [&](const at::Tensor& weight) {
+    std::shared_ptr<effective::DeferredGradient> deferred;
+    for (size_t i = 0; i < optimizer.parameters_.size(); ++i) {
+      if (!optimizer.parameters_[i].is_same(weight)) continue;
+      if (optimizer.deferred_[i] == nullptr) {
+        optimizer.deferred_[i] = std::make_shared<effective::DeferredGradient>();
+      }
+      deferred = optimizer.deferred_[i];
+    }
+    return deferred;
+  });
 }
 
 void Adam::restore(const std::vector<Moments>& moments) {

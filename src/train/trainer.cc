@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <optional>
 #include <utility>
 
 #include "train/checkpoint.h"
@@ -95,6 +96,8 @@ class Run {
     }
     const InterruptGuard guard;
     const ModeScope mode(task_, /*training=*/true);
+    std::optional<Acceleration> fast;
+    if (task_.accelerated != nullptr) fast = accelerate(*task_.accelerated, optimizer_);
     begin_ = Clock::now();
     const auto first = state_.counters.step;
     if (!run_.resume) save_checkpoint();
@@ -156,7 +159,10 @@ class Run {
       }
       sum += batch();
     }
-    if (options_.clip_norm > 0) clip_gradients(parameters_, options_.clip_norm);
+    if (options_.clip_norm > 0) {
+      optimizer_.form_gradients();
+      clip_gradients(parameters_, options_.clip_norm);
+    }
     optimizer_.step();
     return sum / static_cast<double>(options_.accumulate);
   }

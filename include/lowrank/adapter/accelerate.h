@@ -23,10 +23,10 @@ class LOWRANK_API Acceleration {
   /// The model is LibTorch's alone again. Must not run beside a forward of the model.
   void end();
 
- private:
   struct Impl;
   explicit Acceleration(std::unique_ptr<Impl> impl);
-  friend Acceleration accelerate(torch::nn::Module& model);
+
+ private:
   std::unique_ptr<Impl> impl_;
 };
 

@@ -1,13 +1,19 @@
 #pragma once
 
 #include <ATen/core/Tensor.h>
+#include <lowrank/adapter/accelerate.h>
 #include <lowrank/adapter/parameter_group.h>
 #include <lowrank/export.h>
 
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 namespace lowrank {
+
+namespace effective {
+class DeferredGradient;
+}
 
 struct AdamOptions {
   double learning_rate = 1e-3;  // above 0; may be changed between steps
@@ -39,8 +45,13 @@ class LOWRANK_API Adam {
   /// Drops all gradients, so that the next backward pass need not add to zeros.
   void zero_grad();
 
-  /// Moves each parameter that has a gradient. Throws TensorError for a sparse gradient.
+  /// Moves each parameter that has a gradient. Throws TensorError for a sparse gradient, and where
+  /// accelerate(model, optimizer) left it one that was changed since.
   void step();
+
+  /// Forms the gradients that accelerate(model, optimizer) left as products, so that .grad of each
+  /// parameter is what it is without: to clip or to look at. step() then reads them from there.
+  void form_gradients();
 
   /// For checkpoints: the moments, in the order of the parameters.
   const std::vector<Moments>& moments() const { return moments_; }
@@ -48,10 +59,23 @@ class LOWRANK_API Adam {
   void restore(const std::vector<Moments>& moments);
 
  private:
+  friend Acceleration accelerate(torch::nn::Module& model, Adam& optimizer);
+
   std::vector<at::Tensor> parameters_;
+  std::vector<std::shared_ptr<effective::DeferredGradient>> deferred_;  // null: .grad alone
   std::vector<Moments> moments_;
   std::vector<double> ratios_;  // of each parameter's rate to options_.learning_rate
   AdamOptions options_;
 };
+
+/// What accelerate(model) does, and the backward pass leaves the gradients of those layers' weights
+/// that `optimizer` moves as products dyᵀ·x, which step() forms as it goes over the weights: they
+/// are never written to memory. The steps are bit for bit those of accelerate(model) where one
+/// backward pass precedes each. Until form_gradients() `.grad` of these weights is undefined,
+/// hooks on them are not called, and torch::autograd::grad() does not find them; a layer's second
+/// gradient before a step goes to `.grad` as usual. What a product is made of must stay as it is
+/// until the step, which throws TensorError otherwise. Ends with the first of the Acceleration and
+/// the optimizer.
+[[nodiscard]] LOWRANK_API Acceleration accelerate(torch::nn::Module& model, Adam& optimizer);
 
 }  // namespace lowrank

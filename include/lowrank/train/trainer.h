@@ -10,6 +10,10 @@
 #include <string>
 #include <vector>
 
+namespace torch::nn {
+class Module;
+}
+
 namespace lowrank {
 
 struct NamedTensor {
@@ -35,6 +39,8 @@ struct TrainingTask {
   at::Tensor replay_indices;
   at::Device device = at::kCPU;
   at::ScalarType dtype = at::kFloat;
+  /// While the run lasts it is accelerated together with the optimizer (train/adam.h); may be null.
+  torch::nn::Module* accelerated = nullptr;
 };
 
 struct RunOptions {

@@ -6,6 +6,7 @@
 #include <torch/csrc/autograd/custom_function.h>
 
 #include "adapter/effective/differentiation.h"
+#include "adapter/effective/mark.h"
 #include "kernels/linear.h"
 #include "kernels/products.h"
 
@@ -14,6 +15,11 @@ namespace {
 
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
+
+bool defers(const at::Tensor& weight, const GradientProduct& gradient) {
+  const auto deferred = deferred_gradient_of(weight);
+  return deferred != nullptr && deferred->offer(gradient);
+}
 
 /// Stands for "no bias": autograd's nodes take no undefined tensors.
 const at::Tensor& absent_bias() {
@@ -31,14 +37,15 @@ struct LinearNode : torch::autograd::Function<LinearNode> {
   static variable_list backward(AutogradContext* context, const variable_list& output_gradients) {
     const auto saved = context->get_saved_variables();
     const auto &x = saved[0], &weight = saved[1], &dy = output_gradients[0];
-    const bool wants_x = context->needs_input_grad(0), wants_weight = context->needs_input_grad(1);
-    const bool wants_bias = context->needs_input_grad(2);
+    const bool wants_x = context->needs_input_grad(0), wants_bias = context->needs_input_grad(2);
+    bool wants_weight = context->needs_input_grad(1);
     // Under create_graph the gradients are differentiated again.
     if (at::GradMode::is_enabled() || !kernels::is_plain_matrix(dy)) {
       return {wants_x ? at::mm(dy, weight) : at::Tensor(),
               wants_weight ? at::mm(dy.t(), x) : at::Tensor(),
               wants_bias ? dy.sum(0) : at::Tensor()};
     }
+    wants_weight = wants_weight && !defers(weight, {dy, x});
     const auto gradients = kernels::linear_backward(
         dy, x, weight, {.x = wants_x, .weight = wants_weight, .bias = wants_bias});
     return {gradients.x, gradients.weight, gradients.bias};

@@ -11,11 +11,17 @@
 namespace lowrank::effective {
 namespace {
 
+/// One whose products are ours.
+struct FastWeight {
+  Geometry geometry;
+  std::weak_ptr<DeferredGradient> deferred;
+};
+
 /// Stands around a storage's own DataPtr and says what the weights in it mean.
 struct StorageContext {
   at::DataPtr original;
   std::vector<Binding> bindings;
-  std::vector<Geometry> fast;  // weights whose products are ours
+  std::vector<FastWeight> fast;
 };
 
 void release(void* context) { delete static_cast<StorageContext*>(context); }
@@ -40,9 +46,11 @@ void unwrap(const c10::Storage& storage) {
   storage.set_data_ptr(std::move(static_cast<StorageContext*>(wrapped.get_context())->original));
 }
 
-bool is_one_of(const std::vector<Geometry>& geometries, const at::Tensor& tensor) {
-  return std::any_of(geometries.begin(), geometries.end(),
-                     [&](const Geometry& geometry) { return geometry.is(tensor); });
+const FastWeight* find_fast(const StorageContext& context, const at::Tensor& tensor) {
+  const auto found =
+      std::find_if(context.fast.begin(), context.fast.end(),
+                   [&](const FastWeight& weight) { return weight.geometry.is(tensor); });
+  return found == context.fast.end() ? nullptr : &*found;
 }
 
 /// TensorImpl keeps its key set protected; a derived class may name it.
@@ -110,7 +118,7 @@ void drop_unused_mark(const at::Tensor& weight) {
   const auto& storage = weight.storage();
   auto* context = context_of(storage);
   const bool used =
-      context != nullptr && (!sites_of(weight).empty() || is_one_of(context->fast, weight));
+      context != nullptr && (!sites_of(weight).empty() || find_fast(*context, weight) != nullptr);
   if (used) return;
   auto& keys = KeySetAccess::of(weight);
   keys = keys.remove(kMark);
@@ -206,13 +214,13 @@ void unbind(const at::Tensor& weight, const Site& site) {
   drop_unused_mark(weight);
 }
 
-bool bind_fast(const at::Tensor& weight) {
+bool bind_fast(const at::Tensor& weight, std::weak_ptr<DeferredGradient> deferred) {
   register_operators();
   const auto& storage = weight.storage();
   auto* context = context_of(storage);
   if (context == nullptr) context = wrap(storage);
-  if (is_one_of(context->fast, weight)) return false;
-  context->fast.push_back(Geometry::of(weight));
+  if (find_fast(*context, weight) != nullptr) return false;
+  context->fast.push_back({Geometry::of(weight), std::move(deferred)});
   auto& keys = KeySetAccess::of(weight);
   keys = keys.add(kMark);
   return true;
@@ -221,16 +229,23 @@ bool bind_fast(const at::Tensor& weight) {
 void unbind_fast(const at::Tensor& weight) {
   auto* context = context_of(weight.storage());
   if (context == nullptr) return;
-  std::erase_if(context->fast, [&](const Geometry& geometry) { return geometry.is(weight); });
+  std::erase_if(context->fast, [&](const FastWeight& fast) { return fast.geometry.is(weight); });
   drop_unused_mark(weight);
 }
 
 bool is_fast(const at::Tensor& tensor, bool transposed) {
   const auto* context = context_of(tensor.storage());
   return context != nullptr &&
-         std::any_of(context->fast.begin(), context->fast.end(), [&](const Geometry& geometry) {
+         std::any_of(context->fast.begin(), context->fast.end(), [&](const FastWeight& weight) {
+           const auto& geometry = weight.geometry;
            return transposed ? geometry.is_transpose_of(tensor) : geometry.is(tensor);
          });
+}
+
+std::shared_ptr<DeferredGradient> deferred_gradient_of(const at::Tensor& weight) {
+  const auto* context = context_of(weight.storage());
+  const auto* fast = context == nullptr ? nullptr : find_fast(*context, weight);
+  return fast == nullptr ? nullptr : fast->deferred.lock();
 }
 
 bool is_marked(const at::Tensor& tensor) { return tensor.defined() && tensor.key_set().has(kMark); }

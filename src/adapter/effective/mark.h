@@ -5,6 +5,7 @@
 #include <memory>
 #include <vector>
 
+#include "adapter/effective/deferred_gradient.h"
 #include "adapter/effective/selection.h"
 
 /// How an adapter gets into an unmodified model: a *marked* tensor means W + s·B·A to every
@@ -52,11 +53,14 @@ void bind_transposed(const at::Tensor& weight_t, std::shared_ptr<const Site> sit
 void unbind(const at::Tensor& weight, const Site& site);
 
 /// Marks `weight` (out, in): where no adapter takes part in a product with it, the product is
-/// lowrank's own (fast_linear.h), not LibTorch's. False, with nothing done, where it is so already.
-bool bind_fast(const at::Tensor& weight);
+/// lowrank's own (fast_linear.h), not LibTorch's, and its gradient is offered to `deferred` while
+/// that lives. False, with nothing done, where it is so already.
+bool bind_fast(const at::Tensor& weight, std::weak_ptr<DeferredGradient> deferred = {});
 void unbind_fast(const at::Tensor& weight);
 /// Whether `tensor` is the transpose of such a weight, or itself one.
 bool is_fast(const at::Tensor& tensor, bool transposed);
+/// Where this weight's gradient may be left as a product; null where it may not.
+std::shared_ptr<DeferredGradient> deferred_gradient_of(const at::Tensor& weight);
 
 bool is_marked(const at::Tensor& tensor);
 

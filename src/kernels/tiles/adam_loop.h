@@ -15,13 +15,13 @@ void adam_loop(number* __restrict p, const number* __restrict g, number* __restr
   const auto beta2 = static_cast<number>(step.beta2);
   const auto rest1 = static_cast<number>(1 - step.beta1);
   const auto rest2 = static_cast<number>(1 - step.beta2);
-  const auto epsilon = static_cast<number>(step.epsilon);
-  const auto step_size = static_cast<number>(step.step_size);
-  const auto correction = static_cast<number>(step.root_correction2);
+  // step_size m / (sqrt(v) / c + epsilon), with one division.
+  const auto epsilon = static_cast<number>(step.epsilon * step.root_correction2);
+  const auto step_size = static_cast<number>(step.step_size * step.root_correction2);
   for (int64_t i = 0; i < count; ++i) {
     m[i] = beta1 * m[i] + rest1 * g[i];
     v[i] = beta2 * v[i] + rest2 * g[i] * g[i];
-    p[i] -= step_size * m[i] / (std::sqrt(v[i]) / correction + epsilon);
+    p[i] -= step_size * m[i] / (std::sqrt(v[i]) + epsilon);
   }
 }
 

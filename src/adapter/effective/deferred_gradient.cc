@@ -1,0 +1,36 @@
+#include "adapter/effective/deferred_gradient.h"
+
+#include <lowrank/error.h>
+
+#include <utility>
+
+namespace lowrank::effective {
+
+bool DeferredGradient::offer(const GradientProduct& product) {
+  const std::scoped_lock lock(mutex_);
+  if (product_) return false;
+  product_ = product;
+  version_of_dy_ = product.dy._version();
+  version_of_x_ = product.x._version();
+  return true;
+}
+
+std::optional<GradientProduct> DeferredGradient::take() {
+  const std::scoped_lock lock(mutex_);
+  auto product = std::exchange(product_, std::nullopt);
+  if (product &&
+      (product->dy._version() != version_of_dy_ || product->x._version() != version_of_x_)) {
+    fail<TensorError>("optimizer",
+                      "what a layer's gradient is made of must stay as it is until the step",
+                      "a tensor that was changed in place after the backward pass",
+                      "Write new inputs after the step, or into another tensor.");
+  }
+  return product;
+}
+
+void DeferredGradient::drop() {
+  const std::scoped_lock lock(mutex_);
+  product_.reset();
+}
+
+}  // namespace lowrank::effective

@@ -1,0 +1,34 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <mutex>
+#include <optional>
+
+namespace lowrank::effective {
+
+/// dyᵀ·x, the gradient of a weight (out, in) from N rows.
+struct GradientProduct {
+  at::Tensor dy;  ///< (N, out)
+  at::Tensor x;   ///< (N, in)
+};
+
+/// Where the backward pass of an accelerated layer leaves its weight's gradient as a product, for
+/// an optimizer that takes it in that form (accelerate(model, optimizer)). Holds one at most.
+class DeferredGradient {
+ public:
+  /// False, with nothing done, where one is held already.
+  bool offer(const GradientProduct& product);
+  /// What is held, if anything; it is held no more. Throws TensorError where one of the two was
+  /// changed in place after it was offered.
+  std::optional<GradientProduct> take();
+  void drop();
+
+ private:
+  std::mutex mutex_;
+  std::optional<GradientProduct> product_;
+  int64_t version_of_dy_ = 0, version_of_x_ = 0;
+};
+
+}  // namespace lowrank::effective
