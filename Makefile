@@ -79,10 +79,12 @@ format: ## Format the code in place
 	@$(if $(filter yes,$(INSTALL)),scripts/install-dependencies.sh lint)
 	@scripts/lint.sh --format
 
-bench: ## Measure beside PyTorch, with median and spread
-	$(call prepare,$(PRESET),bench)
+bench: ## Measure beside PyTorch and PEFT, with median and spread, and beside the targets
+	$(call prepare,$(PRESET),data bench)
 	@cmake $(BUILD) -DLOWRANK_BUILD_BENCH=ON > $(BUILD)/bench.log
-	@cmake --build $(BUILD) --target training_bench linear_bench adapters_bench
+	@cmake --build $(BUILD) --target lowrank_command training_bench linear_bench adapters_bench \
+	  merge_bench memory_bench
+	@scripts/fetch-mnist.sh $(LOWRANK)
 	@bench/run.sh $(BUILD)
 
 test-interop: ## Let PEFT and lowrank read what the other wrote: random adapters, damaged folders

@@ -1,103 +1,36 @@
-"""Training steps a second of lowrank beside PyTorch's; bench/run.sh calls it.
+"""lowrank beside PyTorch and PEFT, and beside its targets; bench/run.sh calls it.
 
-1. Correctness: five steps of each from one start must give the losses of the float64 reference.
+1. Correctness: five steps of each from one start must give the losses of the float64 reference, and
+   evaluation the same number of hits.
 2. Scout: a short run of each in every setting (BLAS library x threads) picks its best one.
-3. Rounds: one after the other in turn, A B C A B C, each in its best setting, and as installed;
-   so a slow moment of the machine falls on all. Median, range, and the ratios within each round.
+3. Rounds: one after the other in turn, each in its best setting, and as installed. Median, range,
+   and the ratios within each round.
+4. The table of targets (targets.py).
 
 Exits with 1 where something did not run or was wrong, never because of a time.
 """
 
 import argparse
 import contextlib
-import dataclasses
 import datetime
 import json
 import os
 import pathlib
 import platform
-import statistics
 import subprocess
 import sys
+import tempfile
+import time
+
+import targets
+from workers import INSTALLED, Contestant, Measurement, Worker, in_turn, scout
 
 RIVALS = pathlib.Path(__file__).resolve().parent / "rivals.py"
-BLAS_FOLDERS = ("openblas-openmp", "openblas-pthread", "blis-openmp")  # Debian's, below /usr/lib/*
 LOSS_TOLERANCE = 1e-4  # of each loss; float32 steps are seen to agree to about 1e-7
-WARM_UP = 0.3
-
-
-@dataclasses.dataclass(frozen=True)
-class Setting:
-    blas: str | None = None  # a folder with libblas.so.3; None: what the system links to
-    threads: int = 0  # LibTorch's; 0: what each takes by itself
-    blas_threads: int = 0  # the BLAS library's own
-
-    def environment(self):
-        result = dict(os.environ)
-        if self.blas:
-            result["LD_LIBRARY_PATH"] = self.blas
-        if self.threads:
-            result["OMP_NUM_THREADS"] = str(self.threads)
-            result["OPENBLAS_NUM_THREADS"] = result["BLIS_NUM_THREADS"] = str(self.blas_threads)
-        return result
-
-    def __str__(self):
-        blas = pathlib.Path(self.blas).name if self.blas else "system BLAS"
-        if not self.threads:
-            return "as installed"
-        return f"{blas}, {self.threads} + {self.blas_threads} threads"
-
-
-@dataclasses.dataclass
-class Contestant:
-    name: str
-    command: list
-    best: Setting | None = None
-    scouted: dict = dataclasses.field(default_factory=dict)
-    rates: dict = dataclasses.field(default_factory=dict)  # "best", "installed" -> one a round
-
-
-class Worker:
-    """A contestant's process: it prints its first losses, then measures for each line it is sent."""
-
-    least_share = 1.0  # of one core that any measurement got
-
-    def __init__(self, contestant, setting, arguments=()):
-        self.command = [*contestant.command, "--serve", *arguments]
-        if setting.threads:
-            self.command += ["--threads", str(setting.threads)]
-        self.process = subprocess.Popen(
-            self.command, env=setting.environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-        self.losses = self.read()["losses"]
-
-    def read(self):
-        line = self.process.stdout.readline()
-        if not line:
-            sys.exit(f"bench: {' '.join(self.command)} must print a line. Got exit {self.process.wait()}.")
-        return json.loads(line)
-
-    def rate(self, seconds):
-        self.process.stdin.write(f"{seconds}\n")
-        self.process.stdin.flush()
-        measured = self.read()
-        Worker.least_share = min(Worker.least_share, measured["cpu_seconds"] / measured["seconds"])
-        return measured["rate"]
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.process.kill()
-        self.process.wait()
-
-
-def settings():
-    """Every BLAS library of Debian's that is here, by 1 and all threads, alone and in LibTorch only."""
-    folders = [str(f) for name in BLAS_FOLDERS for f in sorted(pathlib.Path("/usr/lib").glob(f"*/{name}"))]
-    cores = len(os.sched_getaffinity(0))
-    threads = [(1, 1)] + ([(cores, 1), (cores, cores)] if cores > 1 else [])
-    return [Setting(folder, *t) for folder in folders or [None] for t in threads]
+HITS_APART = 3  # of 10,000 images: where two logits are equal but for rounding
+STEP = "train 10 1"  # batch, rank
+GRID = [(batch, rank) for batch in (1, 64, 256) for rank in (1, 8, 64)]
+STARTS = 15
 
 
 def contests(ours):
@@ -113,13 +46,13 @@ def contests(ours):
     }
 
 
-def check(kind, contestants):
+def check_losses(kind, contestants):
     """Every one's first losses against the last contestant's in float64; the largest difference."""
     worst = 0.0
-    with Worker(contestants[-1], Setting(), ["--dtype", "float64"]) as worker:
+    with Worker(contestants[-1], INSTALLED, ["--dtype", "float64"]) as worker:
         reference = worker.losses
     for contestant in contestants:
-        with Worker(contestant, Setting()) as worker:
+        with Worker(contestant, INSTALLED) as worker:
             losses = worker.losses
         differences = [abs(a - b) / max(abs(b), 1e-2) for a, b in zip(losses, reference, strict=True)]
         if max(differences) > LOSS_TOLERANCE or losses[-1] >= losses[0]:
@@ -129,94 +62,162 @@ def check(kind, contestants):
     return worst
 
 
-def scout(contestants, seconds):
+def check_hits(contestants):
+    hits = []
     for contestant in contestants:
-        for setting in settings():
-            with Worker(contestant, setting) as worker:
-                worker.rate(WARM_UP)
-                contestant.scouted[setting] = worker.rate(seconds)
-        contestant.best = max(contestant.scouted, key=contestant.scouted.get)
+        with Worker(contestant, INSTALLED) as worker:
+            hits.append(worker.ask("correct", 0)["correct"])
+    if max(hits) - min(hits) > HITS_APART:
+        sys.exit(f"bench: all must hit the same images, within {HITS_APART}. Got {hits}.")
+    print(f"Evaluation: {hits[0]} and {hits[1]} hits of 10,000 images")
 
 
-def rounds(contestants, count, seconds):
-    """Keeps all processes open and asks them in turn."""
-    with contextlib.ExitStack() as stack:
-        workers = []
-        for row in ("best", "installed"):
-            for contestant in contestants:
-                setting = contestant.best if row == "best" else Setting()
-                workers.append((contestant.rates.setdefault(row, []), stack.enter_context(Worker(contestant, setting))))
-        for _, worker in workers:
-            worker.rate(WARM_UP)
-        for _ in range(count):
-            for rates, worker in workers:
-                rates.append(worker.rate(seconds))
+def compete(contestants, args, beside=()):
+    """Each in its best setting, and as installed; rates by row and name, and what was asked beside."""
+    rows = {"best": lambda c: c.best(STEP), "installed": lambda c: INSTALLED}
+    asked = [
+        Measurement(f"{row} {c.name}", c, setting(c), STEP) for row, setting in rows.items() for c in contestants
+    ]
+    answers = in_turn([*asked, *beside], args.rounds, args.seconds)
+    rates = {row: {c.name: [a["rate"] for a in answers[f"{row} {c.name}"]] for c in contestants} for row in rows}
+    return rates, answers
 
 
-def summary(values):
-    return {"median": statistics.median(values), "lowest": min(values), "highest": max(values), "values": values}
+def measure_grid(ours, rival, args):
+    measurements = [
+        Measurement(f"{c.name} {batch} {rank}", c, c.best(f"train {batch} 8"), f"train {batch} {rank}")
+        for batch, rank in GRID
+        for c in (ours, rival)
+    ]
+    answers = in_turn(measurements, args.rounds, args.seconds / 4)
+    rates = {key: [a["rate"] for a in of_key] for key, of_key in answers.items()}
+    return [(b, r, rates[f"{ours.name} {b} {r}"], rates[f"{rival.name} {b} {r}"]) for b, r in GRID]
 
 
-def result(contestant, ours):
-    rows = {}
-    for row, rates in contestant.rates.items():
-        rows[row] = {"steps_per_second": summary(rates)}
-        rows[row]["setting"] = str(contestant.best if row == "best" else Setting())
-        rows[row]["ours_over_it"] = summary([a / b for a, b in zip(ours.rates[row], rates, strict=True)])
-    scouted = {str(setting): rate for setting, rate in contestant.scouted.items()}
-    return {"name": contestant.name, **rows, "scouted": scouted}
+def measure_evaluation(ours, notebook, args):
+    setting = ours.best(STEP)
+    measurements = [
+        Measurement("on", ours, setting, "evaluate"),
+        Measurement("off", ours, setting, "evaluate_off"),
+        Measurement("notebook", notebook, notebook.best("evaluate"), "evaluate"),
+    ]
+    answers = in_turn(measurements, args.rounds, args.seconds / 2)
+    return {key: [a["rate"] for a in of_key] for key, of_key in answers.items()}
 
 
-def print_table(kind, results):
+def run_program(program, *arguments):
+    """The JSON line that it prints."""
+    done = subprocess.run([program, *map(str, arguments)], stdout=subprocess.PIPE, text=True)
+    if done.returncode != 0:
+        sys.exit(f"bench: {program} must exit with 0. Got {done.returncode}.")
+    return json.loads(done.stdout)
+
+
+def milliseconds(command, expected=0):
+    begin = time.perf_counter()
+    done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    spent = 1e3 * (time.perf_counter() - begin)
+    if (done.returncode == 0) != (expected == 0):
+        sys.exit(f"bench: {' '.join(command)} must exit with {expected}. Got {done.returncode}.")
+    return spent
+
+
+def measure_starts(lowrank):
+    """A whole run of one training step stands for the start to the first one, which is in it."""
+    starts = {
+        "lowrank --help": [milliseconds([lowrank, "--help"]) for _ in range(STARTS)],
+        "lowrank --version": [milliseconds([lowrank, "--version"]) for _ in range(STARTS)],
+        "a mistyped flag": [milliseconds([lowrank, "svd", "--rnak", "2"], expected=2) for _ in range(STARTS)],
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        base, out = f"{folder}/base", f"{folder}/adapter"
+        milliseconds([lowrank, "train", "--data", "mnist", "--steps", "1", "--out", base])
+        finetune = [lowrank, "finetune", base, "--data", "mnist", "--only", "2", "--steps", "1", "--out", out, "--force"]
+        starts["lowrank finetune, all of a run of one step"] = [milliseconds(finetune) for _ in range(5)]
+    return starts
+
+
+def print_contest(kind, contestants, rates):
     print(f"\n{kind}, steps a second{'median':>43}{'range':>16}   lowrank is")
-    for row in ("best", "installed"):
-        for entry in results:
-            rate, ratio = entry[row]["steps_per_second"], entry[row]["ours_over_it"]
+    for row, of_row in rates.items():
+        for contestant in contestants:
+            rate = targets.summary(of_row[contestant.name])
+            ratio = targets.ratios(of_row["lowrank"], of_row[contestant.name])
+            setting = contestant.best(STEP) if row == "best" else INSTALLED
             span = f"{rate['lowest']:.1f} - {rate['highest']:.1f}"
             times = f"{ratio['median']:.2f}x  ({ratio['lowest']:.2f} - {ratio['highest']:.2f})"
-            note = "" if entry["name"] == "lowrank" else times
-            print(f"  {entry['name']:<20}{entry[row]['setting']:<36}{rate['median']:>8.1f}{span:>16}   {note}")
+            note = "" if contestant.name == "lowrank" else times
+            print(f"  {contestant.name:<20}{str(setting):<36}{rate['median']:>8.1f}{span:>16}   {note}")
+    print(flush=True)
 
 
-def machine():
+def contest_as_json(contestants, rates, difference):
+    scouted = {
+        c.name: {request: {str(s): rate for s, rate in of.items()} for request, of in c.scouted.items()}
+        for c in contestants
+    }
+    best = {c.name: str(c.best(STEP)) for c in contestants}
+    return {"loss_difference": difference, "best_settings": best, "steps_per_second": rates, "scouted": scouted}
+
+
+def machine_in_words():
     model = "unknown"
     with contextlib.suppress(OSError, StopIteration):
         lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
         model = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    isa = "unknown"
-    with contextlib.suppress(ImportError, AttributeError):
-        import torch
-
-        isa = next((l.split()[-1] for l in torch.__config__.show().splitlines() if "capability" in l), isa)
     return {
-        "cpu": model, "cores": len(os.sched_getaffinity(0)), "capability": isa,
-        "system": platform.platform(), "load": os.getloadavg()[0],
+        "cpu": model, "cores": len(os.sched_getaffinity(0)), "system": platform.platform(), "load": os.getloadavg()[0],
     }
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--ours", required=True, help="training_bench")
+    parser.add_argument("--build", type=pathlib.Path, required=True, help="with the benchmarks and the command")
     parser.add_argument("--out", type=pathlib.Path, required=True, help="the JSON file that is written")
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--seconds", type=float, default=1.5, help="of one measurement")
-    parser.add_argument("--scout-seconds", type=float, default=0.6)
+    parser.add_argument("--seconds", type=float, default=1.2, help="of one measurement of a contest")
+    parser.add_argument("--scout-seconds", type=float, default=0.5)
     args = parser.parse_args()
+    programs = args.build / "bench"
 
-    here = machine()
-    print(f"{here['cpu']}, {here['cores']} cores, {here['capability']}; {here['system']}; load {here['load']:.2f}")
+    here = machine_in_words()
+    print(f"{here['cpu']}, {here['cores']} cores; {here['system']}; load {here['load']:.2f}")
     if here["load"] > 0.5:
         print("Other programs are running: figures with all threads suffer most, and repeat badly.")
     print("Net 784-1000-2000-10, batch 10, rank 1 on all layers, Adam, float32; data in memory.\n")
+    all_contests = contests(str(programs / "training_bench"))
+    lora, pretraining = all_contests["LoRA"], all_contests["pretraining"]
+    ours, notebook, peft = lora
     written = {"date": datetime.datetime.now().isoformat(timespec="seconds"), "machine": here, "contests": {}}
-    for kind, contestants in contests(args.ours).items():
-        difference = check(kind, contestants)
-        scout(contestants, args.scout_seconds)
-        rounds(contestants, args.rounds, args.seconds)
-        results = [result(contestant, contestants[0]) for contestant in contestants]
-        written["contests"][kind] = {"loss_difference": difference, "results": results}
-        print_table(kind, results)
-        print(flush=True)
+    differences = {kind: check_losses(kind, contestants) for kind, contestants in all_contests.items()}
+    check_hits([ours, notebook])
+
+    of_batches = sorted({f"train {batch} 8" for batch, _ in GRID})
+    for contestant, requests in ((ours, of_batches), (notebook, ["evaluate"]), (peft, of_batches)):
+        scout(contestant, [STEP, *requests], args.scout_seconds)
+    for contestant in pretraining:
+        scout(contestant, [STEP], args.scout_seconds)
+
+    speed = Measurement("machine", ours, ours.best(STEP), "machine")
+    rates, asked = {}, {}
+    for kind, contestants in all_contests.items():
+        rates[kind], asked[kind] = compete(contestants, args, [speed] if kind == "LoRA" else [])
+        print_contest(kind, contestants, rates[kind])
+        written["contests"][kind] = contest_as_json(contestants, rates[kind], differences[kind])
+
+    machine = asked["LoRA"]["machine"]
+    evaluated = measure_evaluation(ours, notebook, args)
+    threads = here["cores"]
+    rows = [
+        *targets.training_rows(rates["LoRA"]["best"], rates["pretraining"]["best"], machine),
+        *targets.grid_rows(measure_grid(ours, peft, args)),
+        *targets.evaluation_rows(evaluated["on"], evaluated["off"], evaluated["notebook"]),
+        targets.merge_row(run_program(programs / "merge_bench", "--threads", threads)),
+        targets.memory_row(run_program(programs / "memory_bench")),
+        *targets.start_rows(measure_starts(str(args.build / "cli" / "lowrank"))),
+    ]
+    targets.print_rows(rows)
+    written |= {"speed": machine, "evaluation": evaluated, "targets": [row.as_json() for row in rows]}
     written["least_share_of_a_core"] = Worker.least_share
     if Worker.least_share < 0.9:
         print(f"The machine was busy: one measurement got {Worker.least_share:.0%} of a core. Repeat it alone.")

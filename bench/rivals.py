@@ -1,7 +1,8 @@
-"""Training steps a second of the rivals, in whatever PyTorch this interpreter has.
+"""Training steps and evaluated images a second of the rivals, in whatever PyTorch this interpreter has.
 
-    rivals.py --way notebook --threads 1 --seconds 3     one measurement, one JSON line
-    rivals.py --way peft --serve                         one measurement for each line of stdin (seconds)
+    rivals.py --way peft --threads 2      one JSON line for each line of stdin:
+        train SECONDS BATCH RANK          steps a second of a net of its own for this batch and rank
+        evaluate SECONDS                  images a second, after the checked steps
 
 Ways: `plain` trains the whole net; `notebook` forms W + (alpha/rank)·B·A at each step through
 torch.nn.utils.parametrize, as the well-known "LoRA from scratch" notebook does; `peft` is PEFT's.
@@ -25,6 +26,9 @@ from notebook_net import Mlp  # noqa: E402
 TARGETS = ("linear1", "linear2", "linear3")
 IMAGE_BATCHES, LABEL_BATCHES = 256, 1021  # coprime, so that no pair of them is learnt by heart
 CHECKED_STEPS = 5
+CHECKED_BATCH, CHECKED_RANK = 10, 1
+EVALUATED_IMAGES = 10_000  # as many as MNIST's test half has
+MEAN, DEVIATION = 0.1307, 0.3081
 
 
 class LoRAParametrization(torch.nn.Module):
@@ -78,7 +82,7 @@ class Trainer:
         self.model = build(way, rank).to(dtype).train()
         self.optimizer = torch.optim.Adam([p for p in self.model.parameters() if p.requires_grad], lr=1e-3)
         torch.manual_seed(1)
-        self.images = torch.randn(IMAGE_BATCHES, batch, 784).to(dtype).unbind()
+        self.images = torch.randn(min(IMAGE_BATCHES, 4096 // batch), batch, 784).to(dtype).unbind()
         self.labels = torch.randint(0, 10, (LABEL_BATCHES, batch)).unbind()
         self.batches = zip(itertools.cycle(self.images), itertools.cycle(self.labels))
 
@@ -102,24 +106,74 @@ class Trainer:
         return {"steps": steps, "seconds": spent, "cpu_seconds": cpu, "rate": steps / spent, "last_loss": loss}
 
 
+class Evaluation:
+    """The notebook's loop over a test set in batches of ten, image by image."""
+
+    def __init__(self):
+        torch.manual_seed(4)
+        images = torch.randint(0, 256, (EVALUATED_IMAGES, 28, 28), dtype=torch.uint8)
+        images = (images.float() / 255 - MEAN) / DEVIATION  # as the data loader hands them over
+        self.images = images.split(10)
+        self.labels = torch.randint(0, 10, (EVALUATED_IMAGES,)).split(10)
+
+    def batch(self, model, i):
+        correct = 0
+        output = model(self.images[i].view(-1, 784))
+        for row, logits in enumerate(output):
+            if torch.argmax(logits) == self.labels[i][row]:
+                correct += 1
+        return correct
+
+    @torch.no_grad()
+    def correct(self, model):
+        return sum(self.batch(model, i) for i in range(len(self.images)))
+
+    @torch.no_grad()
+    def measure(self, model, seconds):
+        images, start, cpu = 0, time.perf_counter(), time.process_time()
+        while (spent := time.perf_counter() - start) < seconds:
+            self.batch(model, images // 10 % len(self.images))
+            images += 10
+        return {"rate": images / spent, "seconds": spent, "cpu_seconds": time.process_time() - cpu}
+
+
+class Server:
+    """Answers requests; keeps a trainer for each batch and rank that was asked for."""
+
+    def __init__(self, way, dtype):
+        self.way, self.dtype = way, dtype
+        self.trainers = {}
+        self.evaluation = None
+
+    def trainer(self, batch, rank):
+        if (batch, rank) not in self.trainers:
+            self.trainers[batch, rank] = Trainer(self.way, rank, batch, self.dtype)
+        return self.trainers[batch, rank]
+
+    def answer(self, what, seconds, *shape):
+        if what == "train":
+            return self.trainer(*map(int, shape)).measure(float(seconds))
+        model = self.trainer(CHECKED_BATCH, CHECKED_RANK).model.eval()
+        self.evaluation = self.evaluation or Evaluation()
+        if what == "correct":
+            return {"correct": self.evaluation.correct(model)}
+        return self.evaluation.measure(model, float(seconds))
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--way", choices=("plain", "notebook", "peft"), required=True)
     parser.add_argument("--threads", type=int, default=0, help="0: PyTorch's own default")
-    parser.add_argument("--rank", type=int, default=1)
-    parser.add_argument("--batch", type=int, default=10)
     parser.add_argument("--dtype", choices=("float32", "float64"), default="float32")
-    parser.add_argument("--seconds", type=float, default=3)
-    parser.add_argument("--serve", action="store_true", help="read seconds from stdin, line by line")
     args = parser.parse_args()
 
     if args.threads:
         torch.set_num_threads(args.threads)
-    trainer = Trainer(args.way, args.rank, args.batch, getattr(torch, args.dtype))
-    checked = {"way": args.way, "threads": args.threads, "torch": torch.__version__, "losses": trainer.check()}
-    print(json.dumps(checked), flush=True)
-    for seconds in map(float, sys.stdin if args.serve else [args.seconds]):
-        print(json.dumps(trainer.measure(seconds)), flush=True)
+    server = Server(args.way, getattr(torch, args.dtype))
+    losses = server.trainer(CHECKED_BATCH, CHECKED_RANK).check()
+    print(json.dumps({"way": args.way, "torch": torch.__version__, "losses": losses}), flush=True)
+    for line in sys.stdin:
+        print(json.dumps(server.answer(*line.split())), flush=True)
 
 
 if __name__ == "__main__":

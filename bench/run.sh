@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Training steps a second of lowrank beside PyTorch's, then what adapters cost a server, then
+# lowrank beside PyTorch, PEFT and its targets, then what adapters cost a server, then
 # microbenchmarks; called by `make bench`.
 #
 #   run.sh BUILD [compare.py's options]      BUILD: a build folder with LOWRANK_BUILD_BENCH=ON
@@ -15,7 +15,7 @@ shift
 
 python=${BENCH_PYTHON:-$("$top/tests/reference/environment.sh")}
 mkdir -p "$top/build"
-"$python" "$here/compare.py" --ours "$build/bench/training_bench" --out "$top/build/bench.json" "$@"
+"$python" "$here/compare.py" --build "$build" --out "$top/build/bench.json" "$@"
 "$build/bench/adapters_bench"
 "$build/bench/linear_bench" --benchmark_min_time=0.2 --benchmark_repetitions=5 \
   --benchmark_report_aggregates_only=true --benchmark_enable_random_interleaving=true \

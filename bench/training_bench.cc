@@ -1,48 +1,75 @@
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
+#include <ATen/core/grad_mode.h>
 #include <fmt/ranges.h>
-#include <lowrank/adapter/accelerate.h>
 #include <lowrank/adapter/adapter.h>
+#include <lowrank/data/dataset.h>
+#include <lowrank/machine.h>
 #include <lowrank/models/mlp.h>
 #include <lowrank/train/adam.h>
+#include <lowrank/train/evaluate.h>
 #include <malloc.h>
 #include <torch/nn/functional/loss.h>
 #include <torch/utils.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <ctime>
 #include <iostream>
 #include <limits>
+#include <map>
+#include <memory>
 #include <optional>
+#include <sstream>
+#include <stdexcept>
+#include <utility>
 #include <vector>
 
-// Training steps a second of the library, for bench/compare.py. The same steps, on the same
-// numbers, as bench/rivals.py: the net from seed 0, the data from seed 1, A ~ N(0, 1) from seed 2.
+// Training steps and evaluated images a second of the library, for bench/compare.py: the same
+// steps, on the same numbers, as bench/rivals.py, which says what a request is. The net is from
+// seed 0, the data from seed 1, A ~ N(0, 1) from seed 2, the evaluated images from seed 4.
 
 namespace {
 
 constexpr int64_t kImageBatches = 256;  // coprime with the next, so that no pair is learnt by heart
 constexpr int64_t kLabelBatches = 1021;
 constexpr int kCheckedSteps = 5;
+constexpr int64_t kCheckedBatch = 10, kCheckedRank = 1;
+constexpr int64_t kEvaluatedImages = 10000;
 
-struct Options {
-  std::string what = "lora";
-  int threads = 1;
-  int64_t rank = 1;
-  int64_t batch = 10;
-  double seconds = 3;
-  bool serve = false;
+/// What goes on for a while.
+class Clock {
+ public:
+  explicit Clock(double seconds) : seconds_(seconds) {}
+
+  bool goes_on() {
+    spent_ = std::chrono::duration<double>(Steady::now() - start_).count();
+    return spent_ < seconds_;
+  }
+
+  std::string line(double count) const {
+    const double cpu = static_cast<double>(std::clock() - cpu_start_) / CLOCKS_PER_SEC;
+    return fmt::format(R"({{"rate": {}, "seconds": {}, "cpu_seconds": {}}})", count / spent_,
+                       spent_, cpu);
+  }
+
+ private:
+  using Steady = std::chrono::steady_clock;
+  double seconds_, spent_ = 0;
+  Steady::time_point start_ = Steady::now();
+  std::clock_t cpu_start_ = std::clock();
 };
 
 class Trainer {
  public:
-  explicit Trainer(const Options& options) : model_(make_model()), optimizer_(trainable(options)) {
-    if (options.what == "pretrain") fast_ = lowrank::accelerate(*model_, optimizer_);
+  Trainer(bool whole, int64_t batch, int64_t rank)
+      : model_(make_model()), optimizer_(trainable(whole, rank)) {
+    if (whole) fast_ = lowrank::accelerate(*model_, optimizer_);
     torch::manual_seed(1);
-    images_ = at::randn({kImageBatches, options.batch, 784}).unbind();
-    labels_ = at::randint(0, 10, {kLabelBatches, options.batch}, at::kLong).unbind();
+    images_ = at::randn({std::min(kImageBatches, 4096 / batch), batch, 784}).unbind();
+    labels_ = at::randint(0, 10, {kLabelBatches, batch}, at::kLong).unbind();
   }
 
   /// The losses of a few steps on one batch: they must fall, and agree with PyTorch's.
@@ -53,23 +80,17 @@ class Trainer {
   }
 
   std::string measure(double seconds) {
-    using Clock = std::chrono::steady_clock;
-    const auto start = Clock::now();
-    const auto cpu_start = std::clock();
+    Clock clock(seconds);
     int64_t steps = 0;
-    double spent = 0;
-    double loss = 0;
-    while (spent < seconds) {
-      loss = step(images_[next_ % kImageBatches], labels_[next_ % kLabelBatches]);
+    for (; clock.goes_on(); ++steps) {
+      step(images_[next_ % images_.size()], labels_[next_ % labels_.size()]);
       ++next_;
-      ++steps;
-      spent = std::chrono::duration<double>(Clock::now() - start).count();
     }
-    const double cpu = static_cast<double>(std::clock() - cpu_start) / CLOCKS_PER_SEC;
-    return fmt::format(
-        R"({{"steps": {}, "seconds": {}, "cpu_seconds": {}, "rate": {}, "last_loss": {}}})", steps,
-        spent, cpu, static_cast<double>(steps) / spent, loss);
+    return clock.line(static_cast<double>(steps));
   }
+
+  lowrank::models::Mlp& model() { return model_; }
+  lowrank::Adapter& adapter() { return adapter_.value(); }
 
  private:
   static lowrank::models::Mlp make_model() {
@@ -77,14 +98,13 @@ class Trainer {
     return lowrank::models::Mlp(lowrank::models::MlpOptions{.sizes = {784, 1000, 2000, 10}});
   }
 
-  std::vector<at::Tensor> trainable(const Options& options) {
-    if (options.what == "pretrain") return model_->parameters();
-    const auto adapter = lowrank::attach(
-        *model_, {.rank = options.rank, .alpha = static_cast<double>(options.rank)});
+  std::vector<at::Tensor> trainable(bool whole, int64_t rank) {
+    if (whole) return model_->parameters();
+    adapter_ = lowrank::attach(*model_, {.rank = rank, .alpha = static_cast<double>(rank)});
     torch::manual_seed(2);
     at::NoGradGuard no_grad;
-    for (const auto& layer : adapter.layers()) at::Tensor(layer.a).normal_();
-    return adapter.parameters();
+    for (const auto& layer : adapter_->layers()) at::Tensor(layer.a).normal_();
+    return adapter_->parameters();
   }
 
   double step(const at::Tensor& x, const at::Tensor& y) {
@@ -96,11 +116,77 @@ class Trainer {
   }
 
   lowrank::models::Mlp model_;
+  std::optional<lowrank::Adapter> adapter_;
   lowrank::Adam optimizer_;
   std::optional<lowrank::Acceleration> fast_;
   std::vector<at::Tensor> images_;
   std::vector<at::Tensor> labels_;
-  int64_t next_ = 0;
+  size_t next_ = 0;
+};
+
+/// Answers requests; keeps a trainer for each batch and rank that was asked for.
+class Server {
+ public:
+  explicit Server(bool whole) : whole_(whole) {}
+
+  Trainer& trainer(int64_t batch, int64_t rank) {
+    auto& trainer = trainers_[{batch, rank}];
+    if (trainer == nullptr) trainer = std::make_unique<Trainer>(whole_, batch, rank);
+    return *trainer;
+  }
+
+  std::string answer(const std::string& request) {
+    std::istringstream words(request);
+    std::string what;
+    double seconds = 0;
+    int64_t batch = kCheckedBatch, rank = kCheckedRank;
+    words >> what >> seconds >> batch >> rank;
+    if (what == "train") return trainer(batch, rank).measure(seconds);
+    if (what == "evaluate") return evaluate(seconds, /*enabled=*/true);
+    if (what == "evaluate_off") return evaluate(seconds, /*enabled=*/false);
+    if (what == "correct") return fmt::format(R"({{"correct": {}}})", correct());
+    if (what == "machine") return machine();
+    throw std::invalid_argument("no request: " + request);
+  }
+
+ private:
+  int64_t correct() {
+    auto& model = trainer(kCheckedBatch, kCheckedRank).model();
+    model->eval();
+    const auto logits = lowrank::compute_logits(
+        [&](const at::Tensor& x) { return model->forward(x); }, images(), {});
+    return lowrank::evaluate(logits, images()).correct;
+  }
+
+  std::string evaluate(double seconds, bool enabled) {
+    auto& adapter = trainer(kCheckedBatch, kCheckedRank).adapter();
+    enabled ? adapter.enable() : adapter.disable();
+    Clock clock(seconds);
+    int64_t count = 0;
+    for (; clock.goes_on(); count += kEvaluatedImages) correct();
+    adapter.enable();
+    return clock.line(static_cast<double>(count));
+  }
+
+  const lowrank::ImageDataset& images() {
+    if (!images_.images.defined()) {
+      torch::manual_seed(4);
+      images_.images = at::randint(0, 256, {kEvaluatedImages, 28, 28}, at::kByte);
+      images_.labels = at::randint(0, 10, {kEvaluatedImages}, at::kLong);
+    }
+    return images_;
+  }
+
+  static std::string machine() {
+    const auto speed = lowrank::measure_speed();
+    return fmt::format(
+        R"({{"instruction_set": "{}", "thin_product": {}, "large_product": {}, "copy": {}}})",
+        lowrank::instruction_set(), speed.thin_product, speed.large_product, speed.copy);
+  }
+
+  bool whole_;
+  std::map<std::pair<int64_t, int64_t>, std::unique_ptr<Trainer>> trainers_;
+  lowrank::ImageDataset images_;
 };
 
 void print_line(const std::string& line) {
@@ -108,13 +194,11 @@ void print_line(const std::string& line) {
   std::fflush(stdout);
 }
 
-void run(const Options& options) {
-  at::set_num_threads(options.threads);
-  Trainer trainer(options);
-  print_line(fmt::format(R"({{"what": "{}", "threads": {}, "losses": [{}]}})", options.what,
-                         options.threads, fmt::join(trainer.check(), ", ")));
-  if (!options.serve) return print_line(trainer.measure(options.seconds));
-  for (double seconds = 0; std::cin >> seconds;) print_line(trainer.measure(seconds));
+void serve(bool whole) {
+  Server server(whole);
+  const auto losses = server.trainer(kCheckedBatch, kCheckedRank).check();
+  print_line(fmt::format(R"({{"losses": [{}]}})", fmt::join(losses, ", ")));
+  for (std::string line; std::getline(std::cin, line);) print_line(server.answer(line));
 }
 
 }  // namespace
@@ -122,17 +206,15 @@ void run(const Options& options) {
 int main(int argc, char** argv) {
   mallopt(M_MMAP_THRESHOLD, 1 << 25);  // as cli/main.cc does, and for its reason
   mallopt(M_TRIM_THRESHOLD, std::numeric_limits<int>::max());
-  Options options;
-  CLI::App app("Training steps a second of lowrank; one JSON line a measurement.");
-  app.add_option("--what", options.what)->check(CLI::IsMember({"lora", "pretrain"}));
-  app.add_option("--threads", options.threads);
-  app.add_option("--rank", options.rank);
-  app.add_option("--batch", options.batch);
-  app.add_option("--seconds", options.seconds);
-  app.add_flag("--serve", options.serve, "Measure for each line of standard input: seconds");
+  std::string what = "lora";
+  int threads = 0;
+  CLI::App app("Training steps a second of lowrank; one JSON line for each line of input.");
+  app.add_option("--what", what)->check(CLI::IsMember({"lora", "pretrain"}));
+  app.add_option("--threads", threads);
   CLI11_PARSE(app, argc, argv);
   try {
-    run(options);
+    lowrank::set_threads(threads > 0 ? threads : at::get_num_threads());
+    serve(what == "pretrain");
   } catch (const std::exception& error) {
     fmt::print(stderr, "training_bench: {}\n", error.what());
     return 1;

@@ -3,6 +3,10 @@
 #include <fmt/format.h>
 #include <lowrank/error.h>
 
+#include <cmath>
+#include <optional>
+
+#include "adapter/low_rank_sum.h"
 #include "adapter/state.h"
 
 // Putting adapters into the weights and taking them out: all layers or none.
@@ -11,19 +15,28 @@ namespace {
 
 using effective::Meaning;
 
-/// One tensor's new values, computed before any is written.
+/// What is to be written into one tensor, once that is known of all: `from` + `sum` where these
+/// are plain factors, or `values`.
 struct Change {
   size_t site;
-  at::Tensor values;
   MergedLayer report;
+  at::Tensor from;
+  std::optional<LowRankSum> sum;
+  at::Tensor values;
 };
 
 double norm_of(const at::Tensor& tensor) { return tensor.to(at::kDouble).norm().item<double>(); }
 
-/// W' = W + everything `meaning` adds, in float64 beside its rounding to W's dtype.
+/// W' = W + everything `meaning` adds; where that is more than factors, in float64 beside its
+/// rounding to W's dtype.
 Change change_of(const AdaptedTensor& tensor, const at::Tensor& base, const Meaning& meaning) {
   const auto& site = *tensor.site;
-  Change change{site.index, effective::dense(base, site, meaning), {site.path}};
+  Change change = {
+      .site = site.index, .report = {site.path}, .from = base, .sum = {}, .values = {}};
+  change.sum = low_rank_sum(base, site, meaning);
+  if (change.sum && is_surely_finite(base, *change.sum)) return change;
+  change.sum.reset();
+  change.values = effective::dense(base, site, meaning);
   if (!at::isfinite(change.values).all().item<bool>()) {
     fail<TensorError>("merge", "W + s·B·A must be finite in every layer",
                       fmt::format("NaN or Inf in \"{}\"", site.path), "Nothing was changed.");
@@ -92,6 +105,34 @@ void write(AdaptedTensor& tensor, const at::Tensor& values) {
   tensor.version = tensor.tensor._version();
 }
 
+/// The kernel writes where LibTorch does not see it.
+kernels::SumFigures write_sum(const at::Tensor& to, const at::Tensor& from, const LowRankSum& sum) {
+  const auto figures = add(to, from, sum);
+  to.unsafeGetTensorImpl()->bump_version();
+  return figures;
+}
+
+void write(AdaptedTensor& tensor, Change& change) {
+  if (!change.sum) return write(tensor, change.values);
+  const auto figures = write_sum(stored(tensor), change.from, *change.sum);
+  tensor.version = tensor.tensor._version();
+  change.report.largest_change = figures.largest;
+  change.report.rounding_error =
+      figures.squares_of_change > 0
+          ? std::sqrt(figures.squares_of_rounding / figures.squares_of_change)
+          : 0;
+}
+
+/// to = what `from` means.
+void write_meaning(const at::Tensor& to, const at::Tensor& from, const effective::Site& site,
+                   const Meaning& meaning) {
+  if (const auto sum = low_rank_sum(from, site, meaning); sum && to.is_contiguous()) {
+    write_sum(to, from, *sum);
+  } else {
+    to.copy_(effective::dense(from, site, meaning));
+  }
+}
+
 /// Without copies: W - (what the adapter added), replaced tensors from their copies.
 void take_off(Adapter::State& state, const std::vector<std::string>& names) {
   const auto meanings = state.meanings(names);
@@ -106,7 +147,7 @@ void take_off(Adapter::State& state, const std::vector<std::string>& names) {
     }
     auto negative = meanings[i];
     for (auto& term : negative.terms) term.scaling = -term.scaling;
-    weight.copy_(effective::dense(weight, *tensor.site, negative));
+    write_meaning(weight, weight, *tensor.site, negative);
   }
 }
 
@@ -116,7 +157,8 @@ void restore(Adapter::State& state) {
   for (size_t i = 0; i < state.tensors.size(); ++i) {
     auto& tensor = state.tensors[i];
     if (!tensor.unmerged.defined()) continue;
-    write(tensor, effective::dense(tensor.unmerged, *tensor.site, meanings[i]));
+    write_meaning(stored(tensor), tensor.unmerged, *tensor.site, meanings[i]);
+    tensor.version = tensor.tensor._version();
     if (meanings[i].is_base()) tensor.unmerged.reset();
   }
 }
@@ -156,13 +198,13 @@ std::vector<MergedLayer> Adapter::merge(const std::vector<std::string>& names,
                                 : change_of(tensor, stored(tensor), added[i]));
   }
   std::vector<MergedLayer> report;
-  for (const auto& change : changes) {
+  for (auto& change : changes) {
     auto& tensor = state.tensors[change.site];
     const bool replaced = added[change.site].replacement.defined();
     if ((copies || replaced) && !tensor.unmerged.defined()) {
       tensor.unmerged = stored(tensor).clone();
     }
-    write(tensor, change.values);
+    write(tensor, change);
     report.push_back(change.report);
   }
   for (const auto& name : wanted) state.adapter(name).merged = true;

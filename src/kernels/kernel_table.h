@@ -9,6 +9,7 @@
 namespace lowrank::kernels {
 
 struct AdamStep;
+struct SumLanes;
 struct ThinProduct;
 
 /// From `begin` up to `end`.
@@ -26,6 +27,10 @@ struct KernelTable {
                           const AdamStep& step);
   void (*adam_step_double)(double* p, const double* g, double* m, double* v, int64_t count,
                            const AdamStep& step);
+  /// See add_product.h.
+  void (*add_loop)(float* to, const float* from, const float* added, int64_t count,
+                   SumLanes& lanes);
+  uint32_t (*largest_bits)(const float* x, int64_t count);
 };
 
 /// Throws ArgumentError as instruction_set() does.

@@ -2,6 +2,7 @@
 
 #define LOWRANK_KERNELS avx2
 #include "kernels/tiles/adam_loop.h"
+#include "kernels/tiles/add_loop.h"
 #include "kernels/tiles/product_tiles.h"
 
 namespace lowrank::kernels {
@@ -12,6 +13,8 @@ const KernelTable kAvx2Kernels = {
     .multiply_transposed = &avx2::multiply_transposed_span,
     .adam_step_float = &avx2::adam_loop<float>,
     .adam_step_double = &avx2::adam_loop<double>,
+    .add_loop = &avx2::add_loop,
+    .largest_bits = &avx2::largest_bits,
 };
 
 }  // namespace lowrank::kernels

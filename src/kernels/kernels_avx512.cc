@@ -2,6 +2,7 @@
 
 #define LOWRANK_KERNELS avx512
 #include "kernels/tiles/adam_loop.h"
+#include "kernels/tiles/add_loop.h"
 #include "kernels/tiles/product_tiles.h"
 
 namespace lowrank::kernels {
@@ -12,6 +13,8 @@ const KernelTable kAvx512Kernels = {
     .multiply_transposed = &avx512::multiply_transposed_span,
     .adam_step_float = &avx512::adam_loop<float>,
     .adam_step_double = &avx512::adam_loop<double>,
+    .add_loop = &avx512::add_loop,
+    .largest_bits = &avx512::largest_bits,
 };
 
 }  // namespace lowrank::kernels

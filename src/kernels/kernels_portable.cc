@@ -1,5 +1,6 @@
 #define LOWRANK_KERNELS portable
 #include "kernels/tiles/adam_loop.h"
+#include "kernels/tiles/add_loop.h"
 #include "kernels/tiles/product_tiles.h"
 
 namespace lowrank::kernels {
@@ -10,6 +11,8 @@ const KernelTable kPortableKernels = {
     .multiply_transposed = &portable::multiply_transposed_span,
     .adam_step_float = &portable::adam_loop<float>,
     .adam_step_double = &portable::adam_loop<double>,
+    .add_loop = &portable::add_loop,
+    .largest_bits = &portable::largest_bits,
 };
 
 }  // namespace lowrank::kernels

@@ -1,6 +1,10 @@
 #include <gtest/gtest.h>
 #include <lowrank/error.h>
 #include <lowrank/models/mlp.h>
+#include <torch/nn/modules/container/sequential.h>
+#include <torch/nn/modules/conv.h>
+#include <torch/nn/modules/embedding.h>
+#include <torch/nn/modules/linear.h>
 
 #include <cmath>
 #include <limits>
@@ -131,6 +135,60 @@ TEST_F(Merge, RefusesBeforeAnythingChanges) {
   adapter_->add("dora", {.rank = 2, .use_dora = true});
   LOWRANK_EXPECT_ERROR(adapter_->merge({"dora"}, {.keep_copies = false}), ArgumentError,
                        "DoRA must be merged with copies");
+}
+
+/// What one product of plain factors is, in every form of a weight, beside float64.
+TEST(MergeInOnePass, AgreesWithTheDefinitionInEveryForm) {
+  at::manual_seed(4);
+  const at::NoGradGuard no_grad;
+  torch::nn::Sequential model(torch::nn::Linear(9, 7), torch::nn::Embedding(11, 5),
+                              torch::nn::Conv2d(torch::nn::Conv2dOptions(4, 6, 3)),
+                              torch::nn::Conv1d(torch::nn::Conv1dOptions(3, 8, 2)));
+  std::vector<at::Tensor> base;
+  for (const auto& parameter : model->parameters()) base.push_back(parameter.clone());
+  auto adapter =
+      attach(*model, {.rank = 3, .alpha = 5, .target_modules = {"0", "1", "2", "3"}}, "one");
+  adapter.add("two", {.rank = 2, .alpha = 7, .target_modules = {"0", "1", "2", "3"}});
+  for (const auto& name : adapter.names()) randomize(adapter, name);
+  for (const bool copies : {true, false}) {
+    const auto report = adapter.merge({"one", "two"}, {.keep_copies = copies});
+    ASSERT_EQ(report.size(), 4);
+    for (size_t i = 0; i < 4; ++i) {
+      const auto layer = adapter.layers("one")[i];
+      const auto delta = dense_delta(layer, i == 1) + dense_delta(adapter.layers("two")[i], i == 1);
+      const auto found = layer.weight.detach().to(at::kDouble);
+      size_t at = 0;
+      while (!model->parameters()[at].is_same(layer.weight)) ++at;
+      const auto expected = base[at].to(at::kDouble) + delta.reshape(found.sizes());
+      EXPECT_LT((found - expected).abs().max().item<double>(), 1e-5) << layer.name;
+      EXPECT_NEAR(report[i].largest_change, delta.abs().max().item<double>(), 1e-5);
+    }
+    adapter.unmerge();
+    const DisableAdapter off(adapter);
+    for (size_t i = 0; i < base.size(); ++i) {
+      const auto drift = (model->parameters()[i].detach() - base[i]).abs().max().item<double>();
+      EXPECT_LE(drift, copies ? 0 : 1e-5) << i;
+    }
+  }
+}
+
+/// Numbers that cannot be told to stay finite by the largest of each are looked at one by one.
+TEST(MergeInOnePass, LooksAtEachNumberNearTheLargest) {
+  const at::NoGradGuard no_grad;
+  torch::nn::Linear model(2, 2);
+  model->weight.copy_(at::tensor({3e38, 0.0, 0.0, 0.0}).view({2, 2}));
+  auto adapter = attach(*model, {.rank = 1, .alpha = 1});
+  const auto layer = adapter.layers()[0];
+  layer.a.copy_(at::tensor({0.0, 1.0}).view({1, 2}));
+  layer.b.copy_(at::tensor({2e38, 2e38}).view({2, 1}));
+  adapter.merge();  // beside the 3e38, not on it
+  EXPECT_EQ(model->weight[0][0].item<float>(), 3e38F);
+  EXPECT_EQ(model->weight[1][1].item<float>(), 2e38F);
+  adapter.unmerge();
+  layer.a.copy_(at::tensor({1.0, 1.0}).view({1, 2}));
+  LOWRANK_EXPECT_ERROR(adapter.merge(), TensorError, "must be finite in every layer");
+  const DisableAdapter off(adapter);
+  EXPECT_EQ(model->weight[1][1].item<float>(), 0);
 }
 
 }  // namespace

@@ -36,6 +36,11 @@ LOWRANK_INLINE void store(float* to, Vector v, int64_t count) {
 LOWRANK_INLINE Vector multiply_add(Vector a, Vector b, Vector c) {
   return {_mm512_fmadd_ps(a.value, b.value, c.value)};
 }
+LOWRANK_INLINE Vector add(Vector a, Vector b) { return {_mm512_add_ps(a.value, b.value)}; }
+LOWRANK_INLINE Vector subtract(Vector a, Vector b) { return {_mm512_sub_ps(a.value, b.value)}; }
+LOWRANK_INLINE Vector larger_magnitude(Vector a, Vector b) {
+  return {_mm512_max_ps(a.value, _mm512_abs_ps(b.value))};
+}
 
 /// to[i] = the sum of the lanes of v[i], each added up in one order.
 LOWRANK_INLINE void sums(const Vector (&v)[4], float* to) {
@@ -76,6 +81,11 @@ LOWRANK_INLINE void store(float* to, Vector v, int64_t count) {
 LOWRANK_INLINE Vector multiply_add(Vector a, Vector b, Vector c) {
   return {_mm256_fmadd_ps(a.value, b.value, c.value)};
 }
+LOWRANK_INLINE Vector add(Vector a, Vector b) { return {_mm256_add_ps(a.value, b.value)}; }
+LOWRANK_INLINE Vector subtract(Vector a, Vector b) { return {_mm256_sub_ps(a.value, b.value)}; }
+LOWRANK_INLINE Vector larger_magnitude(Vector a, Vector b) {
+  return {_mm256_max_ps(a.value, _mm256_andnot_ps(_mm256_set1_ps(-0.0F), b.value))};
+}
 
 LOWRANK_INLINE void sums(const Vector (&v)[4], float* to) {
   const __m256 quads = _mm256_hadd_ps(_mm256_hadd_ps(v[0].value, v[1].value),
@@ -108,6 +118,12 @@ LOWRANK_INLINE void store(float* to, Vector v, int64_t count = Vector::kLanes) {
 }
 LOWRANK_INLINE Vector multiply_add(Vector a, Vector b, Vector c) {
   return {a.value * b.value + c.value};
+}
+LOWRANK_INLINE Vector add(Vector a, Vector b) { return {a.value + b.value}; }
+LOWRANK_INLINE Vector subtract(Vector a, Vector b) { return {a.value - b.value}; }
+LOWRANK_INLINE Vector larger_magnitude(Vector a, Vector b) {
+  const Four magnitude = b.value < 0 ? -b.value : b.value;
+  return {magnitude > a.value ? magnitude : a.value};
 }
 
 LOWRANK_INLINE void sums(const Vector (&v)[4], float* to) {

@@ -1,0 +1,130 @@
+"""The processes that are measured, and the settings they run in; bench/compare.py asks them."""
+
+import contextlib
+import dataclasses
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+BLAS_FOLDERS = ("openblas-openmp", "openblas-pthread", "blis-openmp")  # Debian's, below /usr/lib/*
+WARM_UP = 0.3
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    blas: str | None = None  # a folder with libblas.so.3; None: what the system links to
+    threads: int = 0  # LibTorch's; 0: what each takes by itself
+    blas_threads: int = 0  # the BLAS library's own
+
+    def environment(self):
+        result = dict(os.environ)
+        if self.blas:
+            result["LD_LIBRARY_PATH"] = self.blas
+        if self.threads:
+            result["OMP_NUM_THREADS"] = str(self.threads)
+            result["OPENBLAS_NUM_THREADS"] = result["BLIS_NUM_THREADS"] = str(self.blas_threads)
+        return result
+
+    def __str__(self):
+        blas = pathlib.Path(self.blas).name if self.blas else "system BLAS"
+        if not self.threads:
+            return "as installed"
+        return f"{blas}, {self.threads} + {self.blas_threads} threads"
+
+
+INSTALLED = Setting()
+
+
+def settings():
+    """Every BLAS library of Debian's that is here, by 1 and all threads, alone and in LibTorch only."""
+    folders = [str(f) for name in BLAS_FOLDERS for f in sorted(pathlib.Path("/usr/lib").glob(f"*/{name}"))]
+    cores = len(os.sched_getaffinity(0))
+    threads = [(1, 1)] + ([(cores, 1), (cores, cores)] if cores > 1 else [])
+    return [Setting(folder, *t) for folder in folders or [None] for t in threads]
+
+
+@dataclasses.dataclass
+class Contestant:
+    name: str
+    command: list
+    scouted: dict = dataclasses.field(default_factory=dict)  # request -> setting -> rate
+
+    def best(self, request):
+        rates = self.scouted[request]
+        return max(rates, key=rates.get)
+
+
+class Worker:
+    """A contestant's process: it prints its first losses, then an answer for each line it is sent."""
+
+    least_share = 1.0  # of one core that any measurement got
+
+    def __init__(self, contestant, setting, arguments=()):
+        self.command = [*contestant.command, *arguments]
+        if setting.threads:
+            self.command += ["--threads", str(setting.threads)]
+        self.process = subprocess.Popen(
+            self.command, env=setting.environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        self.losses = self.read()["losses"]
+
+    def read(self):
+        line = self.process.stdout.readline()
+        if not line:
+            sys.exit(f"bench: {' '.join(self.command)} must print a line. Got exit {self.process.wait()}.")
+        return json.loads(line)
+
+    def ask(self, request, seconds):
+        """`request`: what, and after the seconds batch and rank: "train 10 1"."""
+        what, *shape = request.split()
+        self.process.stdin.write(" ".join([what, str(seconds), *shape]) + "\n")
+        self.process.stdin.flush()
+        answer = self.read()
+        if "cpu_seconds" in answer:
+            Worker.least_share = min(Worker.least_share, answer["cpu_seconds"] / answer["seconds"])
+        return answer
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.kill()
+        self.process.wait()
+
+
+def scout(contestant, requests, seconds):
+    """A short run of each request in every setting."""
+    for setting in settings():
+        with Worker(contestant, setting) as worker:
+            for request in requests:
+                worker.ask(request, WARM_UP / 3)
+                rate = worker.ask(request, seconds)["rate"]
+                contestant.scouted.setdefault(request, {})[setting] = rate
+
+
+@dataclasses.dataclass(frozen=True)
+class Measurement:
+    key: str
+    contestant: Contestant
+    setting: Setting
+    request: str
+
+
+def in_turn(measurements, rounds, seconds):
+    """One after the other, A B C A B C, so that a slow moment of the machine falls on all; for each
+    key its answers. The processes stay open, one for each setting."""
+    answers = {measurement.key: [] for measurement in measurements}
+    with contextlib.ExitStack() as stack:
+        workers = {}
+        for m in measurements:
+            place = (m.contestant.name, tuple(m.contestant.command), m.setting)
+            if place not in workers:
+                workers[place] = stack.enter_context(Worker(m.contestant, m.setting))
+            workers[m.key] = workers[place]
+            workers[m.key].ask(m.request, WARM_UP)
+        for _ in range(rounds):
+            for m in measurements:
+                answers[m.key].append(workers[m.key].ask(m.request, seconds))
+    return answers
