@@ -210,7 +210,7 @@ def main():
     threads = here["cores"]
     rows = [
         *targets.training_rows(rates["LoRA"]["best"], rates["pretraining"]["best"], machine),
-        *targets.grid_rows(measure_grid(ours, peft, args)),
+        *targets.grid_rows(measure_grid(ours, peft, args), machine),
         *targets.evaluation_rows(evaluated["on"], evaluated["off"], evaluated["notebook"]),
         targets.merge_row(run_program(programs / "merge_bench", "--threads", threads)),
         targets.memory_row(run_program(programs / "memory_bench")),

@@ -46,7 +46,7 @@ int run(int threads, int rounds) {
   auto adapter = lowrank::attach(*model, {.rank = kRank, .alpha = 2 * kRank});
   const auto layer = adapter.layers().at(0);
   layer.b.normal_(0, 0.01);
-  auto copy = at::empty_like(base);
+  auto copy = base.clone();
 
   const lowrank::MergeOptions in_place = {.keep_copies = false};
   adapter.merge({}, in_place);

@@ -35,7 +35,7 @@ class Row:
         return median <= self.target if self.at_most else median >= self.target
 
     def line(self):
-        found = " ".join(f"{self.found[k]:.2f}" for k in ("median",))
+        found = f"{self.found['median']:.2f}"
         span = f"({self.found['lowest']:.2f} - {self.found['highest']:.2f})"
         target = f"{'<=' if self.at_most else '>='} {self.target:g}{self.unit}"
         verdict = "met" if self.met else "not met"
@@ -75,12 +75,15 @@ def training_rows(lora, pretraining, machine):
     return rows
 
 
-def grid_rows(points):
-    """`points`: (batch, rank, ours, PEFT's)."""
-    return [
-        Row(f"LoRA step, batch {batch}, rank {rank}: against PEFT", ratios(ours, theirs), "x", 2 if batch <= 64 else 1)
-        for batch, rank, ours, theirs in points
-    ]
+def grid_rows(points, machine):
+    """`points`: (batch, rank, ours, PEFT's). The limit is that of the base's products alone."""
+    rows = []
+    for batch, rank, ours, theirs in points:
+        limits = [speed / (LORA_STEP * batch / 10) for speed in product_speed(machine)]
+        figure = f"LoRA step, batch {batch}, rank {rank}: against PEFT"
+        target = 2 if batch <= 64 else 1
+        rows.append(Row(figure, ratios(ours, theirs), "x", target, note=limit_note(limits, theirs, "PEFT")))
+    return rows
 
 
 def evaluation_rows(on, off, notebook):

@@ -50,6 +50,13 @@ LoraLinearGradients backward_by_operators(const at::Tensor& dy, const at::Tensor
   return gradients;
 }
 
+/// dyᵀ·down, (out, rank). Rows of `down` that do not fill a register are read better as columns.
+at::Tensor outer_product(const at::Tensor& dy, const at::Tensor& down) {
+  constexpr int64_t kShortRow = 16;
+  return down.size(1) < kShortRow ? product({down.t(), dy}).t().contiguous()
+                                  : product({dy.t(), down});
+}
+
 at::Tensor scaled(const at::Tensor& tensor, double scaling) {
   return scaling == 1 ? tensor : at::mul(tensor, scaling);
 }
@@ -78,8 +85,7 @@ LoraLinearGradients lora_linear_backward(const at::Tensor& dy, const at::Tensor&
   LoraLinearGradients gradients;
   at::Tensor dy_down;  // (N, rank): s·dy·B
   if (wanted.x || wanted.a) dy_down = scaled(product({dy, b}), scaling);
-  // As its transpose: the rows of dy are long, those of `down` short.
-  if (wanted.b) gradients.b = scaled(product({down.t(), dy}).t().contiguous(), scaling);
+  if (wanted.b) gradients.b = outer_product(dy, scaled(down, scaling));
   if (wanted.a) gradients.a = product({dy_down.t(), x});
   if (wanted.bias) gradients.bias = dy.sum(0);
   if (wanted.x) gradients.x = product({dy, weight}, {dy_down, a});
