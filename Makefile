@@ -29,7 +29,7 @@ endef
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help build mnist test asan tsan lint format bench test-interop install clean
+.PHONY: help build mnist test asan tsan lint format bench bench-full test-interop install clean
 
 help: ## List what make can do
 	@echo 'lowrank: low-rank adaptation (LoRA) and factorization (SVD) for C++ on LibTorch'
@@ -86,6 +86,12 @@ bench: ## Measure beside PyTorch and PEFT, with median and spread, and beside th
 	  merge_bench memory_bench
 	@scripts/fetch-mnist.sh $(LOWRANK)
 	@bench/run.sh $(BUILD)
+
+bench-full: ## Measure steps a second against batch, rank, width and threads, and draw them
+	$(call prepare,$(PRESET),bench bench-full)
+	@cmake $(BUILD) -DLOWRANK_BUILD_BENCH=ON > $(BUILD)/bench.log
+	@cmake --build $(BUILD) --target training_bench
+	@bench/run.sh --full $(BUILD)
 
 test-interop: ## Let PEFT and lowrank read what the other wrote: random adapters, damaged folders
 	$(call prepare,$(PRESET),data interop)

@@ -11,21 +11,17 @@ Exits with 1 where something did not run or was wrong, never because of a time.
 """
 
 import argparse
-import contextlib
 import datetime
 import json
-import os
 import pathlib
-import platform
 import subprocess
 import sys
 import tempfile
 import time
 
 import targets
-from workers import INSTALLED, Contestant, Measurement, Worker, in_turn, scout
+from workers import INSTALLED, Measurement, Worker, in_turn, lowrank, machine_in_words, rival, scout
 
-RIVALS = pathlib.Path(__file__).resolve().parent / "rivals.py"
 LOSS_TOLERANCE = 1e-4  # of each loss; float32 steps are seen to agree to about 1e-7
 HITS_APART = 3  # of 10,000 images: where two logits are equal but for rounding
 STEP = "train 10 1"  # batch, rank
@@ -33,16 +29,10 @@ GRID = [(batch, rank) for batch in (1, 64, 256) for rank in (1, 8, 64)]
 STARTS = 15
 
 
-def contests(ours):
-    def lowrank(what):
-        return Contestant("lowrank", [ours, "--what", what])
-
-    def rival(name, way):
-        return Contestant(name, [sys.executable, "-W", "ignore", str(RIVALS), "--way", way])
-
+def contests(build):
     return {
-        "LoRA": [lowrank("lora"), rival("the notebook's way", "notebook"), rival("PEFT", "peft")],
-        "pretraining": [lowrank("pretrain"), rival("PyTorch", "plain")],
+        "LoRA": [lowrank(build, "lora"), rival("the notebook's way", "notebook"), rival("PEFT", "peft")],
+        "pretraining": [lowrank(build, "pretrain"), rival("PyTorch", "plain")],
     }
 
 
@@ -160,16 +150,6 @@ def contest_as_json(contestants, rates, difference):
     return {"loss_difference": difference, "best_settings": best, "steps_per_second": rates, "scouted": scouted}
 
 
-def machine_in_words():
-    model = "unknown"
-    with contextlib.suppress(OSError, StopIteration):
-        lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
-        model = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    return {
-        "cpu": model, "cores": len(os.sched_getaffinity(0)), "system": platform.platform(), "load": os.getloadavg()[0],
-    }
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--build", type=pathlib.Path, required=True, help="with the benchmarks and the command")
@@ -185,7 +165,7 @@ def main():
     if here["load"] > 0.5:
         print("Other programs are running: figures with all threads suffer most, and repeat badly.")
     print("Net 784-1000-2000-10, batch 10, rank 1 on all layers, Adam, float32; data in memory.\n")
-    all_contests = contests(str(programs / "training_bench"))
+    all_contests = contests(args.build)
     lora, pretraining = all_contests["LoRA"], all_contests["pretraining"]
     ours, notebook, peft = lora
     written = {"date": datetime.datetime.now().isoformat(timespec="seconds"), "machine": here, "contests": {}}

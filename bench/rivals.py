@@ -1,7 +1,8 @@
 """Training steps and evaluated images a second of the rivals, in whatever PyTorch this interpreter has.
 
     rivals.py --way peft --threads 2      one JSON line for each line of stdin:
-        train SECONDS BATCH RANK          steps a second of a net of its own for this batch and rank
+        train SECONDS BATCH RANK [WIDTH]  steps a second of a net of its own for these; with a width
+                                          784-WIDTH-WIDTH-10
         evaluate SECONDS                  images a second, after the checked steps
 
 Ways: `plain` trains the whole net; `notebook` forms W + (alpha/rank)·B·A at each step through
@@ -65,9 +66,9 @@ def attach_peft(net, rank):
     return model, [layer.lora_A["default"].weight for layer in layers]
 
 
-def build(way, rank):
+def build(way, rank, width):
     torch.manual_seed(0)
-    net = Mlp()
+    net = Mlp((784, width, width, 10)) if width else Mlp()
     if way == "plain":
         return net
     net, factors = {"notebook": attach_notebook, "peft": attach_peft}[way](net, rank)
@@ -78,8 +79,8 @@ def build(way, rank):
 
 
 class Trainer:
-    def __init__(self, way, rank, batch, dtype):
-        self.model = build(way, rank).to(dtype).train()
+    def __init__(self, way, dtype, batch, rank, width=0):
+        self.model = build(way, rank, width).to(dtype).train()
         self.optimizer = torch.optim.Adam([p for p in self.model.parameters() if p.requires_grad], lr=1e-3)
         torch.manual_seed(1)
         self.images = torch.randn(min(IMAGE_BATCHES, 4096 // batch), batch, 784).to(dtype).unbind()
@@ -138,17 +139,17 @@ class Evaluation:
 
 
 class Server:
-    """Answers requests; keeps a trainer for each batch and rank that was asked for."""
+    """Answers requests; keeps a trainer for each shape that was asked for."""
 
     def __init__(self, way, dtype):
         self.way, self.dtype = way, dtype
         self.trainers = {}
         self.evaluation = None
 
-    def trainer(self, batch, rank):
-        if (batch, rank) not in self.trainers:
-            self.trainers[batch, rank] = Trainer(self.way, rank, batch, self.dtype)
-        return self.trainers[batch, rank]
+    def trainer(self, *shape):
+        if shape not in self.trainers:
+            self.trainers[shape] = Trainer(self.way, self.dtype, *shape)
+        return self.trainers[shape]
 
     def answer(self, what, seconds, *shape):
         if what == "train":

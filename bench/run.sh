@@ -3,11 +3,17 @@
 # microbenchmarks; called by `make bench`.
 #
 #   run.sh BUILD [compare.py's options]      BUILD: a build folder with LOWRANK_BUILD_BENCH=ON
+#   run.sh --full BUILD [sweep.py's options]
 #
 # $BENCH_PYTHON: an interpreter with torch and peft (default: what tests/reference/environment.sh
 # makes). Everything measured is also written to build/bench.json and build/bench-linear.json.
 set -euo pipefail
 
+full=
+if [[ ${1-} == --full ]]; then
+  full=yes
+  shift
+fi
 here=$(cd "$(dirname "$0")" && pwd)
 top=$(cd "$here/.." && pwd)
 build=$(realpath "${1:?"run.sh: the build folder must be named first"}")
@@ -15,6 +21,12 @@ shift
 
 python=${BENCH_PYTHON:-$("$top/tests/reference/environment.sh")}
 mkdir -p "$top/build"
+if [[ -n $full ]]; then
+  "$python" "$here/sweep.py" --build "$build" --out "$top/build/bench-full.json" "$@"
+  /usr/bin/python3 "$here/plot.py" "$top/build/bench-full.json" "$top/build/bench-full.svg"
+  echo "All samples: $top/build/bench-full.json, drawn in $top/build/bench-full.svg"
+  exit
+fi
 "$python" "$here/compare.py" --build "$build" --out "$top/build/bench.json" "$@"
 "$build/bench/adapters_bench"
 "$build/bench/linear_bench" --benchmark_min_time=0.2 --benchmark_repetitions=5 \

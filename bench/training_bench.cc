@@ -15,6 +15,7 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <chrono>
+#include <compare>
 #include <cstdio>
 #include <ctime>
 #include <iostream>
@@ -24,7 +25,6 @@
 #include <optional>
 #include <sstream>
 #include <stdexcept>
-#include <utility>
 #include <vector>
 
 // Training steps and evaluated images a second of the library, for bench/compare.py: the same
@@ -62,12 +62,20 @@ class Clock {
   std::clock_t cpu_start_ = std::clock();
 };
 
+struct Shape {
+  int64_t batch = kCheckedBatch, rank = kCheckedRank;
+  int64_t width = 0;  // of both hidden layers; 0: the notebook's 1000 and 2000
+
+  auto operator<=>(const Shape&) const = default;
+};
+
 class Trainer {
  public:
-  Trainer(bool whole, int64_t batch, int64_t rank)
-      : model_(make_model()), optimizer_(trainable(whole, rank)) {
+  Trainer(bool whole, Shape shape)
+      : model_(make_model(shape.width)), optimizer_(trainable(whole, shape.rank)) {
     if (whole) fast_ = lowrank::accelerate(*model_, optimizer_);
     torch::manual_seed(1);
+    const auto batch = shape.batch;
     images_ = at::randn({std::min(kImageBatches, 4096 / batch), batch, 784}).unbind();
     labels_ = at::randint(0, 10, {kLabelBatches, batch}, at::kLong).unbind();
   }
@@ -93,9 +101,10 @@ class Trainer {
   lowrank::Adapter& adapter() { return adapter_.value(); }
 
  private:
-  static lowrank::models::Mlp make_model() {
+  static lowrank::models::Mlp make_model(int64_t width) {
     torch::manual_seed(0);
-    return lowrank::models::Mlp(lowrank::models::MlpOptions{.sizes = {784, 1000, 2000, 10}});
+    const auto first = width > 0 ? width : 1000, second = width > 0 ? width : 2000;
+    return lowrank::models::Mlp(lowrank::models::MlpOptions{.sizes = {784, first, second, 10}});
   }
 
   std::vector<at::Tensor> trainable(bool whole, int64_t rank) {
@@ -124,14 +133,14 @@ class Trainer {
   size_t next_ = 0;
 };
 
-/// Answers requests; keeps a trainer for each batch and rank that was asked for.
+/// Answers requests; keeps a trainer for each shape that was asked for.
 class Server {
  public:
   explicit Server(bool whole) : whole_(whole) {}
 
-  Trainer& trainer(int64_t batch, int64_t rank) {
-    auto& trainer = trainers_[{batch, rank}];
-    if (trainer == nullptr) trainer = std::make_unique<Trainer>(whole_, batch, rank);
+  Trainer& trainer(Shape shape = {}) {
+    auto& trainer = trainers_[shape];
+    if (trainer == nullptr) trainer = std::make_unique<Trainer>(whole_, shape);
     return *trainer;
   }
 
@@ -139,9 +148,9 @@ class Server {
     std::istringstream words(request);
     std::string what;
     double seconds = 0;
-    int64_t batch = kCheckedBatch, rank = kCheckedRank;
-    words >> what >> seconds >> batch >> rank;
-    if (what == "train") return trainer(batch, rank).measure(seconds);
+    Shape shape;
+    words >> what >> seconds >> shape.batch >> shape.rank >> shape.width;
+    if (what == "train") return trainer(shape).measure(seconds);
     if (what == "evaluate") return evaluate(seconds, /*enabled=*/true);
     if (what == "evaluate_off") return evaluate(seconds, /*enabled=*/false);
     if (what == "correct") return fmt::format(R"({{"correct": {}}})", correct());
@@ -151,7 +160,7 @@ class Server {
 
  private:
   int64_t correct() {
-    auto& model = trainer(kCheckedBatch, kCheckedRank).model();
+    auto& model = trainer().model();
     model->eval();
     const auto logits = lowrank::compute_logits(
         [&](const at::Tensor& x) { return model->forward(x); }, images(), {});
@@ -159,7 +168,7 @@ class Server {
   }
 
   std::string evaluate(double seconds, bool enabled) {
-    auto& adapter = trainer(kCheckedBatch, kCheckedRank).adapter();
+    auto& adapter = trainer().adapter();
     enabled ? adapter.enable() : adapter.disable();
     Clock clock(seconds);
     int64_t count = 0;
@@ -185,7 +194,7 @@ class Server {
   }
 
   bool whole_;
-  std::map<std::pair<int64_t, int64_t>, std::unique_ptr<Trainer>> trainers_;
+  std::map<Shape, std::unique_ptr<Trainer>> trainers_;
   lowrank::ImageDataset images_;
 };
 
@@ -196,7 +205,7 @@ void print_line(const std::string& line) {
 
 void serve(bool whole) {
   Server server(whole);
-  const auto losses = server.trainer(kCheckedBatch, kCheckedRank).check();
+  const auto losses = server.trainer().check();
   print_line(fmt::format(R"({{"losses": [{}]}})", fmt::join(losses, ", ")));
   for (std::string line; std::getline(std::cin, line);) print_line(server.answer(line));
 }

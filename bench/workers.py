@@ -5,9 +5,11 @@ import dataclasses
 import json
 import os
 import pathlib
+import platform
 import subprocess
 import sys
 
+RIVALS = pathlib.Path(__file__).resolve().parent / "rivals.py"
 BLAS_FOLDERS = ("openblas-openmp", "openblas-pthread", "blis-openmp")  # Debian's, below /usr/lib/*
 WARM_UP = 0.3
 
@@ -54,6 +56,14 @@ class Contestant:
     def best(self, request):
         rates = self.scouted[request]
         return max(rates, key=rates.get)
+
+
+def lowrank(build, what):
+    return Contestant("lowrank", [str(build / "bench" / "training_bench"), "--what", what])
+
+
+def rival(name, way):
+    return Contestant(name, [sys.executable, "-W", "ignore", str(RIVALS), "--way", way])
 
 
 class Worker:
@@ -128,3 +138,13 @@ def in_turn(measurements, rounds, seconds):
             for m in measurements:
                 answers[m.key].append(workers[m.key].ask(m.request, seconds))
     return answers
+
+
+def machine_in_words():
+    model = "unknown"
+    with contextlib.suppress(OSError, StopIteration):
+        lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
+        model = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    return {
+        "cpu": model, "cores": len(os.sched_getaffinity(0)), "system": platform.platform(), "load": os.getloadavg()[0],
+    }

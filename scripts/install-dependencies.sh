@@ -15,6 +15,7 @@ libpng-dev libssl-dev libpcre2-dev libgtest-dev libgmock-dev" ;;
     # The benchmark tries every BLAS library that is there; this one does not become the default.
     bench) echo "libbenchmark-dev libblis4-openmp python3-torch python3-numpy python3-scipy \
 python3-venv python3-pip" ;;
+    bench-full) echo "python3-matplotlib" ;;
     interop) echo "python3-torch python3-numpy python3-scipy python3-venv python3-pip" ;;
     data) echo "ca-certificates curl tar gzip" ;;
     # Debian's npm conflicts with a Node.js from elsewhere, which brings an npm of its own.
@@ -25,8 +26,8 @@ python3-venv python3-pip" ;;
       command -v mvn > /dev/null || echo "maven"
       ;;
     *)
-      echo "[install] a purpose must be one of build, test, lint, bench, interop, data, npm," \
-        "libtorch2. Got \"$1\"." >&2
+      echo "[install] a purpose must be one of build, test, lint, bench, bench-full, interop," \
+        "data, npm, libtorch2. Got \"$1\"." >&2
       exit 2
       ;;
   esac
