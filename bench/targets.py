@@ -7,8 +7,6 @@ import statistics
 WIDE = {"notebook": 18, "PEFT": 5, "pretraining": 4}
 NARROW = {"notebook": 10, "PEFT": 2.5, "pretraining": 3}
 LORA_STEP = 0.096  # GFLOP: 56 MFLOP forward, 40 for the inputs' gradients
-PRETRAINING_STEP = 0.153  # the same and 56 for the weights' gradients
-ADAM_TRAFFIC = 0.0674  # GB: weights and both moments, read and written once
 
 
 def summary(values):
@@ -65,13 +63,8 @@ def training_rows(lora, pretraining, machine):
         rows.append(Row(f"LoRA step: against {rival}", ratios(lora["lowrank"], lora[rival]), "x", wide[name], note=note))
     shares = [100 * a / b for a, b in zip(lora["lowrank"], limits, strict=True)]
     rows.append(Row("LoRA step: share of what the products allow", summary(shares), " %", 60))
-    whole = [
-        1 / (PRETRAINING_STEP / speed + ADAM_TRAFFIC / m["copy"])
-        for speed, m in zip(product_speed(machine), machine, strict=True)
-    ]
-    note = limit_note(whole, pretraining["PyTorch"], "PyTorch") + " (products, then Adam at the speed of a copy)"
     found = ratios(pretraining["lowrank"], pretraining["PyTorch"])
-    rows.append(Row("pretraining step: against PyTorch", found, "x", wide["pretraining"], note=note))
+    rows.append(Row("pretraining step: against PyTorch", found, "x", wide["pretraining"]))
     return rows
 
 

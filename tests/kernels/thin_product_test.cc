@@ -34,6 +34,7 @@ struct Problem {
       return static_cast<int64_t>(random() % static_cast<uint64_t>(most + 1));
     };
     rows = up_to(1) == 0 ? up_to(12) : up_to(40);
+    if (up_to(7) == 0) rows += 100;  // where the tiles come in another order
     columns = up_to(1) == 0 ? up_to(20) : up_to(200);
     depth = up_to(1) == 0 ? up_to(20) : up_to(300);
     second_depth = up_to(2) * up_to(9);

@@ -95,16 +95,26 @@ void transposed_tile(const ThinProduct& product, int64_t row, int64_t column, in
   }
 }
 
+/// Up to so many rows, x is read from the second cache again for each tile of columns; of more
+/// rows each tile of x stays in the first one, and blocks of w are read again.
+inline constexpr int64_t kFewRows = 16 * kMostRows<kDots>;
+inline constexpr int64_t kColumnBlock = 64;
+
 inline void multiply_transposed_span(const ThinProduct& product, Span rows, Span columns) {
   const int64_t depth = product.first.depth > 0 ? product.first.depth : 1;
   const int64_t near = kNearFloats / depth;
   const int64_t most =
       near > kMostRows<kDots> ? near / kMostRows<kDots> * kMostRows<kDots> : kMostRows<kDots>;
+  const int64_t block = rows.end - rows.begin > kFewRows ? kColumnBlock : kDots;
   for (int64_t begin = rows.begin; begin < rows.end; begin += most) {
     const Span some = {begin, least(begin + most, rows.end)};
-    for (int64_t column = columns.begin; column < columns.end; column += kDots) {
-      for_row_tiles<kDots>(
-          some, [&]<int R>(int64_t row) { transposed_tile<R>(product, row, column, columns.end); });
+    for (int64_t first = columns.begin; first < columns.end; first += block) {
+      const int64_t end = least(first + block, columns.end);
+      for_row_tiles<kDots>(some, [&]<int R>(int64_t row) {
+        for (int64_t column = first; column < end; column += kDots) {
+          transposed_tile<R>(product, row, column, end);
+        }
+      });
     }
   }
 }
