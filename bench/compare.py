@@ -14,194 +14,90 @@ import argparse
 import datetime
 import json
 import pathlib
-import subprocess
-import sys
-import tempfile
-import time
 
-import targets
-from workers import INSTALLED, Measurement, Worker, in_turn, lowrank, machine_in_words, rival, scout
-
-LOSS_TOLERANCE = 1e-4  # of each loss; float32 steps are seen to agree to about 1e-7
-HITS_APART = 3  # of 10,000 images: where two logits are equal but for rounding
-STEP = "train 10 1"  # batch, rank
-GRID = [(batch, rank) for batch in (1, 64, 256) for rank in (1, 8, 64)]
-STARTS = 15
+import contests
+import tables
+from figures import figures_of
+from programs import measure_starts, run_program
+from shapes import BATCHES, GRID, NOTEBOOK, SCOUTED_RANK, STEP, request
+from workers import Measurement, Worker, machine_in_words, scout, usable_cores
 
 
-def contests(build):
+def check(lora, pretraining):
+    """The largest difference of each contest's losses."""
+    ours, notebook, _ = lora
+    differences = {
+        "LoRA": contests.check_losses("LoRA", lora, [NOTEBOOK, *GRID]),
+        "pretraining": contests.check_losses("pretraining", pretraining, [NOTEBOOK]),
+    }
+    contests.check_hits([ours, notebook])
+    return differences
+
+
+def scout_all(lora, pretraining, seconds):
+    ours, notebook, peft = lora
+    of_batches = [request(batch, SCOUTED_RANK) for batch in BATCHES]
+    scout(ours, [STEP, *of_batches, "evaluate_off"], seconds)
+    scout(ours, ["machine"], seconds, [usable_cores()])
+    scout(notebook, [STEP, "evaluate"], seconds)
+    scout(peft, [STEP, *of_batches], seconds)
+    for contestant in pretraining:
+        scout(contestant, [STEP], seconds)
+
+
+def measure(lora, pretraining, args):
+    """Everything, sample by sample."""
+    ours, notebook, peft = lora
+    speed = Measurement("machine", ours, ours.best("machine"), "machine")
+    lora_rates, answers = contests.compete(lora, args, [speed])
+    tables.print_contest("LoRA", lora, lora_rates)
+    pretraining_rates, _ = contests.compete(pretraining, args)
+    tables.print_contest("pretraining", pretraining, pretraining_rates)
     return {
-        "LoRA": [lowrank(build, "lora"), rival("the notebook's way", "notebook"), rival("PEFT", "peft")],
-        "pretraining": [lowrank(build, "pretrain"), rival("PyTorch", "plain")],
+        "contests": {"LoRA": lora_rates, "pretraining": pretraining_rates},
+        "machine": answers["machine"],
+        "grid": contests.measure_grid(ours, peft, args),
+        "evaluation": contests.measure_evaluation(ours, notebook, args),
+        "merge": run_program(args.build / "bench" / "merge_bench", "--threads", usable_cores()),
+        "memory": run_program(args.build / "bench" / "memory_bench"),
+        "starts": measure_starts(str(args.build / "cli" / "lowrank")),
     }
 
 
-def check_losses(kind, contestants):
-    """Every one's first losses against the last contestant's in float64; the largest difference."""
-    worst = 0.0
-    with Worker(contestants[-1], INSTALLED, ["--dtype", "float64"]) as worker:
-        reference = worker.losses
-    for contestant in contestants:
-        with Worker(contestant, INSTALLED) as worker:
-            losses = worker.losses
-        differences = [abs(a - b) / max(abs(b), 1e-2) for a, b in zip(losses, reference, strict=True)]
-        if max(differences) > LOSS_TOLERANCE or losses[-1] >= losses[0]:
-            sys.exit(f"bench: {kind} of {contestant.name} must follow {reference}. Got {losses}.")
-        worst = max(worst, *differences)
-    print(f"{kind}: {len(reference)} losses from one start fall, and agree with float64 within {worst:.0e}")
-    return worst
-
-
-def check_hits(contestants):
-    hits = []
-    for contestant in contestants:
-        with Worker(contestant, INSTALLED) as worker:
-            hits.append(worker.ask("correct", 0)["correct"])
-    if max(hits) - min(hits) > HITS_APART:
-        sys.exit(f"bench: all must hit the same images, within {HITS_APART}. Got {hits}.")
-    print(f"Evaluation: {hits[0]} and {hits[1]} hits of 10,000 images")
-
-
-def compete(contestants, args, beside=()):
-    """Each in its best setting, and as installed; rates by row and name, and what was asked beside."""
-    rows = {"best": lambda c: c.best(STEP), "installed": lambda c: INSTALLED}
-    asked = [
-        Measurement(f"{row} {c.name}", c, setting(c), STEP) for row, setting in rows.items() for c in contestants
-    ]
-    answers = in_turn([*asked, *beside], args.rounds, args.seconds)
-    rates = {row: {c.name: [a["rate"] for a in answers[f"{row} {c.name}"]] for c in contestants} for row in rows}
-    return rates, answers
-
-
-def measure_grid(ours, rival, args):
-    measurements = [
-        Measurement(f"{c.name} {batch} {rank}", c, c.best(f"train {batch} 8"), f"train {batch} {rank}")
-        for batch, rank in GRID
-        for c in (ours, rival)
-    ]
-    answers = in_turn(measurements, args.rounds, args.seconds / 4)
-    rates = {key: [a["rate"] for a in of_key] for key, of_key in answers.items()}
-    return [(b, r, rates[f"{ours.name} {b} {r}"], rates[f"{rival.name} {b} {r}"]) for b, r in GRID]
-
-
-def measure_evaluation(ours, notebook, args):
-    setting = ours.best("evaluate_off")  # which is the BLAS library's; the adapter's is not
-    measurements = [
-        Measurement("on", ours, setting, "evaluate"),
-        Measurement("off", ours, setting, "evaluate_off"),
-        Measurement("notebook", notebook, notebook.best("evaluate"), "evaluate"),
-    ]
-    answers = in_turn(measurements, args.rounds, args.seconds / 2)
-    return {key: [a["rate"] for a in of_key] for key, of_key in answers.items()}
-
-
-def run_program(program, *arguments):
-    """The JSON line that it prints."""
-    done = subprocess.run([program, *map(str, arguments)], stdout=subprocess.PIPE, text=True)
-    if done.returncode != 0:
-        sys.exit(f"bench: {program} must exit with 0. Got {done.returncode}.")
-    return json.loads(done.stdout)
-
-
-def milliseconds(command, expected=0):
-    begin = time.perf_counter()
-    done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    spent = 1e3 * (time.perf_counter() - begin)
-    if (done.returncode == 0) != (expected == 0):
-        sys.exit(f"bench: {' '.join(command)} must exit with {expected}. Got {done.returncode}.")
-    return spent
-
-
-def measure_starts(lowrank):
-    """A whole run of one training step stands for the start to the first one, which is in it."""
-    starts = {
-        "lowrank --help": [milliseconds([lowrank, "--help"]) for _ in range(STARTS)],
-        "lowrank --version": [milliseconds([lowrank, "--version"]) for _ in range(STARTS)],
-        "a mistyped flag": [milliseconds([lowrank, "svd", "--rnak", "2"], expected=2) for _ in range(STARTS)],
-    }
-    with tempfile.TemporaryDirectory() as folder:
-        base, out = f"{folder}/base", f"{folder}/adapter"
-        milliseconds([lowrank, "train", "--data", "mnist", "--steps", "1", "--out", base])
-        finetune = [lowrank, "finetune", base, "--data", "mnist", "--only", "2", "--steps", "1", "--out", out, "--force"]
-        starts["lowrank finetune, all of a run of one step"] = [milliseconds(finetune) for _ in range(5)]
-    return starts
-
-
-def print_contest(kind, contestants, rates):
-    print(f"\n{kind}, steps a second{'median':>43}{'range':>16}   lowrank is")
-    for row, of_row in rates.items():
-        for contestant in contestants:
-            rate = targets.summary(of_row[contestant.name])
-            ratio = targets.ratios(of_row["lowrank"], of_row[contestant.name])
-            setting = contestant.best(STEP) if row == "best" else INSTALLED
-            span = f"{rate['lowest']:.1f} - {rate['highest']:.1f}"
-            times = f"{ratio['median']:.2f}x  ({ratio['lowest']:.2f} - {ratio['highest']:.2f})"
-            note = "" if contestant.name == "lowrank" else times
-            print(f"  {contestant.name:<20}{str(setting):<36}{rate['median']:>8.1f}{span:>16}   {note}")
-    print(flush=True)
-
-
-def contest_as_json(contestants, rates, difference):
-    scouted = {
-        c.name: {request: {str(s): rate for s, rate in of.items()} for request, of in c.scouted.items()}
-        for c in contestants
-    }
-    best = {c.name: str(c.best(STEP)) for c in contestants}
-    return {"loss_difference": difference, "best_settings": best, "steps_per_second": rates, "scouted": scouted}
-
-
-def main():
+def arguments():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--build", type=pathlib.Path, required=True, help="with the benchmarks and the command")
     parser.add_argument("--out", type=pathlib.Path, required=True, help="the JSON file that is written")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=float, default=1.2, help="of one measurement of a contest")
     parser.add_argument("--scout-seconds", type=float, default=0.5)
-    args = parser.parse_args()
-    programs = args.build / "bench"
+    return parser.parse_args()
 
+
+def main():
+    args = arguments()
     here = machine_in_words()
-    print(f"{here['cpu']}, {here['cores']} cores; {here['system']}; load {here['load']:.2f}")
-    if here["load"] > 0.5:
-        print("Other programs are running: figures with all threads suffer most, and repeat badly.")
-    print("Net 784-1000-2000-10, batch 10, rank 1 on all layers, Adam, float32; data in memory.\n")
-    all_contests = contests(args.build)
-    lora, pretraining = all_contests["LoRA"], all_contests["pretraining"]
-    ours, notebook, peft = lora
-    written = {"date": datetime.datetime.now().isoformat(timespec="seconds"), "machine": here, "contests": {}}
-    differences = {kind: check_losses(kind, contestants) for kind, contestants in all_contests.items()}
-    check_hits([ours, notebook])
+    tables.print_machine(here)
+    lora, pretraining = contests.contests(args.build)
+    differences = check(lora, pretraining)
+    scout_all(lora, pretraining, args.scout_seconds)
+    samples = measure(lora, pretraining, args)
+    instruction_set = samples["machine"][0]["instruction_set"]
+    found = figures_of(samples)
+    written = {
+        "date": datetime.datetime.now().isoformat(timespec="seconds"),
+        "machine": here,
+        "loss_differences": differences,
+        "scouted": {"LoRA": tables.scouted_as_json(lora), "pretraining": tables.scouted_as_json(pretraining)},
+        "samples": samples,
+        "targets": tables.targets_as_json(found, instruction_set),
+        "least_share_of_a_core": Worker.least_share,
+    }
+    args.out.write_text(json.dumps(written, indent=2) + "\n")
 
-    of_batches = sorted({f"train {batch} 8" for batch, _ in GRID})
-    for contestant, requests in ((ours, [*of_batches, "evaluate_off"]), (notebook, ["evaluate"]), (peft, of_batches)):
-        scout(contestant, [STEP, *requests], args.scout_seconds)
-    for contestant in pretraining:
-        scout(contestant, [STEP], args.scout_seconds)
-
-    speed = Measurement("machine", ours, ours.best(STEP), "machine")
-    rates, asked = {}, {}
-    for kind, contestants in all_contests.items():
-        rates[kind], asked[kind] = compete(contestants, args, [speed] if kind == "LoRA" else [])
-        print_contest(kind, contestants, rates[kind])
-        written["contests"][kind] = contest_as_json(contestants, rates[kind], differences[kind])
-
-    machine = asked["LoRA"]["machine"]
-    evaluated = measure_evaluation(ours, notebook, args)
-    threads = here["cores"]
-    rows = [
-        *targets.training_rows(rates["LoRA"]["best"], rates["pretraining"]["best"], machine),
-        *targets.grid_rows(measure_grid(ours, peft, args), machine),
-        *targets.evaluation_rows(evaluated["on"], evaluated["off"], evaluated["notebook"]),
-        targets.merge_row(run_program(programs / "merge_bench", "--threads", threads)),
-        targets.memory_row(run_program(programs / "memory_bench")),
-        *targets.start_rows(measure_starts(str(args.build / "cli" / "lowrank"))),
-    ]
-    targets.print_rows(rows)
-    written |= {"speed": machine, "evaluation": evaluated, "targets": [row.as_json() for row in rows]}
-    written["least_share_of_a_core"] = Worker.least_share
+    tables.print_targets(found, instruction_set)
     if Worker.least_share < 0.9:
         print(f"The machine was busy: one measurement got {Worker.least_share:.0%} of a core. Repeat it alone.")
-    args.out.write_text(json.dumps(written, indent=2) + "\n")
     print(f"LibTorch's threads + the BLAS library's own. All samples: {args.out}")
     print("Repeat it: make bench")
 

@@ -1,6 +1,6 @@
-"""Draws build/bench-full.json: one panel for each sweep, as an SVG.
+"""Draws build/bench-full.json: an SVG for each sweep.
 
-    plot.py build/bench-full.json docs/steps.svg       needs matplotlib (Debian: python3-matplotlib)
+    plot.py build/bench-full.json docs      needs matplotlib (Debian: python3-matplotlib)
 """
 
 import json
@@ -22,7 +22,8 @@ LABELS = {
 }
 
 
-def draw(axes, sweep, points):
+def draw(sweep, points, machine, out):
+    figure, axes = plt.subplots(figsize=(6, 4.5))
     for name, colour in COLOURS.items():
         of_name = [p for p in points if p["name"] == name]
         at = [p["at"] for p in of_name]
@@ -34,21 +35,20 @@ def draw(axes, sweep, points):
     axes.set_xticks(sorted({p["at"] for p in points}))
     axes.get_xaxis().set_major_formatter(matplotlib.ticker.ScalarFormatter())
     axes.set_xlabel(LABELS[sweep])
+    axes.set_ylabel("LoRA steps a second")
+    axes.set_title(f"{machine['cpu']}, {machine['cores']} cores: median and range", fontsize=10)
     axes.grid(True, which="major", alpha=0.3)
+    axes.legend()
+    figure.tight_layout()
+    figure.savefig(out, metadata={"Date": None})
+    print(out)
 
 
 def main():
-    source, out = map(pathlib.Path, sys.argv[1:])
+    source, folder = map(pathlib.Path, sys.argv[1:])
     measured = json.loads(source.read_text())
-    figure, panels = plt.subplots(2, 2, figsize=(10, 7))
-    for axes, (sweep, points) in zip(panels.flat, measured["sweeps"].items(), strict=True):
-        draw(axes, sweep, points)
-        axes.set_ylabel("LoRA steps a second")
-    panels[0][0].legend()
-    machine = measured["machine"]
-    figure.suptitle(f"{machine['cpu']}, {machine['cores']} cores: median and range", fontsize=10)
-    figure.tight_layout()
-    figure.savefig(out, metadata={"Date": None})
+    for sweep, points in measured["sweeps"].items():
+        draw(sweep, points, measured["machine"], folder / f"steps-by-{sweep}.svg")
 
 
 if __name__ == "__main__":

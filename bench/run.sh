@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# lowrank beside PyTorch, PEFT and its targets, then what adapters cost a server, then
-# microbenchmarks; called by `make bench`.
+# What adapters cost a server, then microbenchmarks, then lowrank beside PyTorch, PEFT and its targets;
+# called by `make bench`.
 #
 #   run.sh BUILD [compare.py's options]      BUILD: a build folder with LOWRANK_BUILD_BENCH=ON
 #   run.sh --full BUILD [sweep.py's options]
@@ -23,13 +23,13 @@ python=${BENCH_PYTHON:-$("$top/tests/reference/environment.sh")}
 mkdir -p "$top/build"
 if [[ -n $full ]]; then
   "$python" "$here/sweep.py" --build "$build" --out "$top/build/bench-full.json" "$@"
-  /usr/bin/python3 "$here/plot.py" "$top/build/bench-full.json" "$top/build/bench-full.svg"
-  echo "All samples: $top/build/bench-full.json, drawn in $top/build/bench-full.svg"
+  echo "All samples: $top/build/bench-full.json, drawn in"
+  /usr/bin/python3 "$here/plot.py" "$top/build/bench-full.json" "$top/docs"
   exit
 fi
-"$python" "$here/compare.py" --build "$build" --out "$top/build/bench.json" "$@"
 "$build/bench/adapters_bench"
 "$build/bench/linear_bench" --benchmark_min_time=0.2 --benchmark_repetitions=5 \
   --benchmark_report_aggregates_only=true --benchmark_enable_random_interleaving=true \
   --benchmark_out_format=json --benchmark_out="$top/build/bench-linear.json" |
   grep -E '_median|_cv|^Benchmark'
+"$python" "$here/compare.py" --build "$build" --out "$top/build/bench.json" "$@"

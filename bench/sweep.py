@@ -7,42 +7,43 @@ median and range. bench/plot.py draws what this writes.
 import argparse
 import datetime
 import json
-import os
 import pathlib
 
-import targets
-from workers import Measurement, in_turn, lowrank, machine_in_words, rival, scout
+from figures import summary
+from shapes import NOTEBOOK, STEP, request
+from workers import Measurement, in_turn, lowrank, machine_in_words, rival, scout, usable_cores
 
-BATCH, RANK, WIDTH = 10, 1, 0  # where they do not vary; a width of 0 is 1000 and 2000
+BATCH, RANK = NOTEBOOK  # where they do not vary
 SWEEPS = {
-    "batch": [(batch, RANK, WIDTH) for batch in (1, 2, 4, 8, 16, 32, 64, 128, 256)],
-    "rank": [(BATCH, rank, WIDTH) for rank in (1, 2, 4, 8, 16, 32, 64)],
+    "batch": [(batch, RANK) for batch in (1, 2, 4, 8, 16, 32, 64, 128, 256)],
+    "rank": [(BATCH, rank) for rank in (1, 2, 4, 8, 16, 32, 64)],
     "width": [(BATCH, RANK, width) for width in (512, 1024, 2048, 4096, 8192)],
 }
 VARIES = {"batch": 0, "rank": 1, "width": 2}
 
 
-def request(shape):
-    return "train {} {} {}".format(*shape)
+def thread_counts():
+    """1, 2, 4 and so on, and all."""
+    cores = usable_cores()
+    return [*(2**i for i in range(cores.bit_length()) if 2**i < cores), cores]
 
 
-def best_by_threads(contestant, shape, threads):
-    rates = {s: rate for s, rate in contestant.scouted[request(shape)].items() if s.threads == threads}
+def best_by_threads(contestant, threads):
+    rates = {s: rate for s, rate in contestant.scouted[STEP].items() if s.threads == threads}
     return max(rates, key=rates.get)
 
 
 def measurements(sweep, contestants):
     for shape in SWEEPS[sweep]:
         for c in contestants:
-            yield shape[VARIES[sweep]], Measurement(f"{c.name} {shape}", c, c.best(request(shape)), request(shape))
+            asked = request(*shape)
+            yield shape[VARIES[sweep]], Measurement(f"{c.name} {shape}", c, c.best(asked), asked)
 
 
 def thread_measurements(contestants):
-    shape = (BATCH, RANK, WIDTH)
-    for threads in sorted({1, len(os.sched_getaffinity(0))}):
+    for threads in thread_counts():
         for c in contestants:
-            setting = best_by_threads(c, shape, threads)
-            yield threads, Measurement(f"{c.name} {threads} threads", c, setting, request(shape))
+            yield threads, Measurement(f"{c.name} {threads} threads", c, best_by_threads(c, threads), STEP)
 
 
 def measure(pairs, args):
@@ -50,7 +51,7 @@ def measure(pairs, args):
     answers = in_turn([m for _, m in pairs], args.rounds, args.seconds)
     points = []
     for value, m in pairs:
-        rate = targets.summary([a["rate"] for a in answers[m.key]])
+        rate = summary([a["rate"] for a in answers[m.key]])
         points.append({"name": m.contestant.name, "at": value, "setting": str(m.setting), "steps_per_second": rate})
     return points
 
@@ -65,9 +66,10 @@ def main():
     args = parser.parse_args()
 
     contestants = [lowrank(args.build, "lora"), rival("PEFT", "peft")]
-    shapes = dict.fromkeys([(BATCH, RANK, WIDTH), *(shape for sweep in SWEEPS.values() for shape in sweep)])
+    shapes = {shape for sweep in SWEEPS.values() for shape in sweep} - {NOTEBOOK}
     for contestant in contestants:
-        scout(contestant, [request(shape) for shape in shapes], args.scout_seconds)
+        scout(contestant, [STEP], args.scout_seconds, thread_counts())
+        scout(contestant, [request(*shape) for shape in sorted(shapes)], args.scout_seconds)
     sweeps = {sweep: measure(measurements(sweep, contestants), args) for sweep in SWEEPS}
     sweeps["threads"] = measure(thread_measurements(contestants), args)
     for sweep, points in sweeps.items():

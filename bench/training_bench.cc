@@ -78,13 +78,12 @@ class Trainer {
     const auto batch = shape.batch;
     images_ = at::randn({std::min(kImageBatches, 4096 / batch), batch, 784}).unbind();
     labels_ = at::randint(0, 10, {kLabelBatches, batch}, at::kLong).unbind();
+    for (int i = 0; i < kCheckedSteps; ++i) losses_.push_back(step(images_[0], labels_[0]));
   }
 
-  /// The losses of a few steps on one batch: they must fall, and agree with PyTorch's.
-  std::vector<double> check() {
-    std::vector<double> losses;
-    for (int i = 0; i < kCheckedSteps; ++i) losses.push_back(step(images_[0], labels_[0]));
-    return losses;
+  /// Of its first steps, all on one batch: they must fall, and agree with PyTorch's.
+  std::string losses() const {
+    return fmt::format(R"({{"losses": [{}]}})", fmt::join(losses_, ", "));
   }
 
   std::string measure(double seconds) {
@@ -130,6 +129,7 @@ class Trainer {
   std::optional<lowrank::Acceleration> fast_;
   std::vector<at::Tensor> images_;
   std::vector<at::Tensor> labels_;
+  std::vector<double> losses_;
   size_t next_ = 0;
 };
 
@@ -150,6 +150,7 @@ class Server {
     double seconds = 0;
     Shape shape;
     words >> what >> seconds >> shape.batch >> shape.rank >> shape.width;
+    if (what == "losses") return trainer(shape).losses();
     if (what == "train") return trainer(shape).measure(seconds);
     if (what == "evaluate") return evaluate(seconds, /*enabled=*/true);
     if (what == "evaluate_off") return evaluate(seconds, /*enabled=*/false);
@@ -186,11 +187,14 @@ class Server {
     return images_;
   }
 
+  /// The rate is the machine's speed with products, in GFLOP/s.
   static std::string machine() {
     const auto speed = lowrank::measure_speed();
     return fmt::format(
-        R"({{"instruction_set": "{}", "thin_product": {}, "large_product": {}, "copy": {}}})",
-        lowrank::instruction_set(), speed.thin_product, speed.large_product, speed.copy);
+        R"({{"instruction_set": "{}", "rate": {}, "thin_product": {}, "large_product": {}, )"
+        R"("copy": {}}})",
+        lowrank::instruction_set(), std::max(speed.thin_product, speed.large_product),
+        speed.thin_product, speed.large_product, speed.copy);
   }
 
   bool whole_;
@@ -198,16 +202,12 @@ class Server {
   lowrank::ImageDataset images_;
 };
 
-void print_line(const std::string& line) {
-  fmt::print("{}\n", line);
-  std::fflush(stdout);
-}
-
 void serve(bool whole) {
   Server server(whole);
-  const auto losses = server.trainer().check();
-  print_line(fmt::format(R"({{"losses": [{}]}})", fmt::join(losses, ", ")));
-  for (std::string line; std::getline(std::cin, line);) print_line(server.answer(line));
+  for (std::string line; std::getline(std::cin, line);) {
+    fmt::print("{}\n", server.answer(line));
+    std::fflush(stdout);
+  }
 }
 
 }  // namespace

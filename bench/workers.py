@@ -39,12 +39,16 @@ class Setting:
 INSTALLED = Setting()
 
 
-def settings():
-    """Every BLAS library of Debian's that is here, by 1 and all threads, alone and in LibTorch only."""
+def usable_cores():
+    return len(os.sched_getaffinity(0))
+
+
+def settings(counts=None):
+    """Every BLAS library of Debian's that is here, with these numbers of threads (1 and all) in LibTorch
+    alone, and in both."""
     folders = [str(f) for name in BLAS_FOLDERS for f in sorted(pathlib.Path("/usr/lib").glob(f"*/{name}"))]
-    cores = len(os.sched_getaffinity(0))
-    threads = [(1, 1)] + ([(cores, 1), (cores, cores)] if cores > 1 else [])
-    return [Setting(folder, *t) for folder in folders or [None] for t in threads]
+    pairs = dict.fromkeys(pair for n in counts or (1, usable_cores()) for pair in ((n, 1), (n, n)))
+    return [Setting(folder, *pair) for folder in folders or [None] for pair in pairs]
 
 
 @dataclasses.dataclass
@@ -67,7 +71,7 @@ def rival(name, way):
 
 
 class Worker:
-    """A contestant's process: it prints its first losses, then an answer for each line it is sent."""
+    """A contestant's process: it prints an answer for each line it is sent."""
 
     least_share = 1.0  # of one core that any measurement got
 
@@ -78,7 +82,6 @@ class Worker:
         self.process = subprocess.Popen(
             self.command, env=setting.environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
-        self.losses = self.read()["losses"]
 
     def read(self):
         line = self.process.stdout.readline()
@@ -86,7 +89,7 @@ class Worker:
             sys.exit(f"bench: {' '.join(self.command)} must print a line. Got exit {self.process.wait()}.")
         return json.loads(line)
 
-    def ask(self, request, seconds):
+    def ask(self, request, seconds=0):
         """`request`: what, and after the seconds batch and rank: "train 10 1"."""
         what, *shape = request.split()
         self.process.stdin.write(" ".join([what, str(seconds), *shape]) + "\n")
@@ -104,9 +107,9 @@ class Worker:
         self.process.wait()
 
 
-def scout(contestant, requests, seconds):
-    """A short run of each request in every setting."""
-    for setting in settings():
+def scout(contestant, requests, seconds, counts=None):
+    """A short run of each request in every setting, with these numbers of threads."""
+    for setting in settings(counts):
         with Worker(contestant, setting) as worker:
             for request in requests:
                 worker.ask(request, WARM_UP / 3)
@@ -146,5 +149,5 @@ def machine_in_words():
         lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
         model = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
     return {
-        "cpu": model, "cores": len(os.sched_getaffinity(0)), "system": platform.platform(), "load": os.getloadavg()[0],
+        "cpu": model, "cores": usable_cores(), "system": platform.platform(), "load": os.getloadavg()[0],
     }
