@@ -5,7 +5,7 @@
 2. Scout: a short run of each in every setting (BLAS library x threads) picks its best one.
 3. Rounds: one after the other in turn, each in its best setting, and as installed. Median, range,
    and the ratios within each round.
-4. The table of targets (targets.py).
+4. The samples of every target (targets.py); tables.py prints what comes of them.
 
 Exits with 1 where something did not run or was wrong, never because of a time.
 """
@@ -17,7 +17,6 @@ import pathlib
 
 import contests
 import tables
-from figures import figures_of
 from programs import measure_starts, run_program
 from shapes import BATCHES, GRID, NOTEBOOK, SCOUTED_RANK, STEP, request
 from workers import Measurement, Worker, machine_in_words, scout, usable_cores
@@ -53,6 +52,7 @@ def measure(lora, pretraining, args):
     tables.print_contest("LoRA", lora, lora_rates)
     pretraining_rates, _ = contests.compete(pretraining, args)
     tables.print_contest("pretraining", pretraining, pretraining_rates)
+    print("Threads: LibTorch's + the BLAS library's own.\n", flush=True)
     return {
         "contests": {"LoRA": lora_rates, "pretraining": pretraining_rates},
         "machine": answers["machine"],
@@ -82,24 +82,16 @@ def main():
     differences = check(lora, pretraining)
     scout_all(lora, pretraining, args.scout_seconds)
     samples = measure(lora, pretraining, args)
-    instruction_set = samples["machine"][0]["instruction_set"]
-    found = figures_of(samples)
     written = {
         "date": datetime.datetime.now().isoformat(timespec="seconds"),
         "machine": here,
         "loss_differences": differences,
         "scouted": {"LoRA": tables.scouted_as_json(lora), "pretraining": tables.scouted_as_json(pretraining)},
         "samples": samples,
-        "targets": tables.targets_as_json(found, instruction_set),
+        "targets": tables.targets_as_json(samples),
         "least_share_of_a_core": Worker.least_share,
     }
     args.out.write_text(json.dumps(written, indent=2) + "\n")
-
-    tables.print_targets(found, instruction_set)
-    if Worker.least_share < 0.9:
-        print(f"The machine was busy: one measurement got {Worker.least_share:.0%} of a core. Repeat it alone.")
-    print(f"LibTorch's threads + the BLAS library's own. All samples: {args.out}")
-    print("Repeat it: make bench")
 
 
 if __name__ == "__main__":

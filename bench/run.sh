@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# What adapters cost a server, then microbenchmarks, then lowrank beside PyTorch, PEFT and its targets;
-# called by `make bench`.
+# lowrank beside PyTorch and PEFT, then what adapters cost a server, then microbenchmarks, and at the
+# end the table of targets; called by `make bench`.
 #
 #   run.sh BUILD [compare.py's options]      BUILD: a build folder with LOWRANK_BUILD_BENCH=ON
 #   run.sh --full BUILD [sweep.py's options]
@@ -27,9 +27,10 @@ if [[ -n $full ]]; then
   /usr/bin/python3 "$here/plot.py" "$top/build/bench-full.json" "$top/docs"
   exit
 fi
+"$python" "$here/compare.py" --build "$build" --out "$top/build/bench.json" "$@"
 "$build/bench/adapters_bench"
 "$build/bench/linear_bench" --benchmark_min_time=0.2 --benchmark_repetitions=5 \
   --benchmark_report_aggregates_only=true --benchmark_enable_random_interleaving=true \
   --benchmark_out_format=json --benchmark_out="$top/build/bench-linear.json" |
   grep -E '_median|_cv|^Benchmark'
-"$python" "$here/compare.py" --build "$build" --out "$top/build/bench.json" "$@"
+"$python" "$here/tables.py" "$top/build/bench.json"

@@ -1,8 +1,14 @@
-"""How what was measured is printed, and written down."""
+"""How what was measured is printed, and written down.
+
+    tables.py build/bench.json      prints the table of targets
+"""
 
 import dataclasses
+import json
+import pathlib
+import sys
 
-from figures import ratios, summary
+from figures import figures_of, ratios, summary
 from shapes import STEP
 from targets import targets
 from workers import INSTALLED
@@ -48,17 +54,37 @@ def print_target(target, figure):
         print(f"      {figure.note}")
 
 
-def print_targets(figures, instruction_set):
-    print(f"{f'Targets (kernels: {instruction_set})':<60}{'median':>9} {'range':<19}{'target':<11}verdict")
-    table = targets(instruction_set)
+def kernels_of(samples):
+    """The instruction set."""
+    return samples["machine"][0]["instruction_set"]
+
+
+def print_targets(samples):
+    table, figures = targets(kernels_of(samples)), figures_of(samples)
+    print(f"\n{f'Targets (kernels: {kernels_of(samples)})':<60}{'median':>9} {'range':<19}{'target':<11}verdict")
     for key, target in table.items():
         print_target(target, figures[key])
     met = sum(target.met_by(figures[key]) for key, target in table.items())
     print(f"  {met} of {len(table)} are met.")
 
 
-def targets_as_json(figures, instruction_set):
+def targets_as_json(samples):
+    figures = figures_of(samples)
     return [
         {**dataclasses.asdict(target), **dataclasses.asdict(figures[key]), "met": target.met_by(figures[key])}
-        for key, target in targets(instruction_set).items()
+        for key, target in targets(kernels_of(samples)).items()
     ]
+
+
+def main():
+    source = pathlib.Path(sys.argv[1])
+    measured = json.loads(source.read_text())
+    print_targets(measured["samples"])
+    if measured["least_share_of_a_core"] < 0.9:
+        share = measured["least_share_of_a_core"]
+        print(f"The machine was busy: one measurement got {share:.0%} of a core. Repeat it alone.")
+    print(f"All samples: {source}\nRepeat it: make bench")
+
+
+if __name__ == "__main__":
+    main()
