@@ -6,6 +6,7 @@
 #include "adapter/acceleration.h"
 #include "adapter/effective/mark.h"
 #include "adapter/model_view.h"
+#include "kernels/products.h"
 
 namespace lowrank {
 
@@ -34,9 +35,8 @@ Acceleration accelerate(torch::nn::Module& model, const DeferredOf& deferred_of)
   for (const auto& layer : layers_of(model)) {
     if (layer.kind != LayerKind::kLinear) continue;
     const auto weight = layer.parameter("weight");
-    const bool fits = weight.defined() && weight.is_cpu() && weight.scalar_type() == at::kFloat &&
-                      weight.layout() == at::kStrided && weight.dim() == 2;
-    if (fits && effective::bind_fast(weight, deferred_of(weight))) impl->weights.push_back(weight);
+    if (!weight.defined() || !kernels::is_plain_matrix(weight)) continue;
+    if (effective::bind_fast(weight, deferred_of(weight))) impl->weights.push_back(weight);
   }
   return Acceleration(std::move(impl));
 }

@@ -6,14 +6,13 @@
 #include <limits>
 #include <vector>
 
+#include "kernels/products.h"
+
 namespace lowrank {
 namespace {
 
 using effective::Form;
-
-bool is_plain(const at::Tensor& tensor) {
-  return tensor.is_cpu() && tensor.scalar_type() == at::kFloat && tensor.layout() == at::kStrided;
-}
+using kernels::is_plain;
 
 bool is_one_matrix(Form form) { return form != Form::kExperts && form != Form::kTransposedExperts; }
 
@@ -58,15 +57,16 @@ bool is_surely_finite(const at::Tensor& weight, const LowRankSum& sum) {
   return of_product + of_weight < std::numeric_limits<float>::max() / 2;
 }
 
-kernels::SumFigures add(const at::Tensor& to, const at::Tensor& from, const LowRankSum& sum) {
-  const kernels::ThinProduct product = {.first = {.x = sum.left.data_ptr<float>(),
-                                                  .x_row = sum.left.size(1),
-                                                  .w = sum.right.data_ptr<float>(),
-                                                  .w_row = sum.right.size(1),
-                                                  .depth = sum.left.size(1)},
-                                        .rows = sum.left.size(0),
-                                        .columns = sum.right.size(1)};
-  return kernels::add_product(to.data_ptr<float>(), from.data_ptr<float>(), product);
+kernels::SumFigures write_sum(const at::Tensor& to, const at::Tensor& from, const LowRankSum& sum) {
+  const auto lying = to.is_contiguous() ? to : at::empty_like(from);
+  const auto figures = kernels::add_product(lying.data_ptr<float>(), from.data_ptr<float>(),
+                                            kernels::thin_product({.x = sum.left, .w = sum.right}));
+  if (lying.is_same(to)) {
+    to.unsafeGetTensorImpl()->bump_version();  // LibTorch does not see who wrote
+  } else {
+    to.copy_(lying);
+  }
+  return figures;
 }
 
 }  // namespace lowrank

@@ -26,7 +26,8 @@ std::optional<LowRankSum> low_rank_sum(const at::Tensor& weight, const effective
 /// that leaves it open.
 bool is_surely_finite(const at::Tensor& weight, const LowRankSum& sum);
 
-/// to = from + sum; they may be one.
-kernels::SumFigures add(const at::Tensor& to, const at::Tensor& from, const LowRankSum& sum);
+/// to = from + sum, for the `from` that the sum was made for; `to`, of its shape, may be itself, or
+/// lie otherwise.
+kernels::SumFigures write_sum(const at::Tensor& to, const at::Tensor& from, const LowRankSum& sum);
 
 }  // namespace lowrank

@@ -105,13 +105,6 @@ void write(AdaptedTensor& tensor, const at::Tensor& values) {
   tensor.version = tensor.tensor._version();
 }
 
-/// The kernel writes where LibTorch does not see it.
-kernels::SumFigures write_sum(const at::Tensor& to, const at::Tensor& from, const LowRankSum& sum) {
-  const auto figures = add(to, from, sum);
-  to.unsafeGetTensorImpl()->bump_version();
-  return figures;
-}
-
 void write(AdaptedTensor& tensor, Change& change) {
   if (!change.sum) return write(tensor, change.values);
   const auto figures = write_sum(stored(tensor), change.from, *change.sum);
@@ -126,7 +119,7 @@ void write(AdaptedTensor& tensor, Change& change) {
 /// to = what `from` means.
 void write_meaning(const at::Tensor& to, const at::Tensor& from, const effective::Site& site,
                    const Meaning& meaning) {
-  if (const auto sum = low_rank_sum(from, site, meaning); sum && to.is_contiguous()) {
+  if (const auto sum = low_rank_sum(from, site, meaning)) {
     write_sum(to, from, *sum);
   } else {
     to.copy_(effective::dense(from, site, meaning));

@@ -8,9 +8,7 @@ namespace lowrank::kernels {
 
 bool is_plain_linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
   if (!is_plain_matrix(x) || !is_plain_matrix(weight) || x.size(1) != weight.size(1)) return false;
-  return !bias.defined() ||
-         (bias.is_cpu() && bias.scalar_type() == at::kFloat && bias.layout() == at::kStrided &&
-          bias.dim() == 1 && bias.size(0) == weight.size(0));
+  return !bias.defined() || (is_plain(bias) && bias.dim() == 1 && bias.size(0) == weight.size(0));
 }
 
 at::Tensor linear_forward(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {

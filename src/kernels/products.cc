@@ -29,9 +29,16 @@ ThinTerm term_of(const at::Tensor& x, const at::Tensor& w, bool transposed) {
 
 }  // namespace
 
-bool is_plain_matrix(const at::Tensor& tensor) {
-  return tensor.is_cpu() && tensor.scalar_type() == at::kFloat && tensor.layout() == at::kStrided &&
-         tensor.dim() == 2;
+bool is_plain(const at::Tensor& tensor) {
+  return tensor.is_cpu() && tensor.scalar_type() == at::kFloat && tensor.layout() == at::kStrided;
+}
+
+bool is_plain_matrix(const at::Tensor& tensor) { return is_plain(tensor) && tensor.dim() == 2; }
+
+ThinProduct thin_product(const Factors& factors) {
+  return {.first = term_of(factors.x, factors.w, /*transposed=*/false),
+          .rows = factors.x.size(0),
+          .columns = factors.w.size(1)};
 }
 
 at::Tensor product(const Factors& first, const Factors& second, const at::Tensor& bias) {

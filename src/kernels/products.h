@@ -12,8 +12,13 @@ struct Factors {
   at::Tensor x, w;
 };
 
-/// Whether the kernels can take it: float32 on the CPU, strided, of two dimensions.
+/// Whether the kernels can take it: float32 on the CPU, strided.
+bool is_plain(const at::Tensor& tensor);
+/// The same, of two dimensions.
 bool is_plain_matrix(const at::Tensor& tensor);
+
+/// x·w for multiply(), without a y; plain matrices, w with contiguous rows. They must outlive it.
+ThinProduct thin_product(const Factors& factors);
 
 /// first.x·first.w (+ second.x·second.w) (+ bias), for plain matrices. What does not lie as the
 /// kernels read it is copied first: x, or the smaller w.

@@ -5,6 +5,7 @@
 #include <lowrank/train/adam.h>
 
 #include <cmath>
+#include <optional>
 #include <utility>
 
 #include "adapter/acceleration.h"
@@ -54,16 +55,9 @@ void step_in_one_pass(const at::Tensor& parameter, const at::Tensor& gradient,
 void step_of_product(const at::Tensor& parameter, const effective::GradientProduct& gradient,
                      const Adam::Moments& moments, const kernels::AdamStep& step) {
   const auto x = gradient.x.contiguous();
-  const kernels::ThinProduct product = {.first = {.x = gradient.dy.data_ptr<float>(),
-                                                  .x_row = gradient.dy.stride(1),
-                                                  .x_column = gradient.dy.stride(0),
-                                                  .w = x.data_ptr<float>(),
-                                                  .w_row = x.size(1),
-                                                  .depth = x.size(0)},
-                                        .rows = parameter.size(0),
-                                        .columns = parameter.size(1)};
   kernels::adam_step(parameter.data_ptr<float>(), moments.exp_avg.data_ptr<float>(),
-                     moments.exp_avg_sq.data_ptr<float>(), product, step);
+                     moments.exp_avg_sq.data_ptr<float>(),
+                     kernels::thin_product({.x = gradient.dy.t(), .w = x}), step);
 }
 
 /// The same by LibTorch's operators, for any dtype, device and layout.
@@ -88,6 +82,17 @@ kernels::AdamStep numbers_of_step(const AdamOptions& options, int64_t number) {
 bool fits_one_pass(const at::Tensor& parameter) {
   return parameter.device().is_cpu() && parameter.is_contiguous() &&
          (parameter.scalar_type() == at::kFloat || parameter.scalar_type() == at::kDouble);
+}
+
+using Deferred = std::shared_ptr<effective::DeferredGradient>;
+
+std::vector<std::optional<effective::GradientProduct>> take_products(
+    const std::vector<Deferred>& deferred) {
+  std::vector<std::optional<effective::GradientProduct>> products(deferred.size());
+  for (size_t i = 0; i < deferred.size(); ++i) {
+    if (deferred[i] != nullptr) products[i] = deferred[i]->take();
+  }
+  return products;
 }
 
 void add_to_gradient(const at::Tensor& parameter, const effective::GradientProduct& product) {
@@ -131,17 +136,18 @@ void Adam::zero_grad() {
 
 void Adam::form_gradients() {
   const at::NoGradGuard no_grad;
+  const auto products = take_products(deferred_);
   for (size_t i = 0; i < parameters_.size(); ++i) {
-    if (deferred_[i] == nullptr) continue;
-    if (const auto product = deferred_[i]->take()) add_to_gradient(parameters_[i], *product);
+    if (products[i]) add_to_gradient(parameters_[i], *products[i]);
   }
 }
 
 void Adam::step() {
   const at::NoGradGuard no_grad;
+  auto products = take_products(deferred_);  // all, before anything is moved
   for (size_t i = 0; i < parameters_.size(); ++i) {
     const auto& parameter = parameters_[i];
-    auto product = deferred_[i] != nullptr ? deferred_[i]->take() : std::nullopt;
+    auto& product = products[i];
     if (product && (parameter.grad().defined() || !fits_one_pass(parameter))) {
       add_to_gradient(parameter, *product);
       product.reset();
@@ -167,7 +173,7 @@ void Adam::step() {
 
 Acceleration accelerate(torch::nn::Module& model, Adam& optimizer) {
   return accelerate(model, [&](const at::Tensor& weight) {
-    std::shared_ptr<effective::DeferredGradient> deferred;
+    Deferred deferred;
     for (size_t i = 0; i < optimizer.parameters_.size(); ++i) {
       if (!optimizer.parameters_[i].is_same(weight)) continue;
       if (optimizer.deferred_[i] == nullptr) {

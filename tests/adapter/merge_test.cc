@@ -172,6 +172,28 @@ TEST(MergeInOnePass, AgreesWithTheDefinitionInEveryForm) {
   }
 }
 
+/// The copy of a weight with gaps between its rows has none.
+TEST(MergeInOnePass, KeepsToTheRowsOfAWeightWithGaps) {
+  at::manual_seed(5);
+  const at::NoGradGuard no_grad;
+  torch::nn::Linear model(8, 6);
+  const auto memory = at::randn({6, 11});
+  model->weight.set_data(memory.narrow(1, 0, 8));
+  const auto before = memory.clone();
+  auto adapter = attach(*model, {.rank = 2, .alpha = 3}, "one");
+  adapter.add("two", {.rank = 2, .alpha = 3});
+  for (const auto& name : adapter.names()) randomize(adapter, name);
+  auto expected = before.to(at::kDouble);
+  for (const auto& name : adapter.names()) {
+    expected.narrow(1, 0, 8) += dense_delta(adapter.layers(name)[0], false);
+    adapter.merge({name});
+  }
+  EXPECT_LT((memory - expected).abs().max().item<double>(), 1e-5);
+  adapter.unmerge({"one"});
+  adapter.unmerge({"two"});
+  EXPECT_TRUE(at::equal(memory, before));
+}
+
 /// Numbers that cannot be told to stay finite by the largest of each are looked at one by one.
 TEST(MergeInOnePass, LooksAtEachNumberNearTheLargest) {
   const at::NoGradGuard no_grad;

@@ -6,6 +6,8 @@
 
 #include <random>
 
+#include "kernels/products.h"
+
 namespace lowrank::kernels {
 namespace {
 
@@ -23,16 +25,7 @@ struct Problem {
         dy(at::randn({depth, rows})),
         x(at::randn({depth, columns})) {}
 
-  ThinProduct gradient() const {
-    return {.first = {.x = dy.data_ptr<float>(),
-                      .x_row = dy.stride(1),
-                      .x_column = dy.stride(0),
-                      .w = x.data_ptr<float>(),
-                      .w_row = x.stride(0),
-                      .depth = x.size(0)},
-            .rows = p.size(0),
-            .columns = p.size(1)};
-  }
+  ThinProduct gradient() const { return thin_product({.x = dy.t(), .w = x}); }
 };
 
 void step_of_product(const Problem& problem, const KernelTable& kernels) {

@@ -8,6 +8,8 @@
 #include <limits>
 #include <random>
 
+#include "kernels/products.h"
+
 namespace lowrank::kernels {
 namespace {
 
@@ -15,15 +17,7 @@ namespace {
 struct Problem {
   at::Tensor from, x, y;
 
-  ThinProduct product() const {
-    return {.first = {.x = x.data_ptr<float>(),
-                      .x_row = x.size(1),
-                      .w = y.data_ptr<float>(),
-                      .w_row = y.size(1),
-                      .depth = x.size(1)},
-            .rows = x.size(0),
-            .columns = y.size(1)};
-  }
+  ThinProduct product() const { return thin_product({.x = x, .w = y}); }
 };
 
 double relative(double found, double expected) { return std::abs(found - expected) / expected; }

@@ -24,29 +24,35 @@ struct Reference {
   }
 };
 
+void expect_definition(at::ScalarType base, bool has_bias, int64_t rank) {
+  const auto x = at::randn({7, 40}).to(base), weight = at::randn({30, 40}).to(base);
+  const auto bias = has_bias ? at::randn({30}).to(base) : at::Tensor();
+  const auto factors = base == at::kDouble ? at::kDouble : at::kFloat;
+  const auto a = at::randn({rank, 40}).to(factors), b = at::randn({30, rank}).to(factors);
+  const auto dy = at::randn({7, 30}).to(base);
+  const Reference exact(x, weight, bias, a, b, 0.5);
+  exact.y.backward(dy.to(at::kDouble));
+
+  const auto [y, down] = lora_linear_forward(x, weight, bias, a, b, 0.5);
+  const auto gradients = lora_linear_backward(dy, x, down, weight, a, b, 0.5,
+                                              {.x = true, .a = true, .b = true, .bias = has_bias});
+  const double tolerance = base == at::kBFloat16 ? 1e-2 : 1e-6;
+  EXPECT_EQ(y.scalar_type(), base);
+  EXPECT_LE(relative_error(y, exact.y.detach()), tolerance);
+  EXPECT_LE(relative_error(gradients.x, exact.x.grad()), tolerance);
+  EXPECT_LE(relative_error(gradients.a, exact.a.grad()), tolerance);
+  EXPECT_LE(relative_error(gradients.b, exact.b.grad()), tolerance);
+  if (has_bias) {
+    EXPECT_LE(relative_error(gradients.bias, exact.bias.grad()), tolerance);
+  }
+}
+
 TEST(LoraLinear, OutputAndGradientsEqualTheDefinitionInFloat64) {
   at::manual_seed(0);
   for (const auto base : {at::kFloat, at::kDouble, at::kBFloat16}) {
     for (const bool has_bias : {true, false}) {
-      const auto x = at::randn({7, 40}).to(base), weight = at::randn({30, 40}).to(base);
-      const auto bias = has_bias ? at::randn({30}).to(base) : at::Tensor();
-      const auto factors = base == at::kDouble ? at::kDouble : at::kFloat;
-      const auto a = at::randn({3, 40}).to(factors), b = at::randn({30, 3}).to(factors);
-      const auto dy = at::randn({7, 30}).to(base);
-      const Reference exact(x, weight, bias, a, b, 0.5);
-      exact.y.backward(dy.to(at::kDouble));
-
-      const auto [y, down] = lora_linear_forward(x, weight, bias, a, b, 0.5);
-      const auto gradients = lora_linear_backward(
-          dy, x, down, weight, a, b, 0.5, {.x = true, .a = true, .b = true, .bias = has_bias});
-      const double tolerance = base == at::kBFloat16 ? 1e-2 : 1e-6;
-      EXPECT_EQ(y.scalar_type(), base);
-      EXPECT_LE(relative_error(y, exact.y.detach()), tolerance);
-      EXPECT_LE(relative_error(gradients.x, exact.x.grad()), tolerance);
-      EXPECT_LE(relative_error(gradients.a, exact.a.grad()), tolerance);
-      EXPECT_LE(relative_error(gradients.b, exact.b.grad()), tolerance);
-      if (has_bias) {
-        EXPECT_LE(relative_error(gradients.bias, exact.bias.grad()), tolerance);
+      for (const int64_t rank : {3, 20}) {  // below and above the width of a register
+        expect_definition(base, has_bias, rank);
       }
     }
   }

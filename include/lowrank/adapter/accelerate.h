@@ -23,6 +23,7 @@ class LOWRANK_API Acceleration {
   /// The model is LibTorch's alone again. Must not run beside a forward of the model.
   void end();
 
+  /// For accelerate() alone.
   struct Impl;
   explicit Acceleration(std::unique_ptr<Impl> impl);
 

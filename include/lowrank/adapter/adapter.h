@@ -80,7 +80,9 @@ struct UnmergeOptions {
 struct MergedLayer {
   std::string name;
   double largest_change = 0;  ///< max |W' - W|
-  double rounding_error = 0;  ///< ‖round(W') - W'‖ / ‖W' - W‖ in W's dtype; 0 where nothing changes
+  /// ‖round(W') - W'‖ / ‖W' - W‖ in W's dtype; 0 where nothing changes. The rounding of s·B·A,
+  /// where that is formed in float32, is not in it.
+  double rounding_error = 0;
 };
 
 /// Until its end some adapters of one model hold on this thread instead of the active ones, and in

@@ -45,8 +45,8 @@ class LOWRANK_API Adam {
   /// Drops all gradients, so that the next backward pass need not add to zeros.
   void zero_grad();
 
-  /// Moves each parameter that has a gradient. Throws TensorError for a sparse gradient, and where
-  /// accelerate(model, optimizer) left it one that was changed since.
+  /// Moves each parameter that has a gradient. Throws TensorError for a sparse gradient, and before
+  /// anything is moved where accelerate(model, optimizer) left one that was changed since.
   void step();
 
   /// Forms the gradients that accelerate(model, optimizer) left as products, so that .grad of each
