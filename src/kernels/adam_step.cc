@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "kernels/flush_denormals.h"
 #include "kernels/parallel.h"
 #include "kernels/product_parts.h"
 
@@ -15,6 +16,7 @@ constexpr int64_t kElementsPerThread = int64_t{1} << 15;
 
 void adam_step(float* p, const float* g, float* m, float* v, int64_t count, const AdamStep& step) {
   parallel_for(0, count, kElementsPerThread, [&](int64_t begin, int64_t end) {
+    const FlushDenormals flush;
     kernel_table().adam_step_float(p + begin, g + begin, m + begin, v + begin, end - begin, step);
   });
 }
@@ -22,6 +24,7 @@ void adam_step(float* p, const float* g, float* m, float* v, int64_t count, cons
 void adam_step(double* p, const double* g, double* m, double* v, int64_t count,
                const AdamStep& step) {
   parallel_for(0, count, kElementsPerThread, [&](int64_t begin, int64_t end) {
+    const FlushDenormals flush;
     kernel_table().adam_step_double(p + begin, g + begin, m + begin, v + begin, end - begin, step);
   });
 }
@@ -30,6 +33,7 @@ void adam_step(float* p, float* m, float* v, const ThinProduct& gradient, const 
                const KernelTable& kernels) {
   const auto grain = kElementsPerThread / std::max<int64_t>(gradient.columns, 1) + 1;
   parallel_for(0, gradient.rows, grain, [&](int64_t begin, int64_t end) {
+    const FlushDenormals flush;
     for_parts(gradient, Span{begin, end}, kernels, [&](const float* g, int64_t at, int64_t count) {
       look_ahead<3>({p + at, m + at, v + at}, count, [&](int64_t i, int64_t size) {
         kernels.adam_step_float(p + at + i, g + i, m + at + i, v + at + i, size, step);

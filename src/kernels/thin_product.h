@@ -11,6 +11,7 @@
 ///
 /// Each number of the result is added up in an order that depends on its own row and column and on
 /// the instruction set alone: results do not depend on the threads, nor a row's on the other rows.
+/// Numbers below 1.2e-38 count as zero (flush_denormals.h).
 namespace lowrank::kernels {
 
 /// x (rows, depth), each stride in elements, and a matrix w whose rows lie `w_row` apart and are

@@ -23,8 +23,8 @@ struct AdamOptions {
 };
 
 /// Adam (Kingma & Ba, arXiv 1412.6980, algorithm 1) with the arithmetic of torch.optim.Adam, in one
-/// pass over the memory of dense float32 and float64 parameters on the CPU. Any other parameter
-/// takes LibTorch's operators.
+/// pass over the memory of dense float32 and float64 parameters on the CPU, where numbers too small
+/// to be normal count as zero. Any other parameter takes LibTorch's operators.
 class LOWRANK_API Adam {
  public:
   /// What the optimizer keeps for one parameter, in its shape and dtype, zero at first.

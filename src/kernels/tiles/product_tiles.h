@@ -1,5 +1,6 @@
 #pragma once
 
+#include "kernels/flush_denormals.h"
 #include "kernels/thin_product.h"
 #include "kernels/tiles/vector.h"
 
@@ -8,6 +9,7 @@
 namespace lowrank::kernels::LOWRANK_KERNELS {
 
 inline constexpr int64_t kLanes = Vector::kLanes;
+inline constexpr int64_t kLine = 16;  // floats of one line of the cache
 
 /// R·V sums, R operands and one more must fit the registers.
 template <int V>
@@ -17,15 +19,20 @@ constexpr int kMostRows = Vector::kRegisters == 32 ? 6 : (V == 4 ? 3 : 5);
 inline constexpr int64_t kNearFloats = int64_t{1} << 17;
 /// Rows of w that go by at a time: a column of tiles of so many stays in the first cache.
 inline constexpr int64_t kDepthBlock = 128;
-
-/// A row of w ends before the machine has seen that it is read in order: what lies this many tiles
-/// further is asked for by name. (Beyond the end of w nothing happens.)
+/// A row of w ends before the machine has seen that it is read in order: what lies so many tiles
+/// further is asked for by name.
 inline constexpr int64_t kTilesAhead = 2;
-/// Once for each line of the cache; `index` counts the floats that were asked for.
-LOWRANK_INLINE void prefetch(const float* from, int64_t index) {
-  constexpr int64_t kLine = 16;
-  if (index % kLine == 0) __builtin_prefetch(from, /*rw=*/0, /*locality=*/2);
-}
+
+/// What one of the tiles that read the same part of w asks memory for: so many lines of the cache
+/// of what comes next, at each step. The tiles share it, so that memory never pauses.
+struct Ahead {
+  int64_t first, lines;
+
+  /// Beyond the end of w nothing happens.
+  LOWRANK_INLINE void ask(const float* from) const {
+    for (int64_t i = 0; i < lines; ++i) __builtin_prefetch(from + i * kLine, 0, /*locality=*/2);
+  }
+};
 
 LOWRANK_INLINE int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 
@@ -36,13 +43,23 @@ LOWRANK_INLINE void with_rows(int64_t rows, const F& f) {
   if constexpr (R > 1) with_rows<R - 1>(rows, f);
 }
 
-/// Shares the rows evenly among as few tiles as there need be.
+/// Calls f with the number of lines as a constant: a loop over a variable one costs a tenth.
+template <int kLines, class F>
+LOWRANK_INLINE void with_lines(int64_t lines, const F& f) {
+  if (lines == kLines) return f.template operator()<kLines>();
+  if constexpr (kLines > 0) with_lines<kLines / 2>(lines, f);
+}
+
+/// Shares the rows evenly among as few tiles as there need be, and the next `lines` among them.
 template <int V, class F>
-LOWRANK_INLINE void for_row_tiles(Span rows, const F& f) {
-  int64_t tiles = (rows.end - rows.begin + kMostRows<V> - 1) / kMostRows<V>;
-  for (int64_t row = rows.begin; tiles > 0; --tiles) {
-    const int64_t count = (rows.end - row + tiles - 1) / tiles;
-    with_rows<kMostRows<V>>(count, [&]<int R>() { f.template operator()<R>(row); });
+LOWRANK_INLINE void for_row_tiles(Span rows, int64_t lines, const F& f) {
+  const int64_t tiles = (rows.end - rows.begin + kMostRows<V> - 1) / kMostRows<V>;
+  int64_t row = rows.begin;
+  for (int64_t i = 0; i < tiles; ++i) {
+    const int64_t left = tiles - i, count = (rows.end - row + left - 1) / left;
+    const int64_t first = lines * i / tiles;
+    const Ahead ahead = {first, lines * (i + 1) / tiles - first};
+    with_rows<kMostRows<V>>(count, [&]<int R>() { f.template operator()<R>(row, ahead); });
     row += count;
   }
 }
@@ -52,17 +69,17 @@ inline constexpr int kDots = 4;
 static_assert(kTransposedColumnUnit % kDots == 0);
 
 /// sums[r][i] += x[row + r] · w[i], lane by lane, from depth 0 to the term's.
-template <int R>
+template <int R, int kAsked>
 LOWRANK_INLINE void add_dots(Vector (&sums)[R][kDots], const ThinTerm& term, int64_t row,
-                             const int64_t (&columns)[kDots]) {
+                             const int64_t (&columns)[kDots], const float* next) {
   const float* const x = term.x + row * term.x_row;
   const float* w[kDots];
   for (int i = 0; i < kDots; ++i) w[i] = term.w + columns[i] * term.w_row;
   const auto add = [&](int64_t k, const auto&... count) {
     Vector of_x[R];
     for (int r = 0; r < R; ++r) of_x[r] = load(x + r * term.x_row + k, count...);
+    if (k % kLine == 0) Ahead{0, kAsked}.ask(next + k * kAsked);
     for (int i = 0; i < kDots; ++i) {
-      prefetch(w[i] + kTilesAhead * kDots * term.w_row + k, k);
       const Vector of_w = load(w[i] + k, count...);
       for (int r = 0; r < R; ++r) sums[r][i] = multiply_add(of_x[r], of_w, sums[r][i]);
     }
@@ -74,7 +91,8 @@ LOWRANK_INLINE void add_dots(Vector (&sums)[R][kDots], const ThinTerm& term, int
 
 /// Those beyond the last column are computed as the last, and not stored.
 template <int R>
-void transposed_tile(const ThinProduct& product, int64_t row, int64_t column, int64_t end) {
+void transposed_tile(const ThinProduct& product, int64_t row, int64_t column, int64_t end,
+                     const Ahead& ahead, int64_t distance) {
   const int64_t count = least(kDots, end - column);
   int64_t columns[kDots];
   for (int i = 0; i < kDots; ++i) columns[i] = column + least(i, count - 1);
@@ -82,8 +100,11 @@ void transposed_tile(const ThinProduct& product, int64_t row, int64_t column, in
   for (auto& of_row : lanes) {
     for (auto& lane : of_row) lane = zero();
   }
-  add_dots<R>(lanes, product.first, row, columns);
-  add_dots<R>(lanes, product.second, row, columns);
+  const auto& term = product.first;
+  const float* const next = term.w + (column + distance) * term.w_row + ahead.first * term.depth;
+  with_lines<kDots>(ahead.lines,
+                    [&]<int kAsked>() { add_dots<R, kAsked>(lanes, term, row, columns, next); });
+  add_dots<R, 0>(lanes, product.second, row, columns, nullptr);
   for (int r = 0; r < R; ++r) {
     float sum[kDots];
     sums(lanes[r], sum);
@@ -101,6 +122,7 @@ inline constexpr int64_t kFewRows = 16 * kMostRows<kDots>;
 inline constexpr int64_t kColumnBlock = 64;
 
 inline void multiply_transposed_span(const ThinProduct& product, Span rows, Span columns) {
+  const FlushDenormals flush;
   const int64_t depth = product.first.depth > 0 ? product.first.depth : 1;
   const int64_t near = kNearFloats / depth;
   const int64_t most =
@@ -110,9 +132,9 @@ inline void multiply_transposed_span(const ThinProduct& product, Span rows, Span
     const Span some = {begin, least(begin + most, rows.end)};
     for (int64_t first = columns.begin; first < columns.end; first += block) {
       const int64_t end = least(first + block, columns.end);
-      for_row_tiles<kDots>(some, [&]<int R>(int64_t row) {
+      for_row_tiles<kDots>(some, kDots, [&]<int R>(int64_t row, const Ahead& ahead) {
         for (int64_t column = first; column < end; column += kDots) {
-          transposed_tile<R>(product, row, column, end);
+          transposed_tile<R>(product, row, column, end, ahead, block);
         }
       });
     }
@@ -138,24 +160,28 @@ struct Columns {
 /// sums[r] += x[row + r][k] · w[k] for the depths of `span`.
 template <int R, int V, bool kWhole>
 LOWRANK_INLINE void add_rows(Vector (&sums)[R][V], const ThinTerm& term, int64_t row,
-                             int64_t column, Span span, Columns<V, kWhole> columns) {
+                             int64_t column, Span span, Columns<V, kWhole> columns,
+                             const Ahead& ahead) {
   const float* const x = term.x + row * term.x_row;
   for (int64_t k = span.begin; k < span.end; ++k) {
     const float* const w = term.w + k * term.w_row + column;
     Vector of_x[R];
     for (int r = 0; r < R; ++r) of_x[r] = all(x[r * term.x_row + k * term.x_column]);
+    ahead.ask(w + kTilesAhead * V * kLanes + ahead.first * kLine);
     for (int i = 0; i < V; ++i) {
-      prefetch(w + (kTilesAhead * V + i) * kLanes, i * kLanes);
       const Vector of_w = columns.load_at(w, i);
       for (int r = 0; r < R; ++r) sums[r][i] = multiply_add(of_x[r], of_w, sums[r][i]);
     }
   }
 }
 
+template <int V>
+constexpr int64_t kLines = V* kLanes < kLine ? 1 : V* kLanes / kLine;
+
 /// The depths of `span` of up to V vectors of x·w; the second term with the last of them.
 template <int R, int V, bool kWhole>
 void tile(const ThinProduct& product, int64_t row, int64_t column, Span span,
-          Columns<V, kWhole> columns) {
+          Columns<V, kWhole> columns, const Ahead& ahead) {
   const bool begins = span.begin == 0;
   Vector sums[R][V];
   for (int r = 0; r < R; ++r) {
@@ -167,9 +193,9 @@ void tile(const ThinProduct& product, int64_t row, int64_t column, Span span,
       }
     }
   }
-  add_rows<R, V>(sums, product.first, row, column, span, columns);
+  add_rows<R, V>(sums, product.first, row, column, span, columns, ahead);
   if (span.end == product.first.depth) {
-    add_rows<R, V>(sums, product.second, row, column, Span{0, product.second.depth}, columns);
+    add_rows<R, V>(sums, product.second, row, column, Span{0, product.second.depth}, columns, {});
   }
   for (int r = 0; r < R; ++r) {
     float* const y = product.y + (row + r) * product.y_row + column;
@@ -187,11 +213,11 @@ void column_of_tiles(const ThinProduct& product, Span rows, int64_t column, int6
     }
   }
   const int64_t last = count - (N - 1) * kLanes;
-  for_row_tiles<V>(rows, [&]<int R>(int64_t row) {
+  for_row_tiles<V>(rows, kLines<V>, [&]<int R>(int64_t row, const Ahead& ahead) {
     if (last >= kLanes) {
-      tile<R, N, true>(product, row, column, span, {kLanes});
+      tile<R, N, true>(product, row, column, span, {kLanes}, ahead);
     } else {
-      tile<R, N, false>(product, row, column, span, {last});
+      tile<R, N, false>(product, row, column, span, {last}, ahead);
     }
   });
 }
@@ -221,6 +247,7 @@ void multiply_by(const ThinProduct& product, Span rows, Span columns) {
 
 /// More than a few rows of sums fit sixteen registers only in narrower tiles.
 inline void multiply_span(const ThinProduct& product, Span rows, Span columns) {
+  const FlushDenormals flush;
   if constexpr (Vector::kRegisters == 16) {
     if (rows.end - rows.begin > kMostRows<4>) return multiply_by<2>(product, rows, columns);
   }
