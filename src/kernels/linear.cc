@@ -18,7 +18,7 @@ at::Tensor linear_forward(const at::Tensor& x, const at::Tensor& weight, const a
 LinearGradients linear_backward(const at::Tensor& dy, const at::Tensor& x, const at::Tensor& weight,
                                 LinearWanted wanted) {
   LinearGradients gradients;
-  if (wanted.x) gradients.x = product({dy, weight});
+  if (wanted.x) gradients.x = product_of_halves({dy, weight});
   if (wanted.weight) gradients.weight = product({dy.t(), x});
   if (wanted.bias) gradients.bias = dy.sum(0);
   return gradients;

@@ -88,7 +88,7 @@ LoraLinearGradients lora_linear_backward(const at::Tensor& dy, const at::Tensor&
   if (wanted.b) gradients.b = outer_product(dy, scaled(down, scaling));
   if (wanted.a) gradients.a = product({dy_down.t(), x});
   if (wanted.bias) gradients.bias = dy.sum(0);
-  if (wanted.x) gradients.x = product({dy, weight}, {dy_down, a});
+  if (wanted.x) gradients.x = product_of_halves({dy, weight}, {dy_down, a});
   return gradients;
 }
 

@@ -27,21 +27,10 @@ ThinTerm term_of(const at::Tensor& x, const at::Tensor& w, bool transposed) {
           .depth = x.size(1)};
 }
 
-}  // namespace
+using Multiply = void (*)(const ThinProduct&, const KernelTable&);
 
-bool is_plain(const at::Tensor& tensor) {
-  return tensor.is_cpu() && tensor.scalar_type() == at::kFloat && tensor.layout() == at::kStrided;
-}
-
-bool is_plain_matrix(const at::Tensor& tensor) { return is_plain(tensor) && tensor.dim() == 2; }
-
-ThinProduct thin_product(const Factors& factors) {
-  return {.first = term_of(factors.x, factors.w, /*transposed=*/false),
-          .rows = factors.x.size(0),
-          .columns = factors.w.size(1)};
-}
-
-at::Tensor product(const Factors& first, const Factors& second, const at::Tensor& bias) {
+at::Tensor product(const Factors& first, const Factors& second, const at::Tensor& bias,
+                   Multiply multiply) {
   const bool transposed = reads_transposed(first.w);
   // Kept here while the kernel reads them.
   const auto lying = [&](Factors factors) {
@@ -64,8 +53,30 @@ at::Tensor product(const Factors& first, const Factors& second, const at::Tensor
                          .y = y.data_ptr<float>(),
                          .y_row = y.size(1)};
   if (two.x.defined()) product.second = term_of(two.x, two.w, transposed);
-  transposed ? multiply_transposed(product) : multiply(product);
+  (transposed ? &multiply_transposed : multiply)(product, kernel_table());
   return y;
+}
+
+}  // namespace
+
+bool is_plain(const at::Tensor& tensor) {
+  return tensor.is_cpu() && tensor.scalar_type() == at::kFloat && tensor.layout() == at::kStrided;
+}
+
+bool is_plain_matrix(const at::Tensor& tensor) { return is_plain(tensor) && tensor.dim() == 2; }
+
+ThinProduct thin_product(const Factors& factors) {
+  return {.first = term_of(factors.x, factors.w, /*transposed=*/false),
+          .rows = factors.x.size(0),
+          .columns = factors.w.size(1)};
+}
+
+at::Tensor product(const Factors& first, const Factors& second, const at::Tensor& bias) {
+  return product(first, second, bias, &multiply);
+}
+
+at::Tensor product_of_halves(const Factors& first, const Factors& second) {
+  return product(first, second, {}, &multiply_halves);
 }
 
 }  // namespace lowrank::kernels

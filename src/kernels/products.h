@@ -24,4 +24,7 @@ ThinProduct thin_product(const Factors& factors);
 /// kernels read it is copied first: x, or the smaller w.
 at::Tensor product(const Factors& first, const Factors& second = {}, const at::Tensor& bias = {});
 
+/// The same by multiply_halves(), for a weight w: dy·W.
+at::Tensor product_of_halves(const Factors& first, const Factors& second = {});
+
 }  // namespace lowrank::kernels

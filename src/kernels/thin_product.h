@@ -37,6 +37,11 @@ struct ThinProduct {
 /// (depth + 2)·u·Σ|x||w| of the exact one, to first order.
 void multiply(const ThinProduct& product, const KernelTable& kernels = kernel_table());
 
+/// The same, within the same bound, for a large matrix w that is read once: the upper and the lower
+/// half of its rows are multiplied apart and added, so that each of two threads reads a half of w
+/// in the order in which it lies, and each number's order of adding up depends on w's sizes alone.
+void multiply_halves(const ThinProduct& product, const KernelTable& kernels = kernel_table());
+
 /// y = x·wᵀ (+ x₂·w₂ᵀ) + bias with w (columns, depth); x_column must be 1. Within
 /// (depth / lanes + 8)·u·Σ|x||w| with 4, 8 or 16 lanes.
 void multiply_transposed(const ThinProduct& product, const KernelTable& kernels = kernel_table());

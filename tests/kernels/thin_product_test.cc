@@ -119,6 +119,39 @@ TEST(ThinProduct, StaysWithinItsBoundOfTheTransposedProductInFloat64) {
   check_random_products(true);
 }
 
+TEST(ThinProduct, OfHalvesStaysWithinTheBoundForAnyNumberOfThreads) {
+  const int threads = at::get_num_threads();
+  std::mt19937 random(5);
+  for (int i = 0; i < 24; ++i) {
+    at::manual_seed(static_cast<uint64_t>(i));
+    Problem problem(random, /*transposed=*/false);
+    problem.columns = i % 4 == 0 ? 60 : 300 + 100 * (i % 5);
+    problem.depth = (1 << 18) / problem.columns + 1 + i % 3;
+    problem.x = Problem::with_gaps(problem.rows, problem.depth, 1);
+    problem.w = Problem::with_gaps(problem.depth, problem.columns, 2);
+    problem.w2 = Problem::with_gaps(problem.second_depth, problem.columns, 2);
+    problem.y = Problem::with_gaps(problem.rows, problem.columns, 3);
+    if (problem.bias.defined()) problem.bias = at::randn({problem.columns});
+    const auto expected = problem.reference(/*absolute=*/false);
+    const auto bound = static_cast<double>(problem.depth + problem.second_depth + 4) * kUnit *
+                       problem.reference(/*absolute=*/true);
+    const auto start = problem.y.clone();
+    for (const auto set : supported_instruction_sets()) {
+      at::Tensor of_one_thread;
+      for (const int count : {1, 2, 3, 4}) {
+        at::set_num_threads(count);
+        problem.y.copy_(start);
+        multiply_halves(problem.product(/*transposed=*/false), kernel_table(set));
+        if (count == 1) of_one_thread = problem.y.clone();
+        EXPECT_TRUE(at::equal(problem.y, of_one_thread)) << count << " threads, case " << i;
+      }
+      EXPECT_TRUE(((of_one_thread.to(at::kDouble) - expected).abs() <= bound).all().item<bool>())
+          << name_of(set) << ", case " << i;
+    }
+  }
+  at::set_num_threads(threads);
+}
+
 TEST(ThinProduct, ReadsNothingBeyondTheRowsOfItsOperands) {
   // What lies in the gaps is NaN: it would show in any sum it came into. (The cases above have
   // gaps too; here every vector's tail is tried.)
@@ -145,8 +178,9 @@ TEST(ThinProduct, IsTheSameForAnyNumberOfThreadsAndRows) {
   at::manual_seed(0);
   const int threads = at::get_num_threads();
   const auto x = at::randn({37, 500}), w = at::randn({300, 500}), v = at::randn({500, 300});
+  const auto u = at::randn({500, 700});
   const auto both = [&](const at::Tensor& rows) {
-    return at::cat({product({rows, w.t()}), product({rows, v})}, 1);
+    return at::cat({product({rows, w.t()}), product({rows, v}), product_of_halves({rows, u})}, 1);
   };
   at::set_num_threads(1);
   const auto one = both(x);

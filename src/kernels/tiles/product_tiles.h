@@ -182,7 +182,7 @@ constexpr int64_t kLines = V* kLanes < kLine ? 1 : V* kLanes / kLine;
 template <int R, int V, bool kWhole>
 void tile(const ThinProduct& product, int64_t row, int64_t column, Span span,
           Columns<V, kWhole> columns, const Ahead& ahead) {
-  const bool begins = span.begin == 0;
+  const bool begins = span.end == product.first.depth;
   Vector sums[R][V];
   for (int r = 0; r < R; ++r) {
     const float* const y = product.y + (row + r) * product.y_row + column;
@@ -194,7 +194,7 @@ void tile(const ThinProduct& product, int64_t row, int64_t column, Span span,
     }
   }
   add_rows<R, V>(sums, product.first, row, column, span, columns, ahead);
-  if (span.end == product.first.depth) {
+  if (span.begin == 0) {
     add_rows<R, V>(sums, product.second, row, column, Span{0, product.second.depth}, columns, {});
   }
   for (int r = 0; r < R; ++r) {
@@ -236,12 +236,13 @@ void multiply_by(const ThinProduct& product, Span rows, Span columns) {
   const int64_t most = depth <= kDepthBlock ? kMostRows<V> : rows.end - rows.begin;
   for (int64_t row = rows.begin; row < rows.end; row += most) {
     const Span some = {row, least(row + most, rows.end)};
-    int64_t begin = 0;
+    // From the end: a weight's last rows are what the forward pass has left in the caches.
+    int64_t end = depth;
     do {
-      const int64_t end = least(begin + kDepthBlock, depth);
+      const int64_t begin = end > 0 ? (end - 1) / kDepthBlock * kDepthBlock : 0;
       multiply_block<V>(product, some, columns, Span{begin, end});
-      begin = end;
-    } while (begin < depth);
+      end = begin;
+    } while (end > 0);
   }
 }
 
