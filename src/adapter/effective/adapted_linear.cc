@@ -6,6 +6,7 @@
 #include <torch/csrc/autograd/custom_function.h>
 
 #include <algorithm>
+#include <optional>
 
 #include "adapter/effective/differentiation.h"
 #include "adapter/effective/fast_linear.h"
@@ -29,8 +30,11 @@ struct LoraLinearNode : torch::autograd::Function<LoraLinearNode> {
   static at::Tensor forward(AutogradContext* context, const at::Tensor& x, const at::Tensor& weight,
                             const at::Tensor& a, const at::Tensor& b, const at::Tensor& bias,
                             double scaling) {
-    auto [y, down] = kernels::lora_linear_forward(
-        x, weight, bias.is_same(no_bias()) ? at::Tensor() : bias, a, b, scaling);
+    const auto [y, down] = [&] {
+      const BelowAutograd below;
+      return kernels::lora_linear_forward(x, weight, bias.is_same(no_bias()) ? at::Tensor() : bias,
+                                          a, b, scaling);
+    }();
     context->save_for_backward({x, down, weight, a, b});
     context->saved_data["scaling"] = scaling;
     return y;
@@ -47,6 +51,8 @@ struct LoraLinearNode : torch::autograd::Function<LoraLinearNode> {
         .b = context->needs_input_grad(3),
         .bias = context->needs_input_grad(4),
     };
+    std::optional<BelowAutograd> below;
+    if (!at::GradMode::is_enabled()) below.emplace();
     auto gradients =
         kernels::lora_linear_backward(output_gradients[0], x, down, weight, a, b,
                                       context->saved_data["scaling"].toDouble(), wanted);
@@ -92,7 +98,7 @@ kernels::LoraFactors factors_of(const Term& term) {
 /// x·Mᵀ + bias + s·(x·Aᵀ)·Bᵀ, x (N, in), that nobody differentiates.
 at::Tensor without_history(const at::Tensor& x, const at::Tensor& matrix, const at::Tensor& bias,
                            const Term& term) {
-  const c10::impl::ExcludeDispatchKeyGuard below(kAutograd);
+  const BelowAutograd below;
   return kernels::lora_linear_forward(x, matrix, bias, term.a, term.b, term.scaling).y;
 }
 

@@ -3,6 +3,7 @@
 #include <ATen/core/Tensor.h>
 #include <ATen/core/grad_mode.h>
 #include <c10/core/DispatchKeySet.h>
+#include <c10/core/impl/LocalDispatchKeySet.h>
 
 /// What nobody differentiates is computed below autograd, whose kernels cost more than a small
 /// layer does.
@@ -22,5 +23,10 @@ inline bool is_differentiated(const at::Tensor& tensor) {
 }
 
 constexpr c10::DispatchKeySet kAutograd = c10::autograd_dispatch_keyset_with_ADInplaceOrView;
+
+/// While it lives, this thread's operators are called without autograd.
+class BelowAutograd {
+  c10::impl::ExcludeDispatchKeyGuard below_{kAutograd};
+};
 
 }  // namespace lowrank::effective

@@ -31,6 +31,7 @@ struct LinearNode : torch::autograd::Function<LinearNode> {
   static at::Tensor forward(AutogradContext* context, const at::Tensor& x, const at::Tensor& weight,
                             const at::Tensor& bias) {
     context->save_for_backward({x, weight});
+    const BelowAutograd below;
     return kernels::linear_forward(x, weight, bias.is_same(absent_bias()) ? at::Tensor() : bias);
   }
 
@@ -46,6 +47,7 @@ struct LinearNode : torch::autograd::Function<LinearNode> {
               wants_bias ? dy.sum(0) : at::Tensor()};
     }
     wants_weight = wants_weight && !defers(weight, {dy, x});
+    const BelowAutograd below;
     const auto gradients = kernels::linear_backward(
         dy, x, weight, {.x = wants_x, .weight = wants_weight, .bias = wants_bias});
     return {gradients.x, gradients.weight, gradients.bias};
@@ -68,7 +70,7 @@ at::Tensor try_fast_linear(const at::Tensor& x, const at::Tensor& matrix,
   if (is_differentiated(x) || is_differentiated(matrix) || is_differentiated(plain_bias)) {
     y = LinearNode::apply(rows, matrix, plain_bias.defined() ? plain_bias : absent_bias());
   } else {
-    const c10::impl::ExcludeDispatchKeyGuard below(kAutograd);
+    const BelowAutograd below;
     y = kernels::linear_forward(rows, matrix, plain_bias);
   }
   if (x.dim() == 2) return y;
