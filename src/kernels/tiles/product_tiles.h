@@ -43,7 +43,8 @@ LOWRANK_INLINE void with_rows(int64_t rows, const F& f) {
   if constexpr (R > 1) with_rows<R - 1>(rows, f);
 }
 
-/// Calls f with the number of lines as a constant: a loop over a variable one costs a tenth.
+/// Calls f with the number of lines, a power of two or none, as a constant: a loop over a variable
+/// one costs a tenth.
 template <int kLines, class F>
 LOWRANK_INLINE void with_lines(int64_t lines, const F& f) {
   if (lines == kLines) return f.template operator()<kLines>();
@@ -101,6 +102,7 @@ void transposed_tile(const ThinProduct& product, int64_t row, int64_t column, in
     for (auto& lane : of_row) lane = zero();
   }
   const auto& term = product.first;
+  // As if the rows of w lay without gaps: then a tile's share of the next ones lies in one piece.
   const float* const next = term.w + (column + distance) * term.w_row + ahead.first * term.depth;
   with_lines<kDots>(ahead.lines,
                     [&]<int kAsked>() { add_dots<R, kAsked>(lanes, term, row, columns, next); });
