@@ -56,7 +56,11 @@ TEST(AdamStep, OfAProductIsThatOfTheFormedGradient) {
   for (int i = 0; i < 60; ++i) {
     const auto columns = i % 3 == 0 ? 2000 + up_to(3000) : up_to(200);
     const Problem problem(up_to(40), columns, up_to(20));
-    if (i % 8 == 0) at::Tensor(problem.dy).mul_(1e-39);  // too small for a normal number
+    if (i % 8 == 0) {  // factors too small to be normal, whose products would not be
+      at::Tensor(problem.dy).mul_(1e-39);
+      at::Tensor(problem.x).mul_(1e4);
+      at::Tensor(problem.m).zero_();
+    }
     for (const auto set : supported_instruction_sets()) {
       Problem folded = problem, formed = problem;
       for (auto* one : {&folded, &formed}) {
