@@ -8,8 +8,8 @@ namespace lowrank::kernels {
 
 /// While it lives, what is too small for a normal number (1.2e-38 in float32) counts as zero in
 /// this thread. A moment whose gradient has become zero (a unit that never fires) shrinks to such a
-/// number and stays one, and Intel's processors take a hundred times longer for each. (Other
-/// processors than x86 are left as they are.)
+/// number and stays one, and Intel's processors are slow with each: docs/performance.md has the
+/// figures. (Other processors than x86 are left as they are.)
 class FlushDenormals {
  public:
 #if defined(__SSE2__)
