@@ -42,7 +42,7 @@ void for_parts(const ThinProduct& product, Span rows, const KernelTable& kernels
 /// page further in each of `memory` is asked for by name.
 template <size_t N, class F>
 void look_ahead(const std::array<const float*, N>& memory, int64_t count, const F& f) {
-  constexpr int64_t kAhead = 1024, kStretch = 256, kLine = 16;
+  constexpr int64_t kAhead = 1024, kStretch = 256;
   for (int64_t begin = 0; begin < count; begin += kStretch) {
     const auto size = std::min(kStretch, count - begin);
     for (int64_t i = begin + kAhead; i < begin + kAhead + size; i += kLine) {

@@ -2,9 +2,6 @@
 
 #include <ATen/ATen.h>
 
-#include <cstdint>
-#include <cstring>
-
 namespace lowrank::kernels {
 namespace {
 
@@ -19,30 +16,6 @@ bool has_contiguous_columns(const at::Tensor& matrix) {
 /// A few columns are best read as rows of the transpose, where they lie so: dot products.
 bool reads_transposed(const at::Tensor& w) {
   return has_contiguous_columns(w) && (!has_contiguous_rows(w) || w.size(1) < kColumnUnit);
-}
-
-/// Floats of one line of the cache.
-constexpr int64_t kLine = 16;
-/// Columns from which on rows of x are worth a copy that begins at lines of the cache: each is read
-/// once for four columns, and else every second vector of it from two lines.
-constexpr int64_t kColumnsForAligning = 128;
-
-bool has_aligned_rows(const at::Tensor& x) {
-  const auto address = reinterpret_cast<uintptr_t>(x.data_ptr<float>());
-  return address % (kLine * sizeof(float)) == 0 && (x.size(0) == 1 || x.stride(0) % kLine == 0);
-}
-
-/// x has contiguous rows.
-at::Tensor with_aligned_rows(const at::Tensor& x) {
-  const int64_t rows = x.size(0), depth = x.size(1), apart = (depth + kLine - 1) / kLine * kLine;
-  auto aligned = at::empty_strided({rows, depth}, {apart, 1}, x.options());
-  const auto* const from = x.data_ptr<float>();
-  auto* const to = aligned.data_ptr<float>();
-  for (int64_t row = 0; row < rows; ++row) {
-    std::memcpy(to + row * apart, from + row * x.stride(0),
-                static_cast<size_t>(depth) * sizeof(float));
-  }
-  return aligned;
 }
 
 ThinTerm term_of(const at::Tensor& x, const at::Tensor& w, bool transposed) {
@@ -70,10 +43,7 @@ at::Tensor product(const Factors& first, const Factors& second, const at::Tensor
     }
     return factors;
   };
-  auto one = lying(first), two = lying(second);
-  if (transposed && first.w.size(1) >= kColumnsForAligning && !has_aligned_rows(one.x)) {
-    one.x = with_aligned_rows(one.x);
-  }
+  const auto one = lying(first), two = lying(second);
   const auto plain_bias = bias.defined() ? bias.contiguous() : bias;
   auto y = at::empty({first.x.size(0), first.w.size(1)}, first.x.options());
   ThinProduct product = {.first = term_of(one.x, one.w, transposed),

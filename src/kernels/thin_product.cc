@@ -1,6 +1,7 @@
 #include "kernels/thin_product.h"
 
 #include <ATen/Parallel.h>
+#include <ATen/ceil_div.h>
 
 #include <algorithm>
 #include <memory>
@@ -19,8 +20,6 @@ constexpr int64_t kLargeMatrix = int64_t{1} << 18;
 /// Sums a thread should at least add up.
 constexpr int64_t kSumsPerThread = int64_t{1} << 15;
 
-int64_t ceiling(int64_t count, int64_t unit) { return (count + unit - 1) / unit; }
-
 int64_t threads_for(const ThinProduct& product) {
   const auto depth = product.first.depth + product.second.depth;
   const auto work = product.rows * product.columns * depth / kWorkPerThread;
@@ -32,7 +31,8 @@ class Parts {
  public:
   Parts(const ThinProduct& product, int64_t column_unit, int64_t most)
       : rows_(product.rows), columns_(product.columns) {
-    const auto column_units = ceiling(columns_, column_unit), row_units = ceiling(rows_, kRowUnit);
+    const auto column_units = at::ceil_div(columns_, column_unit),
+               row_units = at::ceil_div(rows_, kRowUnit);
     of_columns_ = column_units >= most || column_units >= row_units;
     unit_ = of_columns_ ? column_unit : kRowUnit;
     units_ = of_columns_ ? column_units : row_units;
@@ -70,7 +70,7 @@ void share(const ThinProduct& product, int64_t column_unit, const Kernel& kernel
 /// y += added, (rows, columns) without gaps.
 void add_to(const ThinProduct& product, const float* added) {
   const auto columns = product.columns;
-  const auto grain = ceiling(kSumsPerThread, columns);
+  const auto grain = at::ceil_div(kSumsPerThread, columns);
   parallel_for(0, product.rows, grain, [&](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; ++row) {
       float* const y = product.y + row * product.y_row;

@@ -46,6 +46,9 @@ void multiply_halves(const ThinProduct& product, const KernelTable& kernels = ke
 /// (depth / lanes + 8)·u·Σ|x||w| with 4, 8 or 16 lanes.
 void multiply_transposed(const ThinProduct& product, const KernelTable& kernels = kernel_table());
 
+/// Floats of one line of the cache.
+constexpr int64_t kLine = 16;
+
 /// Threads share the columns in units of these.
 constexpr int64_t kColumnUnit = 64;
 constexpr int64_t kTransposedColumnUnit = 4;

@@ -9,7 +9,6 @@
 namespace lowrank::kernels::LOWRANK_KERNELS {
 
 inline constexpr int64_t kLanes = Vector::kLanes;
-inline constexpr int64_t kLine = 16;  // floats of one line of the cache
 
 /// R·V sums, R operands and one more must fit the registers.
 template <int V>
@@ -23,16 +22,17 @@ inline constexpr int64_t kDepthBlock = 128;
 /// further is asked for by name.
 inline constexpr int64_t kTilesAhead = 2;
 
-/// What one of the tiles that read the same part of w asks memory for: so many lines of the cache
-/// of what comes next, at each step. The tiles share it, so that memory never pauses.
+/// What one of the tiles that read the same part of w asks memory for at each step, of what comes
+/// next: so many lines of the cache from the first on. The tiles share it, so that memory never
+/// pauses.
 struct Ahead {
   int64_t first, lines;
-
-  /// Beyond the end of w nothing happens.
-  LOWRANK_INLINE void ask(const float* from) const {
-    for (int64_t i = 0; i < lines; ++i) __builtin_prefetch(from + i * kLine, 0, /*locality=*/2);
-  }
 };
+
+/// Beyond the end of w nothing happens.
+LOWRANK_INLINE void ask(const float* from, int64_t lines) {
+  for (int64_t i = 0; i < lines; ++i) __builtin_prefetch(from + i * kLine, 0, /*locality=*/2);
+}
 
 LOWRANK_INLINE int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 
@@ -79,7 +79,7 @@ LOWRANK_INLINE void add_dots(Vector (&sums)[R][kDots], const ThinTerm& term, int
   const auto add = [&](int64_t k, const auto&... count) {
     Vector of_x[R];
     for (int r = 0; r < R; ++r) of_x[r] = load(x + r * term.x_row + k, count...);
-    if (k % kLine == 0) Ahead{0, kAsked}.ask(next + k * kAsked);
+    if (k % kLine == 0) ask(next + k * kAsked, kAsked);
     for (int i = 0; i < kDots; ++i) {
       const Vector of_w = load(w[i] + k, count...);
       for (int r = 0; r < R; ++r) sums[r][i] = multiply_add(of_x[r], of_w, sums[r][i]);
@@ -90,7 +90,8 @@ LOWRANK_INLINE void add_dots(Vector (&sums)[R][kDots], const ThinTerm& term, int
   if (k < term.depth) add(k, term.depth - k);
 }
 
-/// Those beyond the last column are computed as the last, and not stored.
+/// Those beyond the last column are computed as the last, and not stored. Next comes what lies
+/// `distance` columns further.
 template <int R>
 void transposed_tile(const ThinProduct& product, int64_t row, int64_t column, int64_t end,
                      const Ahead& ahead, int64_t distance) {
@@ -169,7 +170,7 @@ LOWRANK_INLINE void add_rows(Vector (&sums)[R][V], const ThinTerm& term, int64_t
     const float* const w = term.w + k * term.w_row + column;
     Vector of_x[R];
     for (int r = 0; r < R; ++r) of_x[r] = all(x[r * term.x_row + k * term.x_column]);
-    ahead.ask(w + kTilesAhead * V * kLanes + ahead.first * kLine);
+    ask(w + kTilesAhead * V * kLanes + ahead.first * kLine, ahead.lines);
     for (int i = 0; i < V; ++i) {
       const Vector of_w = columns.load_at(w, i);
       for (int r = 0; r < R; ++r) sums[r][i] = multiply_add(of_x[r], of_w, sums[r][i]);
@@ -177,10 +178,7 @@ LOWRANK_INLINE void add_rows(Vector (&sums)[R][V], const ThinTerm& term, int64_t
   }
 }
 
-template <int V>
-constexpr int64_t kLines = V* kLanes < kLine ? 1 : V* kLanes / kLine;
-
-/// The depths of `span` of up to V vectors of x·w; the second term with the last of them.
+/// The depths of `span` of up to V vectors of x·w; the second term with those that go by last.
 template <int R, int V, bool kWhole>
 void tile(const ThinProduct& product, int64_t row, int64_t column, Span span,
           Columns<V, kWhole> columns, const Ahead& ahead) {
@@ -215,7 +213,8 @@ void column_of_tiles(const ThinProduct& product, Span rows, int64_t column, int6
     }
   }
   const int64_t last = count - (N - 1) * kLanes;
-  for_row_tiles<V>(rows, kLines<V>, [&]<int R>(int64_t row, const Ahead& ahead) {
+  constexpr int64_t kLines = (V * kLanes + kLine - 1) / kLine;
+  for_row_tiles<V>(rows, kLines, [&]<int R>(int64_t row, const Ahead& ahead) {
     if (last >= kLanes) {
       tile<R, N, true>(product, row, column, span, {kLanes}, ahead);
     } else {
