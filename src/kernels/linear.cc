@@ -12,14 +12,14 @@ bool is_plain_linear(const at::Tensor& x, const at::Tensor& weight, const at::Te
 }
 
 at::Tensor linear_forward(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
-  return product({x, weight.t()}, {}, bias);
+  return product({x, Operand(weight).t()}, {}, bias);
 }
 
 LinearGradients linear_backward(const at::Tensor& dy, const at::Tensor& x, const at::Tensor& weight,
                                 LinearWanted wanted) {
   LinearGradients gradients;
   if (wanted.x) gradients.x = product_of_halves({dy, weight});
-  if (wanted.weight) gradients.weight = product({dy.t(), x});
+  if (wanted.weight) gradients.weight = product({Operand(dy).t(), x});
   if (wanted.bias) gradients.bias = dy.sum(0);
   return gradients;
 }

@@ -53,8 +53,11 @@ LoraLinearGradients backward_by_operators(const at::Tensor& dy, const at::Tensor
 /// dyᵀ·down, (out, rank). Rows of `down` that do not fill a register are read better as columns.
 at::Tensor outer_product(const at::Tensor& dy, const at::Tensor& down) {
   constexpr int64_t kShortRow = 16;
-  return down.size(1) < kShortRow ? product({down.t(), dy}).t().contiguous()
-                                  : product({dy.t(), down});
+  if (down.size(1) >= kShortRow) return product({Operand(dy).t(), down});
+  auto transposed = product({Operand(down).t(), dy});
+  if (transposed.size(0) > 1) return transposed.t().contiguous();
+  transposed.unsafeGetTensorImpl()->set_sizes_contiguous({transposed.size(1), 1});
+  return transposed;
 }
 
 at::Tensor scaled(const at::Tensor& tensor, double scaling) {
@@ -69,8 +72,9 @@ LoraLinearOutput lora_linear_forward(const at::Tensor& x, const at::Tensor& weig
   if (!is_plain_linear(x, weight, bias) || !are_plain_factors(weight, a, b)) {
     return forward_by_operators(x, weight, bias, a, b, scaling);
   }
-  const auto down = product({x, a.t()});
-  return {product({x, weight.t()}, {scaled(down, scaling), b.t()}, bias), down};
+  const auto down = product({x, Operand(a).t()});
+  const auto scaled_down = scaled(down, scaling);
+  return {product({x, Operand(weight).t()}, {scaled_down, Operand(b).t()}, bias), down};
 }
 
 LoraLinearGradients lora_linear_backward(const at::Tensor& dy, const at::Tensor& x,
@@ -86,7 +90,7 @@ LoraLinearGradients lora_linear_backward(const at::Tensor& dy, const at::Tensor&
   at::Tensor dy_down;  // (N, rank): s·dy·B
   if (wanted.x || wanted.a) dy_down = scaled(product({dy, b}), scaling);
   if (wanted.b) gradients.b = outer_product(dy, scaled(down, scaling));
-  if (wanted.a) gradients.a = product({dy_down.t(), x});
+  if (wanted.a) gradients.a = product({Operand(dy_down).t(), x});
   if (wanted.bias) gradients.bias = dy.sum(0);
   if (wanted.x) gradients.x = product_of_halves({dy, weight}, {dy_down, a});
   return gradients;

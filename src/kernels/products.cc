@@ -1,58 +1,72 @@
 #include "kernels/products.h"
 
 #include <ATen/ATen.h>
+#include <ATen/EmptyTensor.h>
+
+#include <utility>
 
 namespace lowrank::kernels {
 namespace {
 
-bool has_contiguous_rows(const at::Tensor& matrix) {
-  return matrix.size(1) <= 1 || matrix.stride(1) == 1;
-}
-
-bool has_contiguous_columns(const at::Tensor& matrix) {
-  return matrix.size(0) <= 1 || matrix.stride(0) == 1;
+bool has_contiguous_rows(const Operand& matrix) {
+  return matrix.columns <= 1 || matrix.column == 1;
 }
 
 /// A few columns are best read as rows of the transpose, where they lie so: dot products.
-bool reads_transposed(const at::Tensor& w) {
-  return has_contiguous_columns(w) && (!has_contiguous_rows(w) || w.size(1) < kColumnUnit);
+bool reads_transposed(const Operand& w) {
+  return has_contiguous_rows(w.t()) && (!has_contiguous_rows(w) || w.columns < kColumnUnit);
 }
 
-ThinTerm term_of(const at::Tensor& x, const at::Tensor& w, bool transposed) {
-  return {.x = x.data_ptr<float>(),
-          .x_row = x.stride(0),
-          .x_column = x.stride(1),
-          .w = w.data_ptr<float>(),
-          .w_row = transposed ? w.stride(1) : w.stride(0),
-          .depth = x.size(1)};
+/// Below the dispatcher, which costs more than a small product.
+at::Tensor empty_matrix(int64_t rows, int64_t columns) {
+  return at::Tensor(at::detail::empty_cpu({rows, columns}, at::kFloat));
 }
+
+at::Tensor copy_of(const Operand& matrix) {
+  auto copy = empty_matrix(matrix.rows, matrix.columns);
+  return copy.copy_(at::from_blob(const_cast<float*>(matrix.numbers), copy.sizes(),
+                                  {matrix.row, matrix.column}, at::kFloat));
+}
+
+ThinTerm thin_term(const Factors& factors, bool transposed) {
+  return {.x = factors.x.numbers,
+          .x_row = factors.x.row,
+          .x_column = factors.x.column,
+          .w = factors.w.numbers,
+          .w_row = transposed ? factors.w.column : factors.w.row,
+          .depth = factors.x.columns};
+}
+
+/// Factors that lie as a kernel reads them, and the copies that this took.
+struct Lying {
+  Factors factors;
+  at::Tensor x, w;
+
+  Lying(const Factors& given, bool transposed) : factors(given) {
+    if (transposed && !has_contiguous_rows(given.x)) factors.x = x = copy_of(given.x);
+    if (transposed && !has_contiguous_rows(given.w.t())) {
+      factors.w = Operand(w = copy_of(given.w.t())).t();
+    } else if (!transposed && !has_contiguous_rows(given.w)) {
+      factors.w = w = copy_of(given.w);
+    }
+  }
+};
 
 using Multiply = void (*)(const ThinProduct&, const KernelTable&);
 
 at::Tensor product(const Factors& first, const Factors& second, const at::Tensor& bias,
                    Multiply multiply) {
   const bool transposed = reads_transposed(first.w);
-  // Kept here while the kernel reads them.
-  const auto lying = [&](Factors factors) {
-    if (!factors.x.defined()) return factors;
-    if (transposed) {
-      if (factors.x.size(1) > 1 && factors.x.stride(1) != 1) factors.x = factors.x.contiguous();
-      if (!has_contiguous_columns(factors.w)) factors.w = factors.w.t().contiguous().t();
-    } else if (!has_contiguous_rows(factors.w)) {
-      factors.w = factors.w.contiguous();
-    }
-    return factors;
-  };
-  const auto one = lying(first), two = lying(second);
+  const Lying one(first, transposed), two(second, transposed);
   const auto plain_bias = bias.defined() ? bias.contiguous() : bias;
-  auto y = at::empty({first.x.size(0), first.w.size(1)}, first.x.options());
-  ThinProduct product = {.first = term_of(one.x, one.w, transposed),
-                         .rows = y.size(0),
-                         .columns = y.size(1),
-                         .bias = bias.defined() ? plain_bias.data_ptr<float>() : nullptr,
-                         .y = y.data_ptr<float>(),
-                         .y_row = y.size(1)};
-  if (two.x.defined()) product.second = term_of(two.x, two.w, transposed);
+  auto y = empty_matrix(first.x.rows, first.w.columns);
+  const ThinProduct product = {.first = thin_term(one.factors, transposed),
+                               .second = thin_term(two.factors, transposed),
+                               .rows = first.x.rows,
+                               .columns = first.w.columns,
+                               .bias = bias.defined() ? plain_bias.data_ptr<float>() : nullptr,
+                               .y = y.data_ptr<float>(),
+                               .y_row = first.w.columns};
   (transposed ? &multiply_transposed : multiply)(product, kernel_table());
   return y;
 }
@@ -65,10 +79,24 @@ bool is_plain(const at::Tensor& tensor) {
 
 bool is_plain_matrix(const at::Tensor& tensor) { return is_plain(tensor) && tensor.dim() == 2; }
 
+Operand::Operand(const at::Tensor& matrix)
+    : numbers(matrix.data_ptr<float>()),
+      rows(matrix.size(0)),
+      columns(matrix.size(1)),
+      row(matrix.stride(0)),
+      column(matrix.stride(1)) {}
+
+Operand Operand::t() const {
+  Operand transposed = *this;
+  std::swap(transposed.rows, transposed.columns);
+  std::swap(transposed.row, transposed.column);
+  return transposed;
+}
+
 ThinProduct thin_product(const Factors& factors) {
-  return {.first = term_of(factors.x, factors.w, /*transposed=*/false),
-          .rows = factors.x.size(0),
-          .columns = factors.w.size(1)};
+  return {.first = thin_term(factors, /*transposed=*/false),
+          .rows = factors.x.rows,
+          .columns = factors.w.columns};
 }
 
 at::Tensor product(const Factors& first, const Factors& second, const at::Tensor& bias) {

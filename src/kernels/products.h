@@ -7,21 +7,34 @@
 /// thin_product.h on tensors, however they lie.
 namespace lowrank::kernels {
 
-/// x·w, x (rows, depth), w (depth, columns).
-struct Factors {
-  at::Tensor x, w;
-};
-
 /// Whether the kernels can take it: float32 on the CPU, strided.
 bool is_plain(const at::Tensor& tensor);
 /// The same, of two dimensions.
 bool is_plain_matrix(const at::Tensor& tensor);
 
-/// x·w for multiply(), without a y; plain matrices, w with contiguous rows. They must outlive it.
+/// Where the numbers of a plain matrix lie; the tensor must outlive it. Its transpose costs
+/// nothing, where a view of a tensor costs as much as a small product.
+struct Operand {
+  const float* numbers = nullptr;
+  int64_t rows = 0, columns = 0;
+  int64_t row = 0, column = 0;  ///< from one to the next, in elements
+
+  Operand() = default;
+  Operand(const at::Tensor& matrix);  // NOLINT: a tensor is what products are asked for with
+
+  Operand t() const;
+};
+
+/// x·w, x (rows, depth), w (depth, columns).
+struct Factors {
+  Operand x, w;
+};
+
+/// x·w for multiply(), without a y; w with contiguous rows.
 ThinProduct thin_product(const Factors& factors);
 
-/// first.x·first.w (+ second.x·second.w) (+ bias), for plain matrices. What does not lie as the
-/// kernels read it is copied first: x, or the smaller w.
+/// first.x·first.w (+ second.x·second.w) (+ bias). What does not lie as the kernels read it is
+/// copied first: x, or the smaller w.
 at::Tensor product(const Factors& first, const Factors& second = {}, const at::Tensor& bias = {});
 
 /// The same by multiply_halves(), for a weight w: dy·W.

@@ -57,7 +57,7 @@ void step_of_product(const at::Tensor& parameter, const effective::GradientProdu
   const auto x = gradient.x.contiguous();
   kernels::adam_step(parameter.data_ptr<float>(), moments.exp_avg.data_ptr<float>(),
                      moments.exp_avg_sq.data_ptr<float>(),
-                     kernels::thin_product({.x = gradient.dy.t(), .w = x}), step);
+                     kernels::thin_product({.x = kernels::Operand(gradient.dy).t(), .w = x}), step);
 }
 
 /// The same by LibTorch's operators, for any dtype, device and layout.
@@ -96,7 +96,7 @@ std::vector<std::optional<effective::GradientProduct>> take_products(
 }
 
 void add_to_gradient(const at::Tensor& parameter, const effective::GradientProduct& product) {
-  const auto formed = kernels::product({product.dy.t(), product.x});
+  const auto formed = kernels::product({kernels::Operand(product.dy).t(), product.x});
   auto& gradient = parameter.mutable_grad();
   gradient = gradient.defined() ? gradient + formed : formed;
 }

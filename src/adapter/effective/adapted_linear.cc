@@ -3,61 +3,71 @@
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
 #include <c10/core/impl/LocalDispatchKeySet.h>
-#include <torch/csrc/autograd/custom_function.h>
 
 #include <algorithm>
 #include <optional>
+#include <utility>
 
 #include "adapter/effective/differentiation.h"
 #include "adapter/effective/fast_linear.h"
+#include "adapter/effective/node.h"
 #include "kernels/lora_linear.h"
 #include "kernels/lora_rows.h"
 
 namespace lowrank::effective {
 namespace {
 
-using torch::autograd::AutogradContext;
-using torch::autograd::variable_list;
+/// The whole layer; x is (N, in), bias may be undefined.
+struct LoraLinearNode : torch::autograd::Node {
+  SavedVariable x, weight, a, b;
+  at::Tensor down;  // (N, rank): x·Aᵀ
+  double scaling = 1;
 
-/// Stands for "no bias": autograd's nodes take no undefined tensors.
-const at::Tensor& no_bias() {
-  static const at::Tensor none = at::empty({0});
-  return none;
-}
-
-/// One autograd node for the whole layer; x is (N, in), bias may be no_bias().
-struct LoraLinearNode : torch::autograd::Function<LoraLinearNode> {
-  static at::Tensor forward(AutogradContext* context, const at::Tensor& x, const at::Tensor& weight,
-                            const at::Tensor& a, const at::Tensor& b, const at::Tensor& bias,
-                            double scaling) {
-    const auto [y, down] = [&] {
-      const BelowAutograd below;
-      return kernels::lora_linear_forward(x, weight, bias.is_same(no_bias()) ? at::Tensor() : bias,
-                                          a, b, scaling);
-    }();
-    context->save_for_backward({x, down, weight, a, b});
-    context->saved_data["scaling"] = scaling;
+  static at::Tensor call(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
+                         const Term& term) {
+    const auto node = node_after<LoraLinearNode>(x, term.a, term.b, bias);
+    node->x = SavedVariable(x, /*is_output=*/false);
+    node->weight = SavedVariable(weight, false);
+    node->a = SavedVariable(term.a, false);
+    node->b = SavedVariable(term.b, false);
+    node->scaling = term.scaling;
+    auto [y, down] = forward(x, weight, bias, term);
+    node->down = std::move(down);
+    set_history(y, node);
     return y;
   }
 
-  static variable_list backward(AutogradContext* context, const variable_list& output_gradients) {
-    const auto saved = context->get_saved_variables();
-    const auto &x = saved[0], &weight = saved[2], &a = saved[3], &b = saved[4];
-    // Under create_graph the gradient is differentiated again, so x·Aᵀ must have a history.
-    const auto down = at::GradMode::is_enabled() ? at::mm(x.to(a.scalar_type()), a.t()) : saved[1];
-    const kernels::LoraLinearWanted wanted = {
-        .x = context->needs_input_grad(0),
-        .a = context->needs_input_grad(2),
-        .b = context->needs_input_grad(3),
-        .bias = context->needs_input_grad(4),
-    };
-    std::optional<BelowAutograd> below;
-    if (!at::GradMode::is_enabled()) below.emplace();
-    auto gradients =
-        kernels::lora_linear_backward(output_gradients[0], x, down, weight, a, b,
-                                      context->saved_data["scaling"].toDouble(), wanted);
-    return {gradients.x, {}, gradients.a, gradients.b, gradients.bias, {}};
+  static kernels::LoraLinearOutput forward(const at::Tensor& x, const at::Tensor& weight,
+                                           const at::Tensor& bias, const Term& term) {
+    const BelowAutograd below;
+    return kernels::lora_linear_forward(x, weight, bias, term.a, term.b, term.scaling);
   }
+
+  variable_list apply(variable_list&& gradients) override {
+    const std::lock_guard lock(mutex_);
+    const auto& dy = gradients[0];
+    if (!dy.defined()) return variable_list(num_outputs());
+    const auto x_ = x.unpack(), weight_ = weight.unpack(), a_ = a.unpack(), b_ = b.unpack();
+    // Under create_graph the gradient is differentiated again, so x·Aᵀ must have a history.
+    const bool again = at::GradMode::is_enabled();
+    const auto down_ = again ? at::mm(x_.to(a_.scalar_type()), a_.t()) : down;
+    std::optional<BelowAutograd> below;
+    if (!again) below.emplace();
+    auto wanted = kernels::lora_linear_backward(dy, x_, down_, weight_, a_, b_, scaling,
+                                                {.x = task_should_compute_output(0),
+                                                 .a = task_should_compute_output(1),
+                                                 .b = task_should_compute_output(2),
+                                                 .bias = task_should_compute_output(3)});
+    return {wanted.x, wanted.a, wanted.b, wanted.bias};
+  }
+
+  void release_variables() override {
+    const std::lock_guard lock(mutex_);
+    for (auto* saved : {&x, &weight, &a, &b}) saved->reset_data();
+    down.reset();
+  }
+
+  std::string name() const override { return "LoraLinearBackward"; }
 };
 
 /// The one term of a plain adapter, which LoraLinearNode is made for; null where there is more to
@@ -95,22 +105,13 @@ kernels::LoraFactors factors_of(const Term& term) {
           .scaling = static_cast<float>(term.scaling)};
 }
 
-/// x·Mᵀ + bias + s·(x·Aᵀ)·Bᵀ, x (N, in), that nobody differentiates.
-at::Tensor without_history(const at::Tensor& x, const at::Tensor& matrix, const at::Tensor& bias,
-                           const Term& term) {
-  const BelowAutograd below;
-  return kernels::lora_linear_forward(x, matrix, bias, term.a, term.b, term.scaling).y;
-}
-
 at::Tensor in_one_node(const at::Tensor& x, const at::Tensor& matrix, const at::Tensor& bias,
                        const Term& term) {
   const auto rows = x.dim() == 2 ? x : x.reshape({-1, x.size(-1)});
   const bool differentiated = is_differentiated(x) || is_differentiated(bias) ||
                               is_differentiated(term.a) || is_differentiated(term.b);
-  const auto y = differentiated
-                     ? LoraLinearNode::apply(rows, matrix, term.a, term.b,
-                                             bias.defined() ? bias : no_bias(), term.scaling)
-                     : without_history(rows, matrix, bias, term);
+  const auto y = differentiated ? LoraLinearNode::call(rows, matrix, bias, term)
+                                : LoraLinearNode::forward(rows, matrix, bias, term).y;
   if (x.dim() == 2) return y;
   auto shape = x.sizes().vec();
   shape.back() = matrix.size(0);

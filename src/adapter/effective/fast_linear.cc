@@ -3,55 +3,66 @@
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
 #include <c10/core/impl/LocalDispatchKeySet.h>
-#include <torch/csrc/autograd/custom_function.h>
 
 #include "adapter/effective/differentiation.h"
 #include "adapter/effective/mark.h"
+#include "adapter/effective/node.h"
 #include "kernels/linear.h"
 #include "kernels/products.h"
 
 namespace lowrank::effective {
 namespace {
 
-using torch::autograd::AutogradContext;
-using torch::autograd::variable_list;
-
 bool defers(const at::Tensor& weight, const GradientProduct& gradient) {
   const auto deferred = deferred_gradient_of(weight);
   return deferred != nullptr && deferred->offer(gradient);
 }
 
-/// Stands for "no bias": autograd's nodes take no undefined tensors.
-const at::Tensor& absent_bias() {
-  static const at::Tensor none = at::empty({0});
-  return none;
-}
+/// x is (N, in), bias may be undefined.
+struct LinearNode : torch::autograd::Node {
+  SavedVariable x, weight;
 
-struct LinearNode : torch::autograd::Function<LinearNode> {
-  static at::Tensor forward(AutogradContext* context, const at::Tensor& x, const at::Tensor& weight,
-                            const at::Tensor& bias) {
-    context->save_for_backward({x, weight});
-    const BelowAutograd below;
-    return kernels::linear_forward(x, weight, bias.is_same(absent_bias()) ? at::Tensor() : bias);
+  static at::Tensor call(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
+    const auto node = node_after<LinearNode>(x, weight, bias);
+    node->x = SavedVariable(x, /*is_output=*/false);
+    node->weight = SavedVariable(weight, false);
+    auto y = forward(x, weight, bias);
+    set_history(y, node);
+    return y;
   }
 
-  static variable_list backward(AutogradContext* context, const variable_list& output_gradients) {
-    const auto saved = context->get_saved_variables();
-    const auto &x = saved[0], &weight = saved[1], &dy = output_gradients[0];
-    const bool wants_x = context->needs_input_grad(0), wants_bias = context->needs_input_grad(2);
-    bool wants_weight = context->needs_input_grad(1);
+  static at::Tensor forward(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
+    const BelowAutograd below;
+    return kernels::linear_forward(x, weight, bias);
+  }
+
+  variable_list apply(variable_list&& gradients) override {
+    const std::lock_guard lock(mutex_);
+    const auto& dy = gradients[0];
+    if (!dy.defined()) return variable_list(num_outputs());
+    const auto x_ = x.unpack(), weight_ = weight.unpack();
+    kernels::LinearWanted wanted = {.x = task_should_compute_output(0),
+                                    .weight = task_should_compute_output(1),
+                                    .bias = task_should_compute_output(2)};
     // Under create_graph the gradients are differentiated again.
     if (at::GradMode::is_enabled() || !kernels::is_plain_matrix(dy)) {
-      return {wants_x ? at::mm(dy, weight) : at::Tensor(),
-              wants_weight ? at::mm(dy.t(), x) : at::Tensor(),
-              wants_bias ? dy.sum(0) : at::Tensor()};
+      return {wanted.x ? at::mm(dy, weight_) : at::Tensor(),
+              wanted.weight ? at::mm(dy.t(), x_) : at::Tensor(),
+              wanted.bias ? dy.sum(0) : at::Tensor()};
     }
-    wants_weight = wants_weight && !defers(weight, {dy, x});
+    wanted.weight = wanted.weight && !defers(weight_, {dy, x_});
     const BelowAutograd below;
-    const auto gradients = kernels::linear_backward(
-        dy, x, weight, {.x = wants_x, .weight = wants_weight, .bias = wants_bias});
-    return {gradients.x, gradients.weight, gradients.bias};
+    auto found = kernels::linear_backward(dy, x_, weight_, wanted);
+    return {found.x, found.weight, found.bias};
   }
+
+  void release_variables() override {
+    const std::lock_guard lock(mutex_);
+    x.reset_data();
+    weight.reset_data();
+  }
+
+  std::string name() const override { return "LinearBackward"; }
 };
 
 }  // namespace
@@ -66,13 +77,10 @@ at::Tensor try_fast_linear(const at::Tensor& x, const at::Tensor& matrix,
   if (!usable) return {};
   const auto rows = x.dim() == 2 ? x : x.reshape({-1, x.size(-1)});
   if (!kernels::is_plain_linear(rows, matrix, plain_bias)) return {};
-  at::Tensor y;
-  if (is_differentiated(x) || is_differentiated(matrix) || is_differentiated(plain_bias)) {
-    y = LinearNode::apply(rows, matrix, plain_bias.defined() ? plain_bias : absent_bias());
-  } else {
-    const BelowAutograd below;
-    y = kernels::linear_forward(rows, matrix, plain_bias);
-  }
+  const bool differentiated =
+      is_differentiated(x) || is_differentiated(matrix) || is_differentiated(plain_bias);
+  const auto y = differentiated ? LinearNode::call(rows, matrix, plain_bias)
+                                : LinearNode::forward(rows, matrix, plain_bias);
   if (x.dim() == 2) return y;
   auto shape = x.sizes().vec();
   shape.back() = matrix.size(0);

@@ -6,6 +6,7 @@
 #include <lowrank/error.h>
 
 #include <algorithm>
+#include <array>
 #include <utility>
 
 namespace lowrank::effective {
@@ -281,6 +282,16 @@ at::Tensor without_mark(const at::Tensor& tensor) {
   }
   auto& keys = KeySetAccess::of(plain);
   keys = keys.remove(kMark);
+  return plain;
+}
+
+at::Tensor transposed_without_mark(const at::Tensor& matrix) {
+  auto plain = without_mark(matrix);
+  if (plain.requires_grad()) return plain.t();
+  const std::array<int64_t, 2> sizes = {matrix.size(1), matrix.size(0)};
+  const std::array<int64_t, 2> strides = {matrix.stride(1), matrix.stride(0)};
+  plain.unsafeGetTensorImpl()->set_sizes_and_strides(at::IntArrayRef(sizes),
+                                                     at::IntArrayRef(strides));
   return plain;
 }
 

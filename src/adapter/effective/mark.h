@@ -78,6 +78,8 @@ std::vector<std::shared_ptr<const Site>> sites_of_transpose(const at::Tensor& te
 
 /// The same tensor (storage, version counter, autograd history) without the mark.
 at::Tensor without_mark(const at::Tensor& tensor);
+/// The same of a matrix's transpose, without a view where there is no history to keep.
+at::Tensor transposed_without_mark(const at::Tensor& matrix);
 
 /// How a tensor is to be read.
 enum class Reading {

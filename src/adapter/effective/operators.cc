@@ -222,8 +222,8 @@ at::Tensor try_own_product(const at::Tensor& x, const at::Tensor& weight, Side s
                            const OptionalTensor& bias) {
   const bool transposed = side == Side::kTranspose;
   if (!is_marked(weight) || !is_fast(weight, transposed)) return {};
-  const auto plain = without_mark(weight);
-  return try_fast_linear(x, transposed ? plain.t() : plain, bias);
+  return try_fast_linear(x, transposed ? transposed_without_mark(weight) : without_mark(weight),
+                         bias);
 }
 
 /// Goes on with the call below the mark and below autograd.
@@ -241,8 +241,9 @@ at::Tensor product_with(const at::Tensor& x, const at::Tensor& weight, Side side
   const auto use = x.dim() >= 1 && !is_marked(x) ? use_of_matrix(weight, side) : std::nullopt;
   const bool off = use && use->is_off();
   if (use && !off && !use->is_replaced()) {
-    const auto plain = without_mark(weight);
-    return adapted_linear(x, side == Side::kMatrix ? plain : plain.t(), bias, *use);
+    const auto matrix =
+        side == Side::kMatrix ? without_mark(weight) : transposed_without_mark(weight);
+    return adapted_linear(x, matrix, bias, *use);
   }
   if (off && use->meaning().observe) use->meaning().observe(x);
   const auto by_row = bias ? mixed_bias(*bias) : std::nullopt;
