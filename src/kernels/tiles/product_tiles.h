@@ -75,13 +75,17 @@ LOWRANK_INLINE void add_dots(Vector (&sums)[R][kDots], const ThinTerm& term, int
                              const int64_t (&columns)[kDots], const float* next) {
   const float* const x = term.x + row * term.x_row;
   const float* w[kDots];
+  LOWRANK_UNROLLED
   for (int i = 0; i < kDots; ++i) w[i] = term.w + columns[i] * term.w_row;
   const auto add = [&](int64_t k, const auto&... count) {
     Vector of_x[R];
+    LOWRANK_UNROLLED
     for (int r = 0; r < R; ++r) of_x[r] = load(x + r * term.x_row + k, count...);
     if (k % kLine == 0) ask(next + k * kAsked, kAsked);
+    LOWRANK_UNROLLED
     for (int i = 0; i < kDots; ++i) {
       const Vector of_w = load(w[i] + k, count...);
+      LOWRANK_UNROLLED
       for (int r = 0; r < R; ++r) sums[r][i] = multiply_add(of_x[r], of_w, sums[r][i]);
     }
   };
@@ -97,9 +101,12 @@ void transposed_tile(const ThinProduct& product, int64_t row, int64_t column, in
                      const Ahead& ahead, int64_t distance) {
   const int64_t count = least(kDots, end - column);
   int64_t columns[kDots];
+  LOWRANK_UNROLLED
   for (int i = 0; i < kDots; ++i) columns[i] = column + least(i, count - 1);
   Vector lanes[R][kDots];
+  LOWRANK_UNROLLED
   for (auto& of_row : lanes) {
+    LOWRANK_UNROLLED
     for (auto& lane : of_row) lane = zero();
   }
   const auto& term = product.first;
@@ -108,6 +115,7 @@ void transposed_tile(const ThinProduct& product, int64_t row, int64_t column, in
   with_lines<kDots>(ahead.lines,
                     [&]<int kAsked>() { add_dots<R, kAsked>(lanes, term, row, columns, next); });
   add_dots<R, 0>(lanes, product.second, row, columns, nullptr);
+  LOWRANK_UNROLLED
   for (int r = 0; r < R; ++r) {
     float sum[kDots];
     sums(lanes[r], sum);
@@ -119,10 +127,17 @@ void transposed_tile(const ThinProduct& product, int64_t row, int64_t column, in
   }
 }
 
-/// Up to so many rows, x is read from the second cache again for each tile of columns; of more
-/// rows each tile of x stays in the first one, and blocks of w are read again.
-inline constexpr int64_t kFewRows = 16 * kMostRows<kDots>;
-inline constexpr int64_t kColumnBlock = 64;
+/// Floats of x that stay in the first cache.
+inline constexpr int64_t kNearestFloats = int64_t{1} << 13;
+
+/// Columns that each tile of rows goes through before the next one does: few where all of x stays
+/// in the first cache, so that what is read of w does. Else a tile of x stays there, and so many
+/// columns of w in the second one.
+inline int64_t column_block(int64_t rows, int64_t depth) {
+  if (rows * depth <= kNearestFloats) return kDots;
+  const int64_t most = kNearFloats / 2 / depth / kDots * kDots;
+  return most < kDots ? kDots : least(most, 64);
+}
 
 inline void multiply_transposed_span(const ThinProduct& product, Span rows, Span columns) {
   const FlushDenormals flush;
@@ -130,7 +145,7 @@ inline void multiply_transposed_span(const ThinProduct& product, Span rows, Span
   const int64_t near = kNearFloats / depth;
   const int64_t most =
       near > kMostRows<kDots> ? near / kMostRows<kDots> * kMostRows<kDots> : kMostRows<kDots>;
-  const int64_t block = rows.end - rows.begin > kFewRows ? kColumnBlock : kDots;
+  const int64_t block = column_block(rows.end - rows.begin, depth);
   for (int64_t begin = rows.begin; begin < rows.end; begin += most) {
     const Span some = {begin, least(begin + most, rows.end)};
     for (int64_t first = columns.begin; first < columns.end; first += block) {
@@ -169,10 +184,13 @@ LOWRANK_INLINE void add_rows(Vector (&sums)[R][V], const ThinTerm& term, int64_t
   for (int64_t k = span.begin; k < span.end; ++k) {
     const float* const w = term.w + k * term.w_row + column;
     Vector of_x[R];
+    LOWRANK_UNROLLED
     for (int r = 0; r < R; ++r) of_x[r] = all(x[r * term.x_row + k * term.x_column]);
     ask(w + kTilesAhead * V * kLanes + ahead.first * kLine, ahead.lines);
+    LOWRANK_UNROLLED
     for (int i = 0; i < V; ++i) {
       const Vector of_w = columns.load_at(w, i);
+      LOWRANK_UNROLLED
       for (int r = 0; r < R; ++r) sums[r][i] = multiply_add(of_x[r], of_w, sums[r][i]);
     }
   }
@@ -184,8 +202,10 @@ void tile(const ThinProduct& product, int64_t row, int64_t column, Span span,
           Columns<V, kWhole> columns, const Ahead& ahead) {
   const bool begins = span.end == product.first.depth;
   Vector sums[R][V];
+  LOWRANK_UNROLLED
   for (int r = 0; r < R; ++r) {
     const float* const y = product.y + (row + r) * product.y_row + column;
+    LOWRANK_UNROLLED
     for (int i = 0; i < V; ++i) {
       sums[r][i] = begins && !product.accumulate ? zero() : columns.load_at(y, i);
       if (begins && product.bias != nullptr) {
@@ -197,8 +217,10 @@ void tile(const ThinProduct& product, int64_t row, int64_t column, Span span,
   if (span.begin == 0) {
     add_rows<R, V>(sums, product.second, row, column, Span{0, product.second.depth}, columns, {});
   }
+  LOWRANK_UNROLLED
   for (int r = 0; r < R; ++r) {
     float* const y = product.y + (row + r) * product.y_row + column;
+    LOWRANK_UNROLLED
     for (int i = 0; i < V; ++i) columns.store_at(y, i, sums[r][i]);
   }
 }

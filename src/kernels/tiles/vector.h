@@ -14,6 +14,10 @@ namespace lowrank::kernels::LOWRANK_KERNELS {
 
 #define LOWRANK_INLINE [[gnu::always_inline]] inline
 
+/// Before a loop over sums: else the compiler unrolls it after it has decided what lies in memory,
+/// and the sums go there and back between one loop over the depth and the next.
+#define LOWRANK_UNROLLED _Pragma("GCC unroll 8")
+
 #if defined(__AVX512F__)
 
 struct Vector {
