@@ -1,6 +1,7 @@
 #include "kernels/adam_step.h"
 
 #include <algorithm>
+#include <array>
 
 #include "kernels/flush_denormals.h"
 #include "kernels/parallel.h"
@@ -11,6 +12,21 @@ namespace {
 
 /// Elements a thread should at least have: below this, waking it up costs more.
 constexpr int64_t kElementsPerThread = int64_t{1} << 15;
+
+/// f(begin, count) for stretch after stretch of `count` numbers. Who forms a product in between
+/// reads memory with pauses, in which the machine forgets that it is read in order: what lies a
+/// page further in each of `memory` is asked for by name.
+template <size_t N, class F>
+void look_ahead(const std::array<const float*, N>& memory, int64_t count, const F& f) {
+  constexpr int64_t kAhead = 1024, kStretch = 256;
+  for (int64_t begin = 0; begin < count; begin += kStretch) {
+    const auto size = std::min(kStretch, count - begin);
+    for (int64_t i = begin + kAhead; i < begin + kAhead + size; i += kLine) {
+      for (const auto* from : memory) __builtin_prefetch(from + i, /*rw=*/1, /*locality=*/2);
+    }
+    f(begin, size);
+  }
+}
 
 }  // namespace
 

@@ -26,8 +26,11 @@ int64_t blocks_of(int64_t count, int64_t block) { return (count + block - 1) / b
 
 }  // namespace
 
-SumFigures add_product(float* to, const float* from, const ThinProduct& product,
+SumFigures add_product(float* to, const float* from, const ThinProduct& added,
                        const KernelTable& kernels) {
+  ThinProduct product = added;
+  product.beside = from;
+  product.beside_row = product.columns;
   const auto blocks = blocks_of(product.rows, kBlockRows);
   std::vector<SumLanes> lanes(static_cast<size_t>(blocks));
   parallel_for(0, blocks, 1, [&](int64_t begin, int64_t end) {
@@ -35,9 +38,7 @@ SumFigures add_product(float* to, const float* from, const ThinProduct& product,
       auto& sum = lanes[static_cast<size_t>(block)];
       const Span rows = {block * kBlockRows, std::min((block + 1) * kBlockRows, product.rows)};
       for_parts(product, rows, kernels, [&](const float* numbers, int64_t at, int64_t count) {
-        look_ahead<1>({from + at}, count, [&](int64_t i, int64_t size) {
-          kernels.add_loop(to + at + i, from + at + i, numbers + i, size, sum);
-        });
+        kernels.add_loop(to + at, from + at, numbers, count, sum);
       });
     }
   });

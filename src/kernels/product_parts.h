@@ -25,6 +25,7 @@ void for_parts(const ThinProduct& product, Span rows, const KernelTable& kernels
       part.first.w += column;
       part.y = numbers.data();
       part.y_row = columns;
+      if (product.beside != nullptr) part.beside += row * product.beside_row + column;
       kernels.multiply(part, Span{0, count}, Span{0, columns});
       if (columns == product.columns) {
         f(numbers.data(), row * columns, count * columns);
@@ -34,21 +35,6 @@ void for_parts(const ThinProduct& product, Span rows, const KernelTable& kernels
         f(numbers.data() + i * columns, (row + i) * product.columns + column, columns);
       }
     }
-  }
-}
-
-/// f(begin, count) for stretch after stretch of `count` numbers. Who forms a product in between
-/// reads memory with pauses, in which the machine forgets that it is read in order: what lies a
-/// page further in each of `memory` is asked for by name.
-template <size_t N, class F>
-void look_ahead(const std::array<const float*, N>& memory, int64_t count, const F& f) {
-  constexpr int64_t kAhead = 1024, kStretch = 256;
-  for (int64_t begin = 0; begin < count; begin += kStretch) {
-    const auto size = std::min(kStretch, count - begin);
-    for (int64_t i = begin + kAhead; i < begin + kAhead + size; i += kLine) {
-      for (const auto* from : memory) __builtin_prefetch(from + i, /*rw=*/1, /*locality=*/2);
-    }
-    f(begin, size);
   }
 }
 

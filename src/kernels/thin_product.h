@@ -31,6 +31,8 @@ struct ThinProduct {
   bool accumulate = false;      ///< y += instead of y =
   float* y = nullptr;           ///< (rows, columns)
   int64_t y_row = 0;
+  const float* beside = nullptr;  ///< (rows, columns) that is read next, asked for meanwhile
+  int64_t beside_row = 0;
 };
 
 /// y = x·w (+ x₂·w₂) + bias with w (depth, columns). With u = 2⁻²⁴ each number is within

@@ -196,11 +196,20 @@ LOWRANK_INLINE void add_rows(Vector (&sums)[R][V], const ThinTerm& term, int64_t
   }
 }
 
+/// Lines of the cache that V vectors take up.
+template <int V>
+constexpr int64_t kLines = (V * kLanes + kLine - 1) / kLine;
+
 /// The depths of `span` of up to V vectors of x·w; the second term with those that go by last.
 template <int R, int V, bool kWhole>
 void tile(const ThinProduct& product, int64_t row, int64_t column, Span span,
           Columns<V, kWhole> columns, const Ahead& ahead) {
   const bool begins = span.end == product.first.depth;
+  if (begins && product.beside != nullptr) {
+    for (int r = 0; r < R; ++r) {
+      ask(product.beside + (row + r) * product.beside_row + column, kLines<V>);
+    }
+  }
   Vector sums[R][V];
   LOWRANK_UNROLLED
   for (int r = 0; r < R; ++r) {
@@ -235,8 +244,7 @@ void column_of_tiles(const ThinProduct& product, Span rows, int64_t column, int6
     }
   }
   const int64_t last = count - (N - 1) * kLanes;
-  constexpr int64_t kLines = (V * kLanes + kLine - 1) / kLine;
-  for_row_tiles<V>(rows, kLines, [&]<int R>(int64_t row, const Ahead& ahead) {
+  for_row_tiles<V>(rows, kLines<V>, [&]<int R>(int64_t row, const Ahead& ahead) {
     if (last >= kLanes) {
       tile<R, N, true>(product, row, column, span, {kLanes}, ahead);
     } else {
