@@ -68,8 +68,8 @@ def arguments():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--build", type=pathlib.Path, required=True, help="with the benchmarks and the command")
     parser.add_argument("--out", type=pathlib.Path, required=True, help="the JSON file that is written")
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--seconds", type=float, default=1.2, help="of one measurement of a contest")
+    parser.add_argument("--rounds", type=int, default=21)
+    parser.add_argument("--seconds", type=float, default=0.4, help="of one measurement of a contest")
     parser.add_argument("--scout-seconds", type=float, default=0.5)
     return parser.parse_args()
 

@@ -1,7 +1,9 @@
 """The processes that are measured, and the settings they run in; bench/compare.py asks them."""
 
 import contextlib
+import ctypes
 import dataclasses
+import functools
 import json
 import os
 import pathlib
@@ -13,10 +15,14 @@ RIVALS = pathlib.Path(__file__).resolve().parent / "rivals.py"
 BLAS_FOLDERS = ("openblas-openmp", "openblas-pthread", "blis-openmp")  # Debian's, below /usr/lib/*
 WARM_UP = 0.3
 
+# OpenBLAS's names of its kernels with AVX2 and more.
+WIDE_KERNELS = ("Haswell", "Zen", "Excavator", "SkylakeX", "Cooperlake", "SapphireRapids")
+
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
     blas: str | None = None  # a folder with libblas.so.3; None: what the system links to
+    kernels: str | None = None  # OpenBLAS's own, where it would take the wrong ones
     threads: int = 0  # LibTorch's; 0: what each takes by itself
     blas_threads: int = 0  # the BLAS library's own
 
@@ -24,6 +30,8 @@ class Setting:
         result = dict(os.environ)
         if self.blas:
             result["LD_LIBRARY_PATH"] = self.blas
+        if self.kernels:
+            result["OPENBLAS_CORETYPE"] = self.kernels
         if self.threads:
             result["OMP_NUM_THREADS"] = str(self.threads)
             result["OPENBLAS_NUM_THREADS"] = result["BLIS_NUM_THREADS"] = str(self.blas_threads)
@@ -31,6 +39,8 @@ class Setting:
 
     def __str__(self):
         blas = pathlib.Path(self.blas).name if self.blas else "system BLAS"
+        if self.kernels:
+            blas += f" ({self.kernels})"
         if not self.threads:
             return "as installed"
         return f"{blas}, {self.threads} + {self.blas_threads} threads"
@@ -43,12 +53,37 @@ def usable_cores():
     return len(os.sched_getaffinity(0))
 
 
+def processor(field):
+    """What Linux calls it."""
+    with contextlib.suppress(OSError, StopIteration):
+        lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith(field))
+    return ""
+
+
+@functools.cache
+def better_kernels(folder):
+    """What OpenBLAS is to be told to use on a processor that it does not know and takes for an old one;
+    None where it is right, or is another library."""
+    flags = processor("flags").split()
+    if "avx2" not in flags:
+        return None
+    library = ctypes.CDLL(f"{folder}/libblas.so.3")
+    if not hasattr(library, "openblas_get_corename"):
+        return None
+    library.openblas_get_corename.restype = ctypes.c_char_p
+    if library.openblas_get_corename().decode() in WIDE_KERNELS:
+        return None
+    return "SkylakeX" if {"avx512f", "avx512vl", "avx512dq", "avx512bw"} <= set(flags) else "Haswell"
+
+
 def settings(counts=None):
     """Every BLAS library of Debian's that is here, with these numbers of threads (1 and all) in LibTorch
     alone, and in both."""
     folders = [str(f) for name in BLAS_FOLDERS for f in sorted(pathlib.Path("/usr/lib").glob(f"*/{name}"))]
     pairs = dict.fromkeys(pair for n in counts or (1, usable_cores()) for pair in ((n, 1), (n, n)))
-    return [Setting(folder, *pair) for folder in folders or [None] for pair in pairs]
+    kernels = {folder: better_kernels(folder) for folder in folders}
+    return [Setting(folder, kernels.get(folder), *pair) for folder in folders or [None] for pair in pairs]
 
 
 @dataclasses.dataclass
@@ -144,10 +179,6 @@ def in_turn(measurements, rounds, seconds):
 
 
 def machine_in_words():
-    model = "unknown"
-    with contextlib.suppress(OSError, StopIteration):
-        lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
-        model = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
     return {
-        "cpu": model, "cores": usable_cores(), "system": platform.platform(), "load": os.getloadavg()[0],
+        "cpu": processor("model name") or "unknown", "cores": usable_cores(), "system": platform.platform(), "load": os.getloadavg()[0],
     }

@@ -35,6 +35,9 @@ std::string processor() {
 
 /// The one command that would make this machine faster; empty where none is known.
 std::string remedy(const BlasLibrary& blas) {
+  if (!blas.better_kernels.empty()) {
+    return fmt::format("export OPENBLAS_CORETYPE={}", blas.better_kernels);
+  }
   if (blas.name != "reference BLAS" && !blas.own_threads) return "";
   const auto folder = std::filesystem::path(blas.path).parent_path().parent_path();
   const auto openmp = folder / "openblas-openmp" / "libblas.so.3";
@@ -61,7 +64,10 @@ void run_doctor(const CommonOptions& options) {
     json["threads"] = resources.threads;
     json["instruction_sets"] = instruction_sets();
     json["instruction_set"] = used;
-    json["blas"] = {{"name", blas.name}, {"path", blas.path}, {"own_threads", blas.own_threads}};
+    json["blas"] = {{"name", blas.name},
+                    {"path", blas.path},
+                    {"own_threads", blas.own_threads},
+                    {"kernels", blas.kernels.empty() ? Json(nullptr) : Json(blas.kernels)}};
     json["gflops"] = {{"thin_product", speed.thin_product}, {"large_product", speed.large_product}};
     json["copy_gb_per_second"] = speed.copy;
     json["cuda"] = gpu;
@@ -77,8 +83,10 @@ void run_doctor(const CommonOptions& options) {
   line("Threads", fmt::format("{}", resources.threads));
   line("Kernels",
        fmt::format("{} (of {}; LOWRANK_CPU chooses)", used, fmt::join(instruction_sets(), ", ")));
-  line("BLAS library", fmt::format("{}{}, {}", blas.name,
-                                   blas.own_threads ? " with threads of its own" : "", blas.path));
+  const auto of_kernels = blas.kernels.empty() ? "" : fmt::format(", kernels for {}", blas.kernels);
+  line("BLAS library",
+       fmt::format("{}{}{}, {}", blas.name, blas.own_threads ? " with threads of its own" : "",
+                   of_kernels, blas.path));
   line("Products", fmt::format("{:.0f} GFLOP/s with 10 rows (our kernel), {:.0f} with 2048 (BLAS)",
                                speed.thin_product, speed.large_product));
   line("Memory", fmt::format("{:.1f} GB/s read and written", speed.copy));

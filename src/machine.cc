@@ -7,9 +7,11 @@
 #include <lowrank/machine.h>
 
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <cstring>
 #include <filesystem>
+#include <string_view>
 
 #include "kernels/instruction_set.h"
 #include "kernels/parallel.h"
@@ -33,6 +35,17 @@ std::string file_of(void* function) {
   std::error_code none;
   const auto path = std::filesystem::canonical(info.dli_fname, none);
   return none ? info.dli_fname : path.string();
+}
+
+/// OpenBLAS's names of its kernels with AVX2 and more.
+constexpr std::array<std::string_view, 6> kWideKernels = {
+    "Haswell", "Zen", "Excavator", "SkylakeX", "Cooperlake", "SapphireRapids"};
+
+std::string better_kernels(std::string_view used) {
+  const auto best = kernels::supported_instruction_sets().back();
+  const bool wide = std::find(kWideKernels.begin(), kWideKernels.end(), used) != kWideKernels.end();
+  if (wide || best == kernels::InstructionSet::kPortable) return "";
+  return best == kernels::InstructionSet::kAvx512 ? "SkylakeX" : "Haswell";
 }
 
 template <class Work>
@@ -62,6 +75,10 @@ BlasLibrary blas_library() {
     library.name = "OpenBLAS";
     auto* const threading = find_function<int()>("openblas_get_parallel");
     library.own_threads = threading != nullptr && threading() == kOpenBlasPthreads;
+    if (auto* const core = find_function<const char*()>("openblas_get_corename")) {
+      library.kernels = core();
+      library.better_kernels = better_kernels(library.kernels);
+    }
   } else if (has("bli_init")) {
     library.name = "BLIS";
     library.own_threads = library.path.find("pthread") != std::string::npos;

@@ -15,6 +15,10 @@ struct BlasLibrary {
   /// It starts threads of its own, beside those of LibTorch and of the kernels: the two wait for
   /// each other, and two are slower than one.
   bool own_threads = false;
+  /// OpenBLAS only: the processor that it takes this one for, in its own words, and the one whose
+  /// kernels fit. It knows no processor that is newer than itself, and may take that for one
+  /// without AVX. The second is empty where the first will do.
+  std::string kernels, better_kernels;
 };
 LOWRANK_API BlasLibrary blas_library();
 

@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 #include <lowrank/version.h>
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "data/scoped_environment.h"
@@ -11,6 +12,7 @@ namespace lowrank {
 namespace {
 
 using testing::HasSubstr;
+using testing::Not;
 
 TEST(DoctorCommand, SaysWhatTheWorkRunsOn) {
   const auto result = run_lowrank({"doctor", "--threads", "1"});
@@ -36,6 +38,25 @@ TEST(DoctorCommand, UsesTheInstructionSetOfTheEnvironment) {
   const auto result = run_lowrank({"doctor", "--json"});
   ASSERT_EQ(result.status, 0) << result.err;
   EXPECT_EQ(nlohmann::json::parse(result.out)["instruction_set"], "portable");
+}
+
+TEST(DoctorCommand, SaysWhereOpenBlasTakesTheProcessorForAnOldOne) {
+  const auto json_with = [](const char* kernels) {
+    const ScopedEnvironment chosen("OPENBLAS_CORETYPE", kernels);
+    const auto result = run_lowrank({"doctor", "--json"});
+    EXPECT_EQ(result.status, 0) << result.err;
+    return nlohmann::json::parse(result.out);
+  };
+  const auto old = json_with("Prescott"), right = json_with("Haswell");
+  const auto& sets = old["instruction_sets"];
+  if (old["blas"]["name"] != "OpenBLAS" ||
+      std::find(sets.begin(), sets.end(), "avx2") == sets.end())
+    GTEST_SKIP() << "no OpenBLAS, or no AVX2";
+  EXPECT_EQ(old["blas"]["kernels"], "Prescott");
+  EXPECT_THAT(old["remedy"].get<std::string>(),
+              testing::MatchesRegex("export OPENBLAS_CORETYPE=(Haswell|SkylakeX)"));
+  EXPECT_EQ(right["blas"]["kernels"], "Haswell");
+  EXPECT_THAT(right["remedy"].dump(), Not(HasSubstr("CORETYPE")));
 }
 
 TEST(DoctorCommand, RefusesAnInstructionSetThatIsNotHere) {
