@@ -34,6 +34,10 @@ LOWRANK_INLINE void ask(const float* from, int64_t lines) {
   for (int64_t i = 0; i < lines; ++i) __builtin_prefetch(from + i * kLine, 0, /*locality=*/2);
 }
 
+/// How many lines before it is read a line is asked to come from the second cache to the first.
+inline constexpr int64_t kLinesNear = 3;
+LOWRANK_INLINE void ask_near(const float* from) { __builtin_prefetch(from, 0, /*locality=*/3); }
+
 LOWRANK_INLINE int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 
 /// Calls f with the number of rows as a constant.
@@ -81,7 +85,11 @@ LOWRANK_INLINE void add_dots(Vector (&sums)[R][kDots], const ThinTerm& term, int
     Vector of_x[R];
     LOWRANK_UNROLLED
     for (int r = 0; r < R; ++r) of_x[r] = load(x + r * term.x_row + k, count...);
-    if (k % kLine == 0) ask(next + k * kAsked, kAsked);
+    if (k % kLine == 0) {
+      ask(next + k * kAsked, kAsked);
+      LOWRANK_UNROLLED
+      for (int i = 0; i < kDots; ++i) ask_near(w[i] + k + kLinesNear * kLine);
+    }
     LOWRANK_UNROLLED
     for (int i = 0; i < kDots; ++i) {
       const Vector of_w = load(w[i] + k, count...);
