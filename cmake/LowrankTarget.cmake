@@ -19,6 +19,7 @@ function(lowrank_target target)
     target_compile_options(${target} PRIVATE
       -fsanitize=${LOWRANK_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)
     target_link_options(${target} PRIVATE -fsanitize=${LOWRANK_SANITIZE})
+    target_compile_definitions(${target} PRIVATE LOWRANK_SANITIZE)
     # g++ 12 takes LibTorch's c10::optional for uninitialized where checks are compiled in.
     target_compile_options(${target} PRIVATE $<$<CXX_COMPILER_ID:GNU>:-Wno-maybe-uninitialized>)
   endif()
