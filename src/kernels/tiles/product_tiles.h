@@ -128,10 +128,13 @@ void transposed_tile(const ThinProduct& product, int64_t row, int64_t column, in
     float sum[kDots];
     sums(lanes[r], sum);
     float* const y = product.y + (row + r) * product.y_row + column;
-    for (int64_t i = 0; i < count; ++i) {
-      const float bias = product.bias != nullptr ? product.bias[column + i] : 0;
-      y[i] = (product.accumulate ? y[i] + bias : bias) + sum[i];
-    }
+    const auto put = [&](int64_t size) {
+      for (int64_t i = 0; i < size; ++i) {
+        const float bias = product.bias != nullptr ? product.bias[column + i] : 0;
+        y[i] = (product.accumulate ? y[i] + bias : bias) + sum[i];
+      }
+    };
+    count == kDots ? put(kDots) : put(count);  // of a constant size: at once
   }
 }
 
