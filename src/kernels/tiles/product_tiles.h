@@ -88,7 +88,7 @@ LOWRANK_INLINE void add_dots(Vector (&sums)[R][kDots], const ThinTerm& term, int
     if (k % kLine == 0) {
       ask(next + k * kAsked, kAsked);
       LOWRANK_UNROLLED
-      for (int i = 0; i < kDots; ++i) ask_near(w[i] + k + kLinesNear * kLine);
+      for (const float* const from : w) ask_near(from + k + kLinesNear * kLine);
     }
     LOWRANK_UNROLLED
     for (int i = 0; i < kDots; ++i) {
