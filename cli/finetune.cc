@@ -81,6 +81,15 @@ void check_own(const FinetuneRun& run) {
   }
 }
 
+/// A run of `lowrank mnist` names its base from the adapter's folder.
+std::filesystem::path base_of(const FinetuneRun& run, const std::string& folder, bool resume) {
+  const auto beside = std::filesystem::path(folder) / run.base;
+  std::error_code none;
+  const bool is_beside =
+      resume && !std::filesystem::exists(run.base, none) && std::filesystem::exists(beside, none);
+  return is_beside ? beside : std::filesystem::path(run.base);
+}
+
 void run_finetune(const Flags& flags, FinetuneCommand& command) {
   auto& run = command.run;
   const auto folder = command.folder.folder("finetune");
@@ -96,9 +105,10 @@ void run_finetune(const Flags& flags, FinetuneCommand& command) {
   check(run.lora);
   check_own(run);
   const auto resources = apply_common_options(run.common);
-  auto classifier = load_base(run.base, resources);
+  const auto base = base_of(run, folder, resume);
+  auto classifier = load_base(base, resources);
   const auto data = load_image_dataset(run.data, Split::kTrain);
-  require_no_input(folder, {run.base});
+  require_no_input(folder, {base.string()});
   if (!resume) require_writable_output(folder, run.common.force);
   const auto result = finetune(
       run, classifier, data,

@@ -134,6 +134,20 @@ TEST_F(MnistCommand, TellsTheNotebooksStoryTheSameAfterAnInterruption) {
   EXPECT_FALSE(fs::exists(cut + "/base/checkpoint.safetensors"));
 }
 
+/// Its base is named from the adapter's folder, not from where the command is called.
+TEST_F(MnistCommand, LeavesAnAdapterThatFinetuneGoesOnWith) {
+  auto words = command("cut", "2");
+  std::replace(words.begin(), words.end(), std::string("30"), std::string("2000"));
+  const auto adapter = folder_ / "cut" / "adapter";
+  const auto started = [&] { return fs::exists(adapter / "checkpoint.safetensors"); };
+  EXPECT_EQ(RunningCommand(words).stop(SIGINT, started).status, 1);
+  EXPECT_FALSE(fs::exists(adapter / "adapter_model.safetensors"));
+
+  const auto resumed = run_lowrank({"finetune", "--resume", adapter.string()});
+  EXPECT_EQ(resumed.status, 0) << resumed.err;
+  EXPECT_TRUE(fs::exists(adapter / "adapter_model.safetensors"));
+}
+
 TEST_F(MnistCommand, PicksTheWorstDigitAndReplacesItsOwnRun) {
   const auto first = run_lowrank(command("run", "worst", {"--json"}));
   const auto report = Json::parse(first.out);
