@@ -54,7 +54,7 @@ test: ## Build, run all tests, use the installed package (LIBTORCH=2: on LibTorc
 	$(call prepare,$(PRESET),data test)
 	@cmake --build $(BUILD)
 	@scripts/fetch-mnist.sh $(LOWRANK)
-	@ctest --preset $(PRESET)
+	@$(BUILD)/tests/lowrank_tests --gtest_brief=1
 	@scripts/check_package.sh $(BUILD)
 
 asan: ## Build and run the tests with the address and undefined-behaviour sanitizers
