@@ -1,7 +1,6 @@
 """The processes that are measured, and the settings they run in; bench/compare.py asks them."""
 
 import contextlib
-import ctypes
 import dataclasses
 import functools
 import json
@@ -68,11 +67,15 @@ def better_kernels(folder):
     flags = processor("flags").split()
     if "avx2" not in flags:
         return None
-    library = ctypes.CDLL(f"{folder}/libblas.so.3")
-    if not hasattr(library, "openblas_get_corename"):
-        return None
-    library.openblas_get_corename.restype = ctypes.c_char_p
-    if library.openblas_get_corename().decode() in WIDE_KERNELS:
+    script = (
+        "import ctypes; blas = ctypes.CDLL('libblas.so.3'); core = blas.openblas_get_corename;"
+        "core.restype = blas.openblas_get_config.restype = ctypes.c_char_p;"
+        "print(core().decode(), blas.openblas_get_config().decode())"
+    )
+    asked = subprocess.run(
+        [sys.executable, "-c", script], env={**os.environ, "LD_LIBRARY_PATH": folder}, capture_output=True, text=True
+    )
+    if asked.returncode != 0 or "DYNAMIC_ARCH" not in asked.stdout or asked.stdout.split()[0] in WIDE_KERNELS:
         return None
     return "SkylakeX" if {"avx512f", "avx512vl", "avx512dq", "avx512bw"} <= set(flags) else "Haswell"
 

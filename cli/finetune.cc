@@ -81,21 +81,27 @@ void check_own(const FinetuneRun& run) {
   }
 }
 
-/// A run of `lowrank mnist` names its base from the adapter's folder.
-std::filesystem::path base_of(const FinetuneRun& run, const std::string& folder, bool resume) {
-  const auto beside = std::filesystem::path(folder) / run.base;
+/// Where the base lies that an interrupted run was trained on. A run of `lowrank mnist` names it
+/// from the adapter's folder, one of `finetune` from where it was called.
+std::filesystem::path base_of(const FinetuneRun& run, const std::filesystem::path& folder,
+                              const std::string& sha256, const Resources& resources) {
+  const std::filesystem::path called = run.base, beside = folder / called;
   std::error_code none;
-  const bool is_beside =
-      resume && !std::filesystem::exists(run.base, none) && std::filesystem::exists(beside, none);
-  return is_beside ? beside : std::filesystem::path(run.base);
+  const bool lies_beside = std::filesystem::exists(beside / "model.safetensors", none) &&
+                           base_fingerprint(*load_base(beside, resources).model) == sha256;
+  return lies_beside ? beside : called;
 }
 
 void run_finetune(const Flags& flags, FinetuneCommand& command) {
   auto& run = command.run;
   const auto folder = command.folder.folder("finetune");
   const bool resume = !command.folder.resume.empty();
+  std::string base_sha256;  // of the run that goes on, unless another base was asked for
   if (resume) {
-    take_identity(folder, [&](const auto& id) { take_run(flags, run, id); });
+    take_identity(folder, [&](const auto& id) {
+      take_run(flags, run, id);
+      if (!flags.given("base")) base_sha256 = id.at("base_sha256").template get<std::string>();
+    });
   }
   if (run.base.empty()) {
     fail<ArgumentError>("finetune", "the folder of a base model must be given", "none");
@@ -105,7 +111,8 @@ void run_finetune(const Flags& flags, FinetuneCommand& command) {
   check(run.lora);
   check_own(run);
   const auto resources = apply_common_options(run.common);
-  const auto base = base_of(run, folder, resume);
+  const auto base = base_sha256.empty() ? std::filesystem::path(run.base)
+                                        : base_of(run, folder, base_sha256, resources);
   auto classifier = load_base(base, resources);
   const auto data = load_image_dataset(run.data, Split::kTrain);
   require_no_input(folder, {base.string()});

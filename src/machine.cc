@@ -75,8 +75,11 @@ BlasLibrary blas_library() {
     library.name = "OpenBLAS";
     auto* const threading = find_function<int()>("openblas_get_parallel");
     library.own_threads = threading != nullptr && threading() == kOpenBlasPthreads;
-    if (auto* const core = find_function<const char*()>("openblas_get_corename")) {
-      library.kernels = core();
+    auto* const core = find_function<const char*()>("openblas_get_corename");
+    auto* const config = find_function<const char*()>("openblas_get_config");
+    if (core != nullptr) library.kernels = core();
+    // One that was built for a single processor has no others to choose from.
+    if (config != nullptr && std::strstr(config(), "DYNAMIC_ARCH") != nullptr) {
       library.better_kernels = better_kernels(library.kernels);
     }
   } else if (has("bli_init")) {

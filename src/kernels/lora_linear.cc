@@ -55,7 +55,7 @@ at::Tensor outer_product(const at::Tensor& dy, const at::Tensor& down) {
   constexpr int64_t kShortRow = 16;
   if (down.size(1) >= kShortRow) return product({Operand(dy).t(), down});
   auto transposed = product({Operand(down).t(), dy});
-  if (transposed.size(0) > 1) return transposed.t().contiguous();
+  if (transposed.size(0) != 1) return transposed.t().contiguous();
   transposed.unsafeGetTensorImpl()->set_sizes_contiguous({transposed.size(1), 1});
   return transposed;
 }

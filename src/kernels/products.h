@@ -34,7 +34,7 @@ struct Factors {
 ThinProduct thin_product(const Factors& factors);
 
 /// first.x·first.w (+ second.x·second.w) (+ bias). What does not lie as the kernels read it is
-/// copied first: x, or the smaller w.
+/// copied first: a second w that lies other than the first, an x or a w without contiguous rows.
 at::Tensor product(const Factors& first, const Factors& second = {}, const at::Tensor& bias = {});
 
 /// The same by multiply_halves(), for a weight w: dy·W.

@@ -31,7 +31,8 @@ struct ThinProduct {
   bool accumulate = false;      ///< y += instead of y =
   float* y = nullptr;           ///< (rows, columns)
   int64_t y_row = 0;
-  const float* beside = nullptr;  ///< (rows, columns) that is read next, asked for meanwhile
+  /// (rows, columns) that is read next: multiply() asks memory for it meanwhile.
+  const float* beside = nullptr;
   int64_t beside_row = 0;
 };
 

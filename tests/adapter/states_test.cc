@@ -226,6 +226,22 @@ TEST(AdaptedLayers, HaveForwardDerivatives) {
   }
 }
 
+TEST(AdaptedLayers, HaveForwardDerivativesByTheirBias) {
+  at::manual_seed(5);
+  nn::Linear layer(8, 6);
+  auto adapter = attach(*layer, {.rank = 2, .alpha = 3});
+  randomize(adapter);
+  const auto x = at::randn({5, 8}), direction = at::randn({6});
+  const auto bias = layer->bias;
+  const auto level = static_cast<int64_t>(torch::autograd::ForwardADLevel::get_next_idx());
+  layer->bias = at::_make_dual(bias, direction, level);
+  const auto tangent = std::get<1>(at::_unpack_dual(layer->forward(x), level)).clone();
+  torch::autograd::ForwardADLevel::release_idx(static_cast<uint64_t>(level));
+  layer->bias = bias;
+  ASSERT_TRUE(tangent.defined());
+  EXPECT_TRUE(at::equal(tangent, direction.expand({5, 6})));
+}
+
 /// What is switched off takes a short cut below autograd: nothing of autograd may be lost by it.
 TEST(DisabledLayers, AreDifferentiatedAsPlainOnes) {
   at::manual_seed(3);

@@ -73,7 +73,8 @@ struct LoraLinearNode : torch::autograd::Node {
 /// The one term of a plain adapter, which LoraLinearNode is made for; null where there is more to
 /// do: DoRA, dropout, several adapters, a mixed batch, an initial product to take off, a base that
 /// is trained itself. Autocast and forward derivatives must see the operators one by one.
-const Term* plain_term(const at::Tensor& x, const at::Tensor& matrix, const Use& use) {
+const Term* plain_term(const at::Tensor& x, const at::Tensor& matrix, const at::Tensor& bias,
+                       const Use& use) {
   if (use.selection->is_mixed() || use.meaning().terms.size() != 1) return nullptr;
   const auto& term = use.meaning().terms.front();
   const bool plain = !term.magnitude.defined() && !term.minus_a.defined() &&
@@ -82,8 +83,8 @@ const Term* plain_term(const at::Tensor& x, const at::Tensor& matrix, const Use&
       x.is_cuda() ? c10::DispatchKey::AutocastCUDA : c10::DispatchKey::AutocastCPU;
   const bool usable = !matrix.requires_grad() &&
                       c10::impl::tls_is_dispatch_key_excluded(autocast) &&
-                      term.a.device() == x.device() && !has_tangent(x) && !has_tangent(term.a) &&
-                      !has_tangent(term.b);
+                      term.a.device() == x.device() && !has_tangent(x) && !has_tangent(bias) &&
+                      !has_tangent(term.a) && !has_tangent(term.b);
   return plain && usable ? &term : nullptr;
 }
 
@@ -149,7 +150,7 @@ at::Tensor adapted_linear(const at::Tensor& x, const at::Tensor& matrix, const O
                           const Use& use) {
   require_trainable(matrix, *use.site);
   const auto plain_bias = bias_for(bias, use);
-  if (const auto* term = plain_term(x, matrix, use)) {
+  if (const auto* term = plain_term(x, matrix, plain_bias, use)) {
     use.site->factored_reads.fetch_add(1, std::memory_order_relaxed);
     return in_one_node(x, matrix, plain_bias, *term);
   }

@@ -7,9 +7,8 @@
 #include <memory>
 #include <mutex>
 
-/// A layer's node in autograd's graph, made as LibTorch's generated ones are. (What
-/// torch::autograd::Function adds, a map of saved values and wrapped outputs, costs more than a
-/// small layer.)
+/// A layer's node in autograd's graph, made by hand. (What torch::autograd::Function adds, a map of
+/// saved values and wrapped outputs, costs more than a small layer.)
 namespace lowrank::effective {
 
 using torch::autograd::SavedVariable;
