@@ -183,5 +183,8 @@ def in_turn(measurements, rounds, seconds):
 
 def machine_in_words():
     return {
-        "cpu": processor("model name") or "unknown", "cores": usable_cores(), "system": platform.platform(), "load": os.getloadavg()[0],
+        "cpu": processor("model name") or "unknown",
+        "cores": usable_cores(),
+        "system": platform.platform(),
+        "load": os.getloadavg()[0],
     }
