@@ -53,12 +53,12 @@ struct LoraLinearNode : torch::autograd::Node {
     const auto down_ = again ? at::mm(x_.to(a_.scalar_type()), a_.t()) : down;
     std::optional<BelowAutograd> below;
     if (!again) below.emplace();
-    auto wanted = kernels::lora_linear_backward(dy, x_, down_, weight_, a_, b_, scaling,
-                                                {.x = task_should_compute_output(0),
-                                                 .a = task_should_compute_output(1),
-                                                 .b = task_should_compute_output(2),
-                                                 .bias = task_should_compute_output(3)});
-    return {wanted.x, wanted.a, wanted.b, wanted.bias};
+    auto found = kernels::lora_linear_backward(dy, x_, down_, weight_, a_, b_, scaling,
+                                               {.x = task_should_compute_output(0),
+                                                .a = task_should_compute_output(1),
+                                                .b = task_should_compute_output(2),
+                                                .bias = task_should_compute_output(3)});
+    return {found.x, found.a, found.b, found.bias};
   }
 
   void release_variables() override {

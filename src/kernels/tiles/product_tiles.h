@@ -140,6 +140,7 @@ void transposed_tile(const ThinProduct& product, int64_t row, int64_t column, in
 
 /// Floats of x that stay in the first cache.
 inline constexpr int64_t kNearestFloats = int64_t{1} << 13;
+inline constexpr int64_t kMostBlockColumns = 64;
 
 /// Columns that each tile of rows goes through before the next one does: few where all of x stays
 /// in the first cache, so that what is read of w does. Else a tile of x stays there, and so many
@@ -147,7 +148,7 @@ inline constexpr int64_t kNearestFloats = int64_t{1} << 13;
 inline int64_t column_block(int64_t rows, int64_t depth) {
   if (rows * depth <= kNearestFloats) return kDots;
   const int64_t most = kNearFloats / 2 / depth / kDots * kDots;
-  return most < kDots ? kDots : least(most, 64);
+  return most < kDots ? kDots : least(most, kMostBlockColumns);
 }
 
 inline void multiply_transposed_span(const ThinProduct& product, Span rows, Span columns) {
