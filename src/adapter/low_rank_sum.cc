@@ -45,7 +45,10 @@ std::optional<LowRankSum> low_rank_sum(const at::Tensor& weight, const effective
   }
   const auto b = at::cat(of_b, 1), a = at::cat(of_a, 0);
   const bool transposed = site.form == Form::kTransposed || site.form == Form::kEmbedding;
-  return transposed ? LowRankSum{a.t().contiguous(), b.t().contiguous()} : LowRankSum{b, a};
+  auto sum = transposed ? LowRankSum{a.t().contiguous(), b.t().contiguous()} : LowRankSum{b, a};
+  const int64_t rows = sum.left.size(0), columns = sum.right.size(1);
+  if (rows != weight.size(0) || rows * columns != weight.numel()) return {};  // after set_data()
+  return sum;
 }
 
 bool is_surely_finite(const at::Tensor& weight, const LowRankSum& sum) {
@@ -58,7 +61,8 @@ bool is_surely_finite(const at::Tensor& weight, const LowRankSum& sum) {
 }
 
 kernels::SumFigures write_sum(const at::Tensor& to, const at::Tensor& from, const LowRankSum& sum) {
-  const auto lying = to.is_contiguous() ? to : at::empty_like(from);
+  const bool fits = is_plain(to) && to.is_contiguous() && to.sizes() == from.sizes();
+  const auto lying = fits ? to : at::empty_like(from);
   const auto figures = kernels::add_product(lying.data_ptr<float>(), from.data_ptr<float>(),
                                             kernels::thin_product({.x = sum.left, .w = sum.right}));
   if (lying.is_same(to)) {

@@ -26,8 +26,8 @@ std::optional<LowRankSum> low_rank_sum(const at::Tensor& weight, const effective
 /// that leaves it open.
 bool is_surely_finite(const at::Tensor& weight, const LowRankSum& sum);
 
-/// to = from + sum, for the `from` that the sum was made for; `to`, of its shape, may be itself, or
-/// lie otherwise.
+/// to = from + sum, for the `from` that the sum was made for; `to`, of its shape, may be itself,
+/// lie otherwise, or be of another dtype, to which the sum is rounded.
 kernels::SumFigures write_sum(const at::Tensor& to, const at::Tensor& from, const LowRankSum& sum);
 
 }  // namespace lowrank

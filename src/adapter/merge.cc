@@ -144,9 +144,9 @@ void take_off(Adapter::State& state, const std::vector<std::string>& names) {
   }
 }
 
-/// With copies: the base and what stays merged, computed anew.
-void restore(Adapter::State& state) {
-  const auto meanings = state.meanings(merged_names(state));
+/// With copies: the base and what stays `merged`, computed anew.
+void restore(Adapter::State& state, const std::vector<std::string>& merged) {
+  const auto meanings = state.meanings(merged);
   for (size_t i = 0; i < state.tensors.size(); ++i) {
     auto& tensor = state.tensors[i];
     if (!tensor.unmerged.defined()) continue;
@@ -221,9 +221,16 @@ void Adapter::unmerge(const std::vector<std::string>& names, const UnmergeOption
   require_no_scope(state, "unmerge");
   if (!options.discard_writes) require_unchanged(state, "unmerge");
   const at::NoGradGuard no_grad;
-  if (!state.merged_with_copies) take_off(state, wanted);
+  if (state.merged_with_copies) {
+    auto staying = merged_names(state);
+    std::erase_if(staying, [&](const auto& name) {
+      return std::find(wanted.begin(), wanted.end(), name) != wanted.end();
+    });
+    restore(state, staying);
+  } else {
+    take_off(state, wanted);
+  }
   for (const auto& name : wanted) state.adapter(name).merged = false;
-  if (state.merged_with_copies) restore(state);
   state.publish();
 }
 

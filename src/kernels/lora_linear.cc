@@ -3,6 +3,8 @@
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
 
+#include <algorithm>
+
 #include "kernels/linear.h"
 #include "kernels/products.h"
 
@@ -81,9 +83,12 @@ LoraLinearGradients lora_linear_backward(const at::Tensor& dy, const at::Tensor&
                                          const at::Tensor& down, const at::Tensor& weight,
                                          const at::Tensor& a, const at::Tensor& b, double scaling,
                                          LoraLinearWanted wanted) {
+  const auto is_plain_or_none = [](const at::Tensor* tensor) {
+    return !tensor->defined() || is_plain_matrix(*tensor);
+  };
+  const auto all = {&dy, &x, &down, &weight, &a, &b};
   // Under create_graph the gradients are differentiated again, which the kernels know nothing of.
-  if (at::GradMode::is_enabled() || !is_plain_linear(x, weight, {}) || !is_plain_matrix(dy) ||
-      !are_plain_factors(weight, a, b)) {
+  if (at::GradMode::is_enabled() || !std::all_of(all.begin(), all.end(), is_plain_or_none)) {
     return backward_by_operators(dy, x, down, weight, a, b, scaling, wanted);
   }
   LoraLinearGradients gradients;

@@ -74,7 +74,8 @@ at::Tensor product(const Factors& first, const Factors& second, const at::Tensor
 }  // namespace
 
 bool is_plain(const at::Tensor& tensor) {
-  return tensor.is_cpu() && tensor.scalar_type() == at::kFloat && tensor.layout() == at::kStrided;
+  return tensor.is_cpu() && tensor.scalar_type() == at::kFloat && tensor.layout() == at::kStrided &&
+         !tensor.is_neg() && !tensor._is_zerotensor();
 }
 
 bool is_plain_matrix(const at::Tensor& tensor) { return is_plain(tensor) && tensor.dim() == 2; }

@@ -7,7 +7,8 @@
 /// thin_product.h on tensors, however they lie.
 namespace lowrank::kernels {
 
-/// Whether the kernels can take it: float32 on the CPU, strided.
+/// Whether the kernels can take it: float32 on the CPU, strided, and its numbers are those that lie
+/// there (those of imag(conj(z)) are to be negated first).
 bool is_plain(const at::Tensor& tensor);
 /// The same, of two dimensions.
 bool is_plain_matrix(const at::Tensor& tensor);

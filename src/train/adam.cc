@@ -1,9 +1,11 @@
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <lowrank/error.h>
 #include <lowrank/train/adam.h>
 
+#include <algorithm>
 #include <cmath>
 #include <optional>
 #include <utility>
@@ -50,14 +52,15 @@ void step_in_one_pass(const at::Tensor& parameter, const at::Tensor& gradient,
   kernels::adam_step(parameter.data_ptr<number>(), gradient.data_ptr<number>(),
                      moments.exp_avg.data_ptr<number>(), moments.exp_avg_sq.data_ptr<number>(),
                      parameter.numel(), step);
+  parameter.unsafeGetTensorImpl()->bump_version();  // LibTorch does not see who wrote
 }
 
 void step_of_product(const at::Tensor& parameter, const effective::GradientProduct& gradient,
                      const Adam::Moments& moments, const kernels::AdamStep& step) {
-  const auto x = gradient.x.contiguous();
+  const kernels::Factors factors = {.x = kernels::Operand(gradient.dy).t(), .w = gradient.x};
   kernels::adam_step(parameter.data_ptr<float>(), moments.exp_avg.data_ptr<float>(),
-                     moments.exp_avg_sq.data_ptr<float>(),
-                     kernels::thin_product({.x = kernels::Operand(gradient.dy).t(), .w = x}), step);
+                     moments.exp_avg_sq.data_ptr<float>(), kernels::thin_product(factors), step);
+  parameter.unsafeGetTensorImpl()->bump_version();
 }
 
 /// The same by LibTorch's operators, for any dtype, device and layout.
@@ -79,20 +82,70 @@ kernels::AdamStep numbers_of_step(const AdamOptions& options, int64_t number) {
           .root_correction2 = std::sqrt(1 - std::pow(options.beta2, t))};
 }
 
-bool fits_one_pass(const at::Tensor& parameter) {
-  return parameter.device().is_cpu() && parameter.is_contiguous() &&
-         (parameter.scalar_type() == at::kFloat || parameter.scalar_type() == at::kDouble);
+bool lies_in_order(const at::Tensor& tensor) {
+  return tensor.device().is_cpu() && tensor.is_contiguous() && !tensor.is_neg() &&
+         !tensor._is_zerotensor();
+}
+
+at::Tensor in_order(const at::Tensor& tensor) {
+  return lies_in_order(tensor) ? tensor : tensor.clone(at::MemoryFormat::Contiguous);
+}
+
+bool fits_one_pass(const at::Tensor& parameter, const Adam::Moments& moments) {
+  return (parameter.scalar_type() == at::kFloat || parameter.scalar_type() == at::kDouble) &&
+         lies_in_order(parameter) && lies_in_order(moments.exp_avg) &&
+         lies_in_order(moments.exp_avg_sq);
 }
 
 using Deferred = std::shared_ptr<effective::DeferredGradient>;
+using Products = std::vector<std::optional<effective::GradientProduct>>;
 
-std::vector<std::optional<effective::GradientProduct>> take_products(
-    const std::vector<Deferred>& deferred) {
-  std::vector<std::optional<effective::GradientProduct>> products(deferred.size());
+Products products_of(const std::vector<Deferred>& deferred) {
+  Products products(deferred.size());
   for (size_t i = 0; i < deferred.size(); ++i) {
-    if (deferred[i] != nullptr) products[i] = deferred[i]->take();
+    if (deferred[i] != nullptr) products[i] = deferred[i]->held();
   }
   return products;
+}
+
+void drop(const std::vector<Deferred>& deferred) {
+  for (const auto& place : deferred) {
+    if (place != nullptr) place->drop();
+  }
+}
+
+bool is_alike(const at::Tensor& one, const at::Tensor& other) {
+  return one.sizes() == other.sizes() && one.scalar_type() == other.scalar_type() &&
+         one.device() == other.device();
+}
+
+/// All before anything is moved.
+void require_fitting(const at::Tensor& parameter, const Adam::Moments& moments,
+                     const std::optional<effective::GradientProduct>& product) {
+  const auto& gradient = parameter.grad();
+  if (gradient.defined() && gradient.layout() != at::kStrided) {
+    fail<TensorError>("adam", "gradients must be dense", "a sparse one");
+  }
+  const bool fits =
+      is_alike(parameter, moments.exp_avg) &&
+      (!gradient.defined() || is_alike(parameter, gradient)) &&
+      (!product || parameter.sizes() == at::IntArrayRef({product->dy.size(1), product->x.size(1)}));
+  if (fits) return;
+  fail<TensorError>("adam", "a parameter must keep the shape, dtype and device that it had",
+                    fmt::format("{} {} on {}, with a gradient or moments of others",
+                                c10::toString(parameter.scalar_type()),
+                                fmt::join(parameter.sizes(), " x "), parameter.device().str()),
+                    "Make the optimizer after module.to() and set_data(), and zero_grad().");
+}
+
+/// Whether the product can be formed while parameters move: from what is none of them, and lies as
+/// kernels::product() would read it, so that the step is the same bit for bit.
+bool can_be_folded(const effective::GradientProduct& product,
+                   const std::vector<at::Tensor>& parameters) {
+  if (product.x.size(1) > 1 && product.x.stride(1) != 1) return false;
+  return std::none_of(parameters.begin(), parameters.end(), [&](const auto& parameter) {
+    return product.x.is_alias_of(parameter) || product.dy.is_alias_of(parameter);
+  });
 }
 
 void add_to_gradient(const at::Tensor& parameter, const effective::GradientProduct& product) {
@@ -129,14 +182,13 @@ Adam::Adam(const std::vector<ParameterGroup>& groups, const AdamOptions& options
 
 void Adam::zero_grad() {
   for (auto& parameter : parameters_) parameter.mutable_grad().reset();
-  for (const auto& deferred : deferred_) {
-    if (deferred != nullptr) deferred->drop();
-  }
+  drop(deferred_);
 }
 
 void Adam::form_gradients() {
   const at::NoGradGuard no_grad;
-  const auto products = take_products(deferred_);
+  const auto products = products_of(deferred_);
+  drop(deferred_);
   for (size_t i = 0; i < parameters_.size(); ++i) {
     if (products[i]) add_to_gradient(parameters_[i], *products[i]);
   }
@@ -144,29 +196,37 @@ void Adam::form_gradients() {
 
 void Adam::step() {
   const at::NoGradGuard no_grad;
-  auto products = take_products(deferred_);  // all, before anything is moved
+  auto products = products_of(deferred_);
+  for (size_t i = 0; i < parameters_.size(); ++i) {
+    if (!parameters_[i].grad().defined() && !products[i]) continue;
+    require_fitting(parameters_[i], moments_[i], products[i]);
+  }
+  drop(deferred_);
   for (size_t i = 0; i < parameters_.size(); ++i) {
     const auto& parameter = parameters_[i];
     auto& product = products[i];
-    if (product && (parameter.grad().defined() || !fits_one_pass(parameter))) {
-      add_to_gradient(parameter, *product);
-      product.reset();
+    if (!product || (!parameter.grad().defined() && fits_one_pass(parameter, moments_[i]) &&
+                     can_be_folded(*product, parameters_))) {
+      continue;
     }
+    add_to_gradient(parameter, *product);
+    product.reset();
+  }
+  for (size_t i = 0; i < parameters_.size(); ++i) {
+    const auto& parameter = parameters_[i];
+    const auto& product = products[i];
     const auto& gradient = parameter.grad();
     if (!gradient.defined() && !product) continue;
-    if (gradient.defined() && gradient.layout() != at::kStrided) {
-      fail<TensorError>("adam", "gradients must be dense", "a sparse one");
-    }
     const auto own = at_rate(options_, options_.learning_rate * ratios_[i]);
     const auto step = numbers_of_step(own, ++moments_[i].steps);
     if (product) {
       step_of_product(parameter, *product, moments_[i], step);
-    } else if (!fits_one_pass(parameter)) {
+    } else if (!fits_one_pass(parameter, moments_[i])) {
       step_by_operators(parameter, gradient, moments_[i], step);
     } else if (parameter.scalar_type() == at::kFloat) {
-      step_in_one_pass<float>(parameter, gradient.contiguous(), moments_[i], step);
+      step_in_one_pass<float>(parameter, in_order(gradient), moments_[i], step);
     } else {
-      step_in_one_pass<double>(parameter, gradient.contiguous(), moments_[i], step);
+      step_in_one_pass<double>(parameter, in_order(gradient), moments_[i], step);
     }
   }
 }

@@ -194,6 +194,47 @@ TEST(MergeInOnePass, KeepsToTheRowsOfAWeightWithGaps) {
   EXPECT_TRUE(at::equal(memory, before));
 }
 
+/// The copies are of the dtype that the weights had.
+TEST(MergeInOnePass, GoesOnAfterAConversion) {
+  at::manual_seed(6);
+  const at::NoGradGuard no_grad;
+  torch::nn::Linear model(8, 6);
+  const auto base = model->weight.to(at::kDouble);
+  auto adapter = attach(*model, {.rank = 2, .alpha = 3}, "one");
+  adapter.add("two", {.rank = 2, .alpha = 3});
+  for (const auto& name : adapter.names()) randomize(adapter, name);
+  const auto delta = [&](const std::string& name) {
+    return dense_delta(adapter.layers(name)[0], false);
+  };
+  const auto in_weight = [&] {
+    adapter.disable();
+    const auto weight = (model->weight + 0).to(at::kDouble);
+    adapter.enable();
+    return weight;
+  };
+  adapter.merge({"one"});
+  model->to(at::kDouble);
+  adapter.merge({"two"});
+  EXPECT_LT((in_weight() - base - delta("one") - delta("two")).abs().max().item<double>(), 1e-5);
+  adapter.unmerge({"one"});
+  EXPECT_LT((in_weight() - base - delta("two")).abs().max().item<double>(), 1e-5);
+  adapter.unmerge();
+  EXPECT_TRUE(at::equal(in_weight(), base));
+}
+
+/// Factors of another shape say nothing about the weight's memory.
+TEST(MergeInOnePass, RefusesAWeightThatWasReplacedByASmallerOne) {
+  const at::NoGradGuard no_grad;
+  torch::nn::Linear model(8, 6);
+  auto adapter = attach(*model, {.rank = 2, .alpha = 3});
+  randomize(adapter);
+  const auto memory = at::zeros({6, 8});
+  model->weight.set_data(memory.narrow(0, 0, 2));
+  EXPECT_ANY_THROW(adapter.merge());
+  EXPECT_FALSE(adapter.merged());
+  EXPECT_EQ(memory.abs().max().item<float>(), 0);
+}
+
 /// Numbers that cannot be told to stay finite by the largest of each are looked at one by one.
 TEST(MergeInOnePass, LooksAtEachNumberNearTheLargest) {
   const at::NoGradGuard no_grad;

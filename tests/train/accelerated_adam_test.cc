@@ -6,6 +6,7 @@
 #include <lowrank/models/mlp.h>
 #include <lowrank/train/adam.h>
 #include <lowrank/train/trainer.h>
+#include <torch/nn/modules/linear.h>
 
 #include <memory>
 #include <optional>
@@ -107,6 +108,54 @@ TEST(AcceleratedAdam, RefusesInputsThatWereChangedBeforeTheStep) {
                        "what a layer's gradient is made of must stay as it is until the step. "
                        "Got a tensor that was changed in place");
   EXPECT_TRUE(at::equal(parameters[2], before)) << "all or nothing";
+  EXPECT_ANY_THROW(optimizer.step()) << "the gradients are there until they are dropped";
+  optimizer.zero_grad();
+  optimizer.step();
+  EXPECT_TRUE(at::equal(parameters[2], before));
+}
+
+/// What the optimizer moves may be what a layer reads.
+TEST(AcceleratedAdam, FormsTheGradientOfAnInputThatItMovesBeforeThat) {
+  struct Prompted {
+    at::Tensor prompt = at::randn({4, 8}).requires_grad_();
+    torch::nn::Linear linear{8, 5};
+    Adam optimizer{{prompt, linear->weight, linear->bias}, {.learning_rate = 1}};
+    std::optional<Acceleration> fast;
+
+    explicit Prompted(bool deferred) {
+      fast = deferred ? accelerate(*linear, optimizer) : accelerate(*linear);
+      linear->forward(prompt).square().sum().backward();
+      optimizer.step();
+    }
+  };
+  at::manual_seed(7);
+  const Prompted formed(false);
+  at::manual_seed(7);
+  const Prompted deferred(true);
+  EXPECT_TRUE(at::equal(deferred.prompt, formed.prompt));
+  EXPECT_TRUE(at::equal(deferred.linear->weight, formed.linear->weight));
+}
+
+TEST(AcceleratedAdam, TakesTheSameStepsFromInputsThatLieByColumns) {
+  Training formed(false), deferred(true);
+  const auto x = at::randn({20, 50}).t();
+  for (auto* training : {&formed, &deferred}) {
+    training->backward(x);
+    training->optimizer.step();
+  }
+  expect_equal(deferred, formed);
+}
+
+/// A tensor of its own in the weight's memory has a gradient of its own.
+TEST(AcceleratedAdam, LeavesTheGradientOfAnotherTensorToIt) {
+  Training deferred(true);
+  const auto before = deferred.weight().detach().clone();
+  const auto other = deferred.weight().detach().requires_grad_();
+  at::linear(at::randn({10, 20}), other).sum().backward();
+  EXPECT_TRUE(other.grad().defined());
+  at::mm(at::randn({10, 20}), other.t()).sum().backward();
+  deferred.optimizer.step();
+  EXPECT_TRUE(at::equal(deferred.weight(), before));
 }
 
 TEST(AcceleratedAdam, LeavesGradientsToOthersWhereNoOptimizerTakesThem) {

@@ -8,6 +8,7 @@
 #include <lowrank/models/mlp.h>
 #include <lowrank/train/adam.h>
 #include <lowrank/train/trainer.h>
+#include <torch/nn/modules/linear.h>
 #include <torch/optim/adam.h>
 
 #include <limits>
@@ -119,6 +120,81 @@ TEST(Adam, StepsAsTorchsDoesOnAnyLayoutAndDtype) {
   Adam of_bfloat16({rounded});
   const auto expected_rounded = reference_steps(rounded, of_bfloat16, 4);
   EXPECT_LT(worst_difference(rounded, expected_rounded), 2e-2);
+}
+
+/// LibTorch must see that a parameter was written to: a stale graph's gradient would be wrong.
+TEST(Adam, CountsAsAWrite) {
+  const auto parameter = at::randn({9}).requires_grad_();
+  Adam optimizer({parameter});
+  const auto loss = parameter.square().sum();
+  loss.backward({}, /*retain_graph=*/true);
+  const auto version = parameter._version();
+  optimizer.step();
+  EXPECT_GT(parameter._version(), version);
+  EXPECT_THROW(loss.backward(), c10::Error);
+}
+
+TEST(Adam, RefusesAnUnmergeThatWouldUndoItsSteps) {
+  torch::nn::Linear layer(8, 6);
+  auto adapter = attach(*layer, {.rank = 2});
+  adapter.merge();
+  layer->weight.set_requires_grad(true);
+  Adam optimizer({layer->weight});
+  layer->forward(at::randn({3, 8})).sum().backward();
+  optimizer.step();
+  LOWRANK_EXPECT_ERROR(adapter.unmerge(), TensorError,
+                       "a weight must not be written to between merge and unmerge");
+}
+
+TEST(Adam, RefusesWhatChangedItsShapeOrDtype) {
+  const auto refused = [](const auto& change) {
+    const auto first = at::ones({4}), parameter = at::ones({4});
+    Adam optimizer({first, parameter});
+    for (const auto& each : {first, parameter}) each.mutable_grad() = at::ones({4});
+    change(parameter);
+    LOWRANK_EXPECT_ERROR(optimizer.step(), TensorError,
+                         "a parameter must keep the shape, dtype and device that it had");
+    EXPECT_TRUE(at::equal(first, at::ones({4}))) << "nothing is moved";
+    EXPECT_TRUE(first.grad().defined());
+  };
+  refused([](const at::Tensor& parameter) { parameter.set_data(at::zeros({100})); });
+  refused([](const at::Tensor& parameter) {
+    parameter.set_data(at::zeros({100}));
+    parameter.mutable_grad() = at::ones({100});
+  });
+  refused([](const at::Tensor& parameter) {
+    parameter.mutable_grad().reset();
+    parameter.set_data(at::zeros({4}, at::kDouble));
+    parameter.mutable_grad() = at::ones({4}, at::kDouble);
+  });
+}
+
+/// The moments lie as the parameter lay when the optimizer was made.
+TEST(Adam, StepsWhereAParameterWasLaidOutAnew) {
+  at::manual_seed(6);
+  const auto turned = at::randn({5, 7}).t(), straight = turned.contiguous();
+  Adam first({turned}), second({straight});
+  for (int i = 0; i < 3; ++i) {
+    const auto gradient = at::randn({7, 5});
+    turned.mutable_grad() = gradient;
+    straight.mutable_grad() = gradient.clone();
+    first.step();
+    second.step();
+    if (i == 0) turned.set_data(turned.contiguous());
+  }
+  EXPECT_TRUE(at::allclose(turned, straight, 1e-6, 1e-7));
+}
+
+TEST(Adam, StepsByNegatedGradients) {
+  at::manual_seed(7);
+  const auto one = at::randn({9}), other = one.clone();
+  const auto z = at::complex(at::randn({9}), at::randn({9}));
+  one.mutable_grad() = at::imag(z.conj());
+  other.mutable_grad() = at::imag(z).neg().contiguous();
+  ASSERT_TRUE(one.grad().is_neg());
+  Adam({one}).step();
+  Adam({other}).step();
+  EXPECT_TRUE(at::equal(one, other));
 }
 
 TEST(Adam, GoesOnFromRestoredMoments) {

@@ -45,8 +45,10 @@ class LOWRANK_API Adam {
   /// Drops all gradients, so that the next backward pass need not add to zeros.
   void zero_grad();
 
-  /// Moves each parameter that has a gradient. Throws TensorError for a sparse gradient, and before
-  /// anything is moved where accelerate(model, optimizer) left one that was changed since.
+  /// Moves each parameter that has a gradient. Throws TensorError, before anything is moved or any
+  /// gradient is dropped, for a sparse gradient, for a parameter that has another shape, dtype or
+  /// device than when the optimizer was made or than its gradient (module.to(), set_data()), and
+  /// where accelerate(model, optimizer) left a gradient that was changed since.
   void step();
 
   /// Forms the gradients that accelerate(model, optimizer) left as products, so that .grad of each

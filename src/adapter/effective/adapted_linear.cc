@@ -11,8 +11,10 @@
 #include "adapter/effective/differentiation.h"
 #include "adapter/effective/fast_linear.h"
 #include "adapter/effective/node.h"
+#include "adapter/effective/rows.h"
 #include "kernels/lora_linear.h"
 #include "kernels/lora_rows.h"
+#include "kernels/products.h"
 
 namespace lowrank::effective {
 namespace {
@@ -20,21 +22,31 @@ namespace {
 /// The whole layer; x is (N, in), bias may be undefined.
 struct LoraLinearNode : torch::autograd::Node {
   SavedVariable x, weight, a, b;
-  at::Tensor down;  // (N, rank): x·Aᵀ
+  SavedVariable down;        // (N, rank): x·Aᵀ
+  bool down_varies = false;  // with what is differentiated
   double scaling = 1;
 
   static at::Tensor call(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
                          const Term& term) {
     const auto node = node_after<LoraLinearNode>(x, term.a, term.b, bias);
-    node->x = SavedVariable(x, /*is_output=*/false);
-    node->weight = SavedVariable(weight, false);
-    node->a = SavedVariable(term.a, false);
-    node->b = SavedVariable(term.b, false);
-    node->scaling = term.scaling;
     auto [y, down] = forward(x, weight, bias, term);
-    node->down = std::move(down);
+    node->save(x, weight, term, down);
     set_history(y, node);
     return y;
+  }
+
+  /// What the gradients that are wanted need, and no more: the rest may be written to.
+  void save(const at::Tensor& x_, const at::Tensor& weight_, const Term& term,
+            const at::Tensor& down_) {
+    const bool of_x = should_compute_output(0), of_a = should_compute_output(1),
+               of_b = should_compute_output(2);
+    scaling = term.scaling;
+    down_varies = of_x || of_a;
+    if (of_a || (of_b && of_x)) x = SavedVariable(x_, /*is_output=*/false);
+    if (of_x) weight = SavedVariable(weight_, false);
+    if (of_x || (of_b && of_a)) a = SavedVariable(term.a, false);
+    if (of_x || of_a) b = SavedVariable(term.b, false);
+    if (of_b) down = SavedVariable(down_, false);
   }
 
   static kernels::LoraLinearOutput forward(const at::Tensor& x, const at::Tensor& weight,
@@ -47,24 +59,24 @@ struct LoraLinearNode : torch::autograd::Node {
     const std::lock_guard lock(mutex_);
     const auto& dy = gradients[0];
     if (!dy.defined()) return variable_list(num_outputs());
+    const kernels::LoraLinearWanted wanted = {.x = task_should_compute_output(0),
+                                              .a = task_should_compute_output(1),
+                                              .b = task_should_compute_output(2),
+                                              .bias = task_should_compute_output(3)};
     const auto x_ = x.unpack(), weight_ = weight.unpack(), a_ = a.unpack(), b_ = b.unpack();
+    auto down_ = down.unpack();
     // Under create_graph the gradient is differentiated again, so x·Aᵀ must have a history.
     const bool again = at::GradMode::is_enabled();
-    const auto down_ = again ? at::mm(x_.to(a_.scalar_type()), a_.t()) : down;
+    if (again && wanted.b && down_varies) down_ = at::mm(x_.to(a_.scalar_type()), a_.t());
     std::optional<BelowAutograd> below;
     if (!again) below.emplace();
-    auto found = kernels::lora_linear_backward(dy, x_, down_, weight_, a_, b_, scaling,
-                                               {.x = task_should_compute_output(0),
-                                                .a = task_should_compute_output(1),
-                                                .b = task_should_compute_output(2),
-                                                .bias = task_should_compute_output(3)});
+    auto found = kernels::lora_linear_backward(dy, x_, down_, weight_, a_, b_, scaling, wanted);
     return {found.x, found.a, found.b, found.bias};
   }
 
   void release_variables() override {
     const std::lock_guard lock(mutex_);
-    for (auto* saved : {&x, &weight, &a, &b}) saved->reset_data();
-    down.reset();
+    for (auto* saved : {&x, &weight, &a, &b, &down}) saved->reset_data();
   }
 
   std::string name() const override { return "LoraLinearBackward"; }
@@ -72,7 +84,7 @@ struct LoraLinearNode : torch::autograd::Node {
 
 /// The one term of a plain adapter, which LoraLinearNode is made for; null where there is more to
 /// do: DoRA, dropout, several adapters, a mixed batch, an initial product to take off, a base that
-/// is trained itself. Autocast and forward derivatives must see the operators one by one.
+/// is trained itself. Autocast, forward derivatives and tracing must see the operators one by one.
 const Term* plain_term(const at::Tensor& x, const at::Tensor& matrix, const at::Tensor& bias,
                        const Use& use) {
   if (use.selection->is_mixed() || use.meaning().terms.size() != 1) return nullptr;
@@ -81,10 +93,10 @@ const Term* plain_term(const at::Tensor& x, const at::Tensor& matrix, const at::
                      !(term.dropout > 0 && use.site->trains());
   const auto autocast =
       x.is_cuda() ? c10::DispatchKey::AutocastCUDA : c10::DispatchKey::AutocastCPU;
-  const bool usable = !matrix.requires_grad() &&
+  const bool usable = !matrix.requires_grad() && !is_traced() &&
                       c10::impl::tls_is_dispatch_key_excluded(autocast) &&
-                      term.a.device() == x.device() && !has_tangent(x) && !has_tangent(bias) &&
-                      !has_tangent(term.a) && !has_tangent(term.b);
+                      term.a.device() == x.device() && !has_tangent(x) && !has_tangent(matrix) &&
+                      !has_tangent(bias) && !has_tangent(term.a) && !has_tangent(term.b);
   return plain && usable ? &term : nullptr;
 }
 
@@ -93,8 +105,7 @@ const Term* plain_term(const at::Tensor& x, const at::Tensor& matrix, const at::
 constexpr int64_t kFewVectors = 16;
 
 bool is_plain_memory(const at::Tensor& tensor) {
-  return tensor.is_cpu() && tensor.scalar_type() == at::kFloat && tensor.is_contiguous() &&
-         !is_differentiated(tensor);
+  return kernels::is_plain(tensor) && tensor.is_contiguous() && !is_differentiated(tensor);
 }
 
 kernels::LoraFactors factors_of(const Term& term) {
@@ -108,15 +119,12 @@ kernels::LoraFactors factors_of(const Term& term) {
 
 at::Tensor in_one_node(const at::Tensor& x, const at::Tensor& matrix, const at::Tensor& bias,
                        const Term& term) {
-  const auto rows = x.dim() == 2 ? x : x.reshape({-1, x.size(-1)});
+  const auto rows = rows_of(x);
   const bool differentiated = is_differentiated(x) || is_differentiated(bias) ||
                               is_differentiated(term.a) || is_differentiated(term.b);
   const auto y = differentiated ? LoraLinearNode::call(rows, matrix, bias, term)
                                 : LoraLinearNode::forward(rows, matrix, bias, term).y;
-  if (x.dim() == 2) return y;
-  auto shape = x.sizes().vec();
-  shape.back() = matrix.size(0);
-  return y.view(shape);
+  return in_place_of_rows(y, x);
 }
 
 /// Layer::add_to_rows of a linear layer, x (N, ..., in): a few rows of plain memory, of which no

@@ -2,8 +2,6 @@
 
 #include <lowrank/error.h>
 
-#include <utility>
-
 namespace lowrank::effective {
 
 bool DeferredGradient::offer(const GradientProduct& product) {
@@ -15,17 +13,17 @@ bool DeferredGradient::offer(const GradientProduct& product) {
   return true;
 }
 
-std::optional<GradientProduct> DeferredGradient::take() {
+std::optional<GradientProduct> DeferredGradient::held() const {
   const std::scoped_lock lock(mutex_);
-  auto product = std::exchange(product_, std::nullopt);
-  if (product &&
-      (product->dy._version() != version_of_dy_ || product->x._version() != version_of_x_)) {
+  if (product_ &&
+      (product_->dy._version() != version_of_dy_ || product_->x._version() != version_of_x_)) {
     fail<TensorError>("optimizer",
                       "what a layer's gradient is made of must stay as it is until the step",
                       "a tensor that was changed in place after the backward pass",
-                      "Write new inputs after the step, or into another tensor.");
+                      "Write new inputs after the step, or into another tensor; zero_grad() drops "
+                      "this gradient.");
   }
-  return product;
+  return product_;
 }
 
 void DeferredGradient::drop() {

@@ -20,13 +20,13 @@ class DeferredGradient {
  public:
   /// False, with nothing done, where one is held already.
   bool offer(const GradientProduct& product);
-  /// What is held, if anything; it is held no more. Throws TensorError where one of the two was
-  /// changed in place after it was offered.
-  std::optional<GradientProduct> take();
+  /// What is held, if anything. Throws TensorError where one of the two was changed in place after
+  /// it was offered.
+  std::optional<GradientProduct> held() const;
   void drop();
 
  private:
-  std::mutex mutex_;
+  mutable std::mutex mutex_;
   std::optional<GradientProduct> product_;
   int64_t version_of_dy_ = 0, version_of_x_ = 0;
 };

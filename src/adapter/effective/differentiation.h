@@ -1,5 +1,6 @@
 #pragma once
 
+#include <ATen/TracerMode.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/core/grad_mode.h>
 #include <c10/core/DispatchKeySet.h>
@@ -21,6 +22,9 @@ inline bool is_differentiated(const at::Tensor& tensor) {
   return (tensor.defined() && tensor.requires_grad() && at::GradMode::is_enabled()) ||
          has_tangent(tensor);
 }
+
+/// Whether torch::jit's tracer writes down what is called, which must then be LibTorch's operators.
+inline bool is_traced() { return at::tracer::impl::is_dispatch_enabled(); }
 
 constexpr c10::DispatchKeySet kAutograd = c10::autograd_dispatch_keyset_with_ADInplaceOrView;
 

@@ -3,29 +3,48 @@
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
 #include <c10/core/impl/LocalDispatchKeySet.h>
+#include <torch/csrc/autograd/functions/accumulate_grad.h>
+
+#include <memory>
+#include <string>
 
 #include "adapter/effective/differentiation.h"
 #include "adapter/effective/mark.h"
 #include "adapter/effective/node.h"
+#include "adapter/effective/rows.h"
 #include "kernels/linear.h"
 #include "kernels/products.h"
 
 namespace lowrank::effective {
 namespace {
 
-bool defers(const at::Tensor& weight, const GradientProduct& gradient) {
-  const auto deferred = deferred_gradient_of(weight);
-  return deferred != nullptr && deferred->offer(gradient);
+/// The leaf that a gradient which goes to `edge` ends in as it is; null where there is none: behind
+/// a function of the user's own, say, that turns the gradient round.
+const at::TensorImpl* leaf_behind(const torch::autograd::Edge& edge) {
+  auto* function = edge.function.get();
+  const auto is_same_matrix = [](const std::string& name) {  // what without_mark() and t() leave
+    return name == "AliasBackward0" || name == "TBackward0";
+  };
+  while (function != nullptr && is_same_matrix(function->name())) {
+    function = function->next_edge(0).function.get();
+  }
+  const auto* leaf = dynamic_cast<torch::autograd::AccumulateGrad*>(function);
+  return leaf == nullptr ? nullptr : leaf->variable.unsafeGetTensorImpl();
 }
 
 /// x is (N, in), bias may be undefined.
 struct LinearNode : torch::autograd::Node {
   SavedVariable x, weight;
+  std::weak_ptr<DeferredGradient> deferred;
 
   static at::Tensor call(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
     const auto node = node_after<LinearNode>(x, weight, bias);
-    node->x = SavedVariable(x, /*is_output=*/false);
-    node->weight = SavedVariable(weight, false);
+    // What the gradients that are wanted need, and no more: the rest may be written to.
+    if (node->should_compute_output(0)) node->weight = SavedVariable(weight, /*is_output=*/false);
+    if (node->should_compute_output(1)) {
+      node->x = SavedVariable(x, false);
+      node->deferred = deferred_gradient_of(weight, leaf_behind(node->next_edge(1)));
+    }
     auto y = forward(x, weight, bias);
     set_history(y, node);
     return y;
@@ -50,7 +69,10 @@ struct LinearNode : torch::autograd::Node {
               wanted.weight ? at::mm(dy.t(), x_) : at::Tensor(),
               wanted.bias ? dy.sum(0) : at::Tensor()};
     }
-    wanted.weight = wanted.weight && !defers(weight_, {dy, x_});
+    if (wanted.weight) {
+      const auto place = deferred.lock();
+      wanted.weight = place == nullptr || !place->offer({dy, x_});
+    }
     const BelowAutograd below;
     auto found = kernels::linear_backward(dy, x_, weight_, wanted);
     return {found.x, found.weight, found.bias};
@@ -71,20 +93,17 @@ at::Tensor try_fast_linear(const at::Tensor& x, const at::Tensor& matrix,
                            const OptionalTensor& bias) {
   const auto plain_bias = bias ? *bias : at::Tensor();
   const bool usable = c10::impl::tls_is_dispatch_key_excluded(c10::DispatchKey::AutocastCPU) &&
-                      x.dim() >= 1 && !has_tangent(x) && !has_tangent(matrix) &&
+                      !is_traced() && x.dim() >= 1 && !has_tangent(x) && !has_tangent(matrix) &&
                       !has_tangent(plain_bias) &&
                       !(matrix.is_inference() && at::GradMode::is_enabled());
   if (!usable) return {};
-  const auto rows = x.dim() == 2 ? x : x.reshape({-1, x.size(-1)});
+  const auto rows = rows_of(x);
   if (!kernels::is_plain_linear(rows, matrix, plain_bias)) return {};
   const bool differentiated =
       is_differentiated(x) || is_differentiated(matrix) || is_differentiated(plain_bias);
   const auto y = differentiated ? LinearNode::call(rows, matrix, plain_bias)
                                 : LinearNode::forward(rows, matrix, plain_bias);
-  if (x.dim() == 2) return y;
-  auto shape = x.sizes().vec();
-  shape.back() = matrix.size(0);
-  return y.view(shape);
+  return in_place_of_rows(y, x);
 }
 
 }  // namespace lowrank::effective

@@ -9,12 +9,15 @@
 #include <array>
 #include <utility>
 
+#include "adapter/effective/differentiation.h"
+
 namespace lowrank::effective {
 namespace {
 
 /// One whose products are ours.
 struct FastWeight {
   Geometry geometry;
+  const at::TensorImpl* leaf;  // only to compare with
   std::weak_ptr<DeferredGradient> deferred;
 };
 
@@ -126,6 +129,9 @@ void drop_unused_mark(const at::Tensor& weight) {
   if (context != nullptr && context->bindings.empty() && context->fast.empty()) unwrap(storage);
 }
 
+/// What only a view that autograd makes keeps.
+bool has_history(const at::Tensor& tensor) { return tensor.requires_grad() || has_tangent(tensor); }
+
 template <class Condition>
 std::vector<std::shared_ptr<const Site>> sites_where(const at::Tensor& tensor,
                                                      const Condition& condition) {
@@ -221,7 +227,8 @@ bool bind_fast(const at::Tensor& weight, std::weak_ptr<DeferredGradient> deferre
   auto* context = context_of(storage);
   if (context == nullptr) context = wrap(storage);
   if (find_fast(*context, weight) != nullptr) return false;
-  context->fast.push_back({Geometry::of(weight), std::move(deferred)});
+  context->fast.push_back(
+      {Geometry::of(weight), weight.unsafeGetTensorImpl(), std::move(deferred)});
   auto& keys = KeySetAccess::of(weight);
   keys = keys.add(kMark);
   return true;
@@ -243,10 +250,12 @@ bool is_fast(const at::Tensor& tensor, bool transposed) {
          });
 }
 
-std::shared_ptr<DeferredGradient> deferred_gradient_of(const at::Tensor& weight) {
+std::weak_ptr<DeferredGradient> deferred_gradient_of(const at::Tensor& weight,
+                                                     const at::TensorImpl* leaf) {
   const auto* context = context_of(weight.storage());
   const auto* fast = context == nullptr ? nullptr : find_fast(*context, weight);
-  return fast == nullptr ? nullptr : fast->deferred.lock();
+  if (fast == nullptr || fast->leaf != leaf) return {};
+  return fast->deferred;
 }
 
 bool is_marked(const at::Tensor& tensor) { return tensor.defined() && tensor.key_set().has(kMark); }
@@ -272,7 +281,7 @@ std::vector<std::shared_ptr<const Site>> sites_of_transpose(const at::Tensor& te
 
 at::Tensor without_mark(const at::Tensor& tensor) {
   at::Tensor plain;
-  if (tensor.requires_grad()) {  // an alias that keeps the history
+  if (has_history(tensor)) {
     const c10::impl::ExcludeDispatchKeyGuard below(kMark);
     plain = at::alias(tensor);
   } else {
@@ -287,7 +296,7 @@ at::Tensor without_mark(const at::Tensor& tensor) {
 
 at::Tensor transposed_without_mark(const at::Tensor& matrix) {
   auto plain = without_mark(matrix);
-  if (plain.requires_grad()) return plain.t();
+  if (has_history(plain)) return plain.t();
   const std::array<int64_t, 2> sizes = {matrix.size(1), matrix.size(0)};
   const std::array<int64_t, 2> strides = {matrix.stride(1), matrix.stride(0)};
   plain.unsafeGetTensorImpl()->set_sizes_and_strides(at::IntArrayRef(sizes),

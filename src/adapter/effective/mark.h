@@ -59,8 +59,10 @@ bool bind_fast(const at::Tensor& weight, std::weak_ptr<DeferredGradient> deferre
 void unbind_fast(const at::Tensor& weight);
 /// Whether `tensor` is the transpose of such a weight, or itself one.
 bool is_fast(const at::Tensor& tensor, bool transposed);
-/// Where this weight's gradient may be left as a product; null where it may not.
-std::shared_ptr<DeferredGradient> deferred_gradient_of(const at::Tensor& weight);
+/// Where this weight's gradient may be left as a product, if it is that of `leaf`; of nothing where
+/// it may not.
+std::weak_ptr<DeferredGradient> deferred_gradient_of(const at::Tensor& weight,
+                                                     const at::TensorImpl* leaf);
 
 bool is_marked(const at::Tensor& tensor);
 
