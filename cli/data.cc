@@ -2,6 +2,7 @@
 #include <lowrank/data/dataset.h>
 #include <lowrank/data/mnist.h>
 #include <lowrank/error.h>
+#include <lowrank/io/json.h>
 
 #include <cstdio>
 #include <memory>
@@ -57,7 +58,7 @@ void run_fetch(const DataOptions& options) {
     for (const auto& failure : result.failures) fmt::print(stderr, "Passed over: {}\n", failure);
   }
   if (options.json) {
-    fmt::print("{}\n", fetch_json(result).dump(2));
+    fmt::print("{}\n", to_text(fetch_json(result)));
   } else {
     print_fetched(result);
   }
@@ -94,7 +95,7 @@ void run_info(const DataOptions& options) {
                                {"classes", train.classes},
                                {"train", half_json(train)},
                                {"test", half_json(test)}};
-    fmt::print("{}\n", info.dump(2));
+    fmt::print("{}\n", to_text(info));
     return;
   }
   fmt::print("{}: {} classes\n\n", train.name, train.classes);

@@ -1,5 +1,6 @@
 #include <ATen/Context.h>
 #include <fmt/ranges.h>
+#include <lowrank/io/json.h>
 #include <lowrank/machine.h>
 #include <lowrank/version.h>
 
@@ -72,7 +73,7 @@ void run_doctor(const CommonOptions& options) {
     json["copy_gb_per_second"] = speed.copy;
     json["cuda"] = gpu;
     json["remedy"] = command.empty() ? Json(nullptr) : Json(command);
-    fmt::print("{}\n", json.dump(2));
+    fmt::print("{}\n", to_text(json));
     return;
   }
   const auto line = [](const char* name, const std::string& text) {

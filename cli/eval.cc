@@ -1,11 +1,14 @@
 #include <fmt/format.h>
 #include <lowrank/error.h>
 #include <lowrank/io/atomic_file.h>
+#include <lowrank/io/json.h>
 #include <lowrank/io/safetensors.h>
 
 #include <filesystem>
 #include <memory>
 #include <optional>
+#include <system_error>
+#include <vector>
 
 #include "commands.h"
 #include "evaluation_report.h"
@@ -51,9 +54,16 @@ void check_combination(const EvalCommand& command) {
 
 void check_output(const EvalCommand& command) {
   const std::filesystem::path base = command.base, adapter = command.adapter;
-  require_no_input(command.logits,
-                   {base / "config.json", base / "model.safetensors",
-                    adapter / "adapter_config.json", adapter / "adapter_model.safetensors"});
+  std::vector<std::filesystem::path> inputs = {base / "config.json", base / "model.safetensors"};
+  for (const auto& folder : {adapter, adapter / "default"}) {  // PEFT's place for named adapters
+    inputs.push_back(folder / "adapter_config.json");
+    inputs.push_back(folder / "adapter_model.safetensors");
+  }
+  std::error_code none;
+  for (const auto& entry : std::filesystem::directory_iterator(command.data, none)) {
+    inputs.push_back(entry.path());
+  }
+  require_no_input(command.logits, inputs);
   require_writable_output(command.logits, command.common.force);
 }
 
@@ -86,7 +96,7 @@ void run_eval(const EvalCommand& command) {
     if (loaded) json["base_matches"] = loaded->report.base_matches();
     if (loaded) json["acts_like_base"] = loaded->report.acts_like_base;
     if (command.confusion) json["confusion"] = confusion_json(evaluation);
-    fmt::print("{}\n", json.dump(2));
+    fmt::print("{}\n", to_text(json));
     return;
   }
   print_evaluation(fmt::format("{}, {}", data.name, mode_of(command)), evaluation);

@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 #include <lowrank/error.h>
 #include <lowrank/io/atomic_file.h>
+#include <lowrank/io/json.h>
 #include <lowrank/report/table.h>
 
 #include <algorithm>
@@ -57,7 +58,7 @@ void print(const FinetuneResult& result, const FinetuneRun& run, const std::stri
     auto json = to_json(result.training, /*with_times=*/true);
     json["parameters"] = parameters;
     json["out"] = folder;
-    fmt::print("{}\n", json.dump(2));
+    fmt::print("{}\n", to_text(json));
     return;
   }
   fmt::print(
@@ -107,6 +108,7 @@ void run_finetune(const Flags& flags, FinetuneCommand& command) {
     fail<ArgumentError>("finetune", "the folder of a base model must be given", "none");
   }
   run.train.seed = run.common.seed;
+  require_steps(flags, "finetune", run.train);
   check(run.train);
   check(run.lora);
   check_own(run);
@@ -116,7 +118,7 @@ void run_finetune(const Flags& flags, FinetuneCommand& command) {
   auto classifier = load_base(base, resources);
   const auto data = load_image_dataset(run.data, Split::kTrain);
   require_no_input(folder, {base.string()});
-  if (!resume) require_writable_output(folder, run.common.force);
+  if (!resume) require_free_folder(folder, run.common.force);
   const auto result = finetune(
       run, classifier, data,
       {.folder = folder, .resume = resume, .quiet = run.common.quiet, .resources = resources});

@@ -5,9 +5,11 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <array>
 #include <charconv>
 #include <limits>
 #include <nlohmann/json.hpp>
+#include <string_view>
 #include <type_traits>
 #include <utility>
 
@@ -110,6 +112,24 @@ std::string path_of(const CLI::App& app) {
   return parent == nullptr ? app.get_name() : path_of(*parent) + " " + app.get_name();
 }
 
+/// What other tools call a flag of ours.
+constexpr std::array<std::pair<std::string_view, const char*>, 14> kOtherNames = {{
+    {"--r", "--rank"},
+    {"-r", "--rank"},
+    {"--lora-r", "--rank"},
+    {"--lora-rank", "--rank"},
+    {"--lora-alpha", "--alpha"},
+    {"--learning-rate", "--lr"},
+    {"--output", "--out"},
+    {"--output-dir", "--out"},
+    {"-o", "--out"},
+    {"--batch", "--batch-size"},
+    {"--digit", "--only"},
+    {"--dataset", "--data"},
+    {"--init-lora-weights", "--init"},
+    {"-v", "--version"},
+}};
+
 /// "Did you mean ...? " for the flag or command nearest to `word`.
 std::string nearest(const CLI::App& command, const std::string& word) {
   std::vector<std::string> known;
@@ -119,6 +139,13 @@ std::string nearest(const CLI::App& command, const std::string& word) {
   for (const auto* sub : command.get_subcommands([](const CLI::App*) { return true; })) {
     known.push_back(sub->get_name());
   }
+  auto asked = word.substr(0, word.find('='));
+  std::replace(asked.begin(), asked.end(), '_', '-');
+  for (const auto& [name, own] : kOtherNames) {
+    const bool known_here = std::find(known.begin(), known.end(), own) != known.end();
+    if (asked == name && known_here) return fmt::format("Did you mean \"{}\"? ", own);
+  }
+  std::erase(known, word);  // one that is known, but not in this place
   const auto meant = did_you_mean(word, known);
   return meant.empty() ? meant : meant + " ";
 }
@@ -130,10 +157,13 @@ std::string complaint(const CLI::App& app, const CLI::ParseError& error) {
   const auto words = app.remaining(/*recurse=*/true);
   if (words.empty()) return what + ". ";
   const auto& command = named_command(app);
+  const auto flag = std::find_if(words.begin(), words.end(),
+                                 [](const auto& word) { return word.starts_with("-"); });
+  const auto& unknown = flag == words.end() ? words.front() : *flag;
   if (error.get_exit_code() == static_cast<int>(CLI::ExitCodes::RequiredError)) {
     what = fmt::format("\"{}\" is no command or flag of \"{}\"", words.front(), path_of(command));
   }
-  return fmt::format("{}. {}", what, nearest(command, words.front()));
+  return fmt::format("{}. {}", what, nearest(command, unknown));
 }
 
 [[noreturn]] void refuse(const CLI::App& app, const CLI::ParseError& error) {

@@ -1,6 +1,7 @@
 #include <ATen/ATen.h>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
+#include <lowrank/adapter/lora_config.h>
 #include <lowrank/error.h>
 #include <lowrank/io/json.h>
 #include <lowrank/io/safetensors.h>
@@ -11,6 +12,9 @@
 #include <cmath>
 #include <filesystem>
 #include <memory>
+#include <string_view>
+#include <utility>
+#include <vector>
 
 #include "commands.h"
 #include "common_options.h"
@@ -55,33 +59,53 @@ Json tensor_json(const std::string& name, const at::Tensor& tensor) {
           {"norm", frobenius(tensor)}};
 }
 
-/// The layers of an adapter: what ends with .lora_A.weight has a B beside it.
-Json layers_json(const SafetensorsFile& file, double scaling) {
-  const std::string end = ".lora_A.weight";
+std::string shape_text(const at::Tensor& tensor) {
+  return fmt::format("({})", fmt::join(tensor.sizes(), ", "));
+}
+
+/// One layer: A (rank, in), B (out, rank), and for a convolution a kernel's dimensions after them.
+Json layer_json(const std::string& path, const at::Tensor& a, const at::Tensor& b,
+                const LoraConfig& config) {
+  if (a.dim() < 2 || b.dim() < 2 || a.size(0) != b.size(1)) {
+    fail<FileError>("info", fmt::format("the factors of \"{}\" must be matrices of one rank", path),
+                    fmt::format("A of shape {} and B of shape {}", shape_text(a), shape_text(b)));
+  }
+  const double scaling = config_of_layer(config, path).scaling();
+  return {{"name", path},
+          {"in", a.size(1)},
+          {"out", b.size(0)},
+          {"rank", a.size(0)},
+          {"scaling", scaling},
+          {"shape_a", a.sizes().vec()},
+          {"shape_b", b.sizes().vec()},
+          {"dtype", c10::toString(a.scalar_type())},
+          {"parameters", a.numel() + b.numel()},
+          {"norm_a", frobenius(a)},
+          {"norm_b", frobenius(b)},
+          {"norm_update", std::abs(scaling) * product_norm(b.flatten(1), a.flatten(1))}};
+}
+
+/// The layers of an adapter: each A has a B beside it.
+Json layers_json(const SafetensorsFile& file, const LoraConfig& config) {
   const std::string prefix = "base_model.model.";
   Json layers = Json::array();
   for (const auto& name : file.names()) {
-    if (!name.ends_with(end)) continue;
-    const auto path = name.substr(0, name.size() - end.size());
-    const auto a = file.tensor(name);
-    const auto b = file.tensor(path + ".lora_B.weight");
-    if (a.dim() != 2 || b.dim() != 2 || a.size(0) != b.size(1)) {
-      fail<FileError>("info",
-                      fmt::format("the factors of \"{}\" must be matrices of one rank", path),
-                      fmt::format("A of shape ({}) and B of shape ({})", fmt::join(a.sizes(), ", "),
-                                  fmt::join(b.sizes(), ", ")));
+    for (const auto& [end_a, end_b] : {std::pair(".lora_A.weight", ".lora_B.weight"),
+                                       std::pair(".lora_embedding_A", ".lora_embedding_B")}) {
+      if (!name.ends_with(end_a)) continue;
+      const auto path = name.substr(0, name.size() - std::string_view(end_a).size());
+      const auto b = file.tensor(path + end_b);
+      const auto layer = path.starts_with(prefix) ? path.substr(prefix.size()) : path;
+      layers.push_back(layer_json(layer, file.tensor(name), b, config));
     }
-    layers.push_back({{"name", path.starts_with(prefix) ? path.substr(prefix.size()) : path},
-                      {"in", a.size(1)},
-                      {"out", b.size(0)},
-                      {"rank", a.size(0)},
-                      {"dtype", c10::toString(a.scalar_type())},
-                      {"parameters", a.numel() + b.numel()},
-                      {"norm_a", frobenius(a)},
-                      {"norm_b", frobenius(b)},
-                      {"norm_update", std::abs(scaling) * product_norm(b, a)}});
   }
   return layers;
+}
+
+int64_t parameters_in(const SafetensorsFile& file) {
+  int64_t parameters = 0;
+  for (const auto& name : file.names()) parameters += file.tensor(name).numel();
+  return parameters;
 }
 
 Json adapter_json(const fs::path& folder) {
@@ -93,7 +117,7 @@ Json adapter_json(const fs::path& folder) {
         fmt::format("\"{}\" must hold a JSON object", (folder / "adapter_config.json").string()),
         config.type_name());
   }
-  const auto number = [&](const char* field) {
+  const auto require_number = [&](const char* field) {
     const auto it = config.find(field);
     if (it == config.end() || !it->is_number()) {
       fail<FileError>("info",
@@ -101,25 +125,20 @@ Json adapter_json(const fs::path& folder) {
                                   (folder / "adapter_config.json").string(), field),
                       it == config.end() ? "none" : it->dump());
     }
-    return it->get<double>();
   };
-  const double rank = number("r");
-  const double alpha = number("lora_alpha");
-  const auto rslora_field = config.find("use_rslora");
-  if (rslora_field != config.end() && !rslora_field->is_boolean()) {
-    fail<FileError>("info",
-                    fmt::format("\"{}\" must hold true or false as use_rslora",
-                                (folder / "adapter_config.json").string()),
-                    rslora_field->dump());
-  }
-  const bool rslora = rslora_field != config.end() && rslora_field->get<bool>();
-  const double scaling = alpha / (rslora ? std::sqrt(rank) : rank);
+  require_number("r");
+  require_number("lora_alpha");
+  const auto lora = read_lora_config(folder / "adapter_config.json");
   Json json;
   json["kind"] = "adapter";
-  json["rank"] = static_cast<int64_t>(rank);
-  json["alpha"] = alpha;
-  json["scaling"] = scaling;
-  json["layers"] = layers_json(file, scaling);
+  json["rank"] = lora.rank;
+  json["alpha"] = lora.alpha;
+  json["scaling"] = lora.scaling();
+  json["init"] = init_name(lora);
+  json["use_rslora"] = lora.use_rslora;
+  json["use_dora"] = lora.use_dora;
+  json["layers"] = layers_json(file, lora);
+  json["parameters"] = parameters_in(file);
   const auto& metadata = file.metadata();
   const auto sum = metadata.find("lowrank.base_sha256");
   json["base_sha256"] = sum == metadata.end() ? Json(nullptr) : Json(sum->second);
@@ -154,19 +173,23 @@ std::string text(const Json& json) {
 }
 
 void print_adapter(const Json& json) {
-  fmt::print("LoRA adapter: rank {}, alpha {}, scaling {}\n", json["rank"].dump(),
-             json["alpha"].get<double>(), json["scaling"].get<double>());
+  const auto init = json["init"].get<std::string>();
+  fmt::print("LoRA adapter: rank {}, alpha {}, scaling {:.6g}{}{}{}\n", json["rank"].get<int64_t>(),
+             json["alpha"].get<double>(), json["scaling"].get<double>(),
+             json["use_rslora"].get<bool>() ? ", rsLoRA" : "",
+             json["use_dora"].get<bool>() ? ", DoRA" : "",
+             init == "kaiming" ? "" : ", init " + init);
   fmt::print("Base: {} (SHA-256 {})\n", text(json["base_model_name_or_path"]),
              text(json["base_sha256"]));
   fmt::print("On disk: {} bytes\n\n", with_thousands(json["bytes"].get<int64_t>()));
   Table table({"layer", "A", "B", "parameters", "|A|", "|B|", "|s B A|"});
   int64_t parameters = 0;
   for (const auto& layer : json["layers"]) {
-    const auto rank = layer["rank"].get<int64_t>();
+    const auto shape = [&](const char* field) {
+      return fmt::format("({})", fmt::join(layer[field].get<std::vector<int64_t>>(), ", "));
+    };
     parameters += layer["parameters"].get<int64_t>();
-    table.add({layer["name"].get<std::string>(),
-               fmt::format("({}, {})", rank, layer["in"].get<int64_t>()),
-               fmt::format("({}, {})", layer["out"].get<int64_t>(), rank),
+    table.add({layer["name"].get<std::string>(), shape("shape_a"), shape("shape_b"),
                with_thousands(layer["parameters"].get<int64_t>()),
                fmt::format("{:.4f}", layer["norm_a"].get<double>()),
                fmt::format("{:.4f}", layer["norm_b"].get<double>()),
@@ -174,6 +197,10 @@ void print_adapter(const Json& json) {
   }
   fmt::print("{}{} parameters in {} layers.\n", table.text(), with_thousands(parameters),
              json["layers"].size());
+  const auto others = json["parameters"].get<int64_t>() - parameters;
+  if (others == 0) return;
+  fmt::print("{} more in other tensors: biases, magnitudes, modules that are kept whole.\n",
+             with_thousands(others));
 }
 
 void print_model(const Json& json) {
@@ -198,7 +225,7 @@ void run_info(const InfoCommand& command) {
   }
   const auto json = adapter ? adapter_json(folder) : model_json(folder);
   if (command.common.json) {
-    fmt::print("{}\n", json.dump(2));
+    fmt::print("{}\n", to_text(json));
   } else if (adapter) {
     print_adapter(json);
   } else {

@@ -76,7 +76,7 @@ void take_run(const Flags& flags, MnistCommand& command, const fs::path& folder)
   } catch (const nlohmann::json::exception&) {
     fail<FileError>("resume",
                     fmt::format("\"{}\" must hold a run's options", (folder / kRunFile).string()),
-                    run.dump().substr(0, 80));
+                    to_text(run, -1).substr(0, 80));
   }
 }
 
@@ -253,9 +253,9 @@ class Notebook {
           {{"name", check.name}, {"ok", check.ok}, {"detail", check.detail}});
     }
     report["seconds"] = seconds_;
-    write_file_atomically(folder_ / kReportFile, report.dump(2) + "\n");
+    write_file_atomically(folder_ / kReportFile, to_text(report) + "\n");
     if (command_.common.json) {
-      fmt::print("{}\n", report.dump(2));
+      fmt::print("{}\n", to_text(report));
     } else {
       fmt::print("The base is in {}, the adapter in {}, all figures in {}.\n",
                  (folder_ / "base").string(), (folder_ / "adapter").string(),
@@ -302,7 +302,7 @@ void run_mnist(const Flags& flags, MnistCommand& command) {
   } else {
     require_writable_output(folder, command.common.force);
     clear_run(folder);
-    write_file_atomically(folder / kRunFile, identity_of(command, resources).dump(2) + "\n");
+    write_file_atomically(folder / kRunFile, to_text(identity_of(command, resources)) + "\n");
   }
   if (notebook()) return;
   throw Error("[mnist] every check must hold. Got a failure; see the lines marked FAIL.");

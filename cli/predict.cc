@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <lowrank/data/image_file.h>
 #include <lowrank/error.h>
+#include <lowrank/io/json.h>
 #include <lowrank/report/table.h>
 #include <lowrank/report/terminal_image.h>
 
@@ -56,10 +57,9 @@ std::vector<double> probabilities(const models::ImageClassifier& classifier,
   const at::NoGradGuard no_grad;
   const auto inputs = normalize_images(pixels, classifier.normalization, resources.dtype);
   auto model = classifier.model;
-  const auto shares = at::softmax(model->forward(inputs.to(resources.device)), 1)
-                          .to(at::kCPU, at::kDouble)
-                          .flatten()
-                          .contiguous();
+  const auto outputs = model->forward(inputs.to(resources.device));
+  require_finite_outputs(outputs);
+  const auto shares = at::softmax(outputs, 1).to(at::kCPU, at::kDouble).flatten().contiguous();
   return {shares.data_ptr<double>(), shares.data_ptr<double>() + shares.numel()};
 }
 
@@ -109,9 +109,10 @@ void run_predict(const PredictCommand& command) {
   require_fit(classifier, picture.pixels);
   const auto off = probabilities(classifier, picture.pixels, resources);
   std::optional<std::vector<double>> on;
+  std::optional<LoadedAdapter> loaded;
   if (!command.adapter.empty()) {
-    const auto loaded = load_adapter(*classifier.model, command.adapter);
-    warn(loaded.report, command.adapter);
+    loaded = load_adapter(*classifier.model, command.adapter);
+    warn(loaded->report, command.adapter);
     on = probabilities(classifier, picture.pixels, resources);
   }
   if (!command.common.json) {
@@ -120,9 +121,10 @@ void run_predict(const PredictCommand& command) {
   }
   nlohmann::ordered_json json;
   if (picture.label) json["label"] = *picture.label;
+  if (loaded) json["base_matches"] = loaded->report.base_matches();
   json["adapter_off"] = {{"prediction", best(off)}, {"probabilities", off}};
   if (on) json["adapter_on"] = {{"prediction", best(*on)}, {"probabilities", *on}};
-  fmt::print("{}\n", json.dump(2));
+  fmt::print("{}\n", to_text(json));
 }
 
 }  // namespace

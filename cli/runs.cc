@@ -10,6 +10,7 @@
 #include <lowrank/train/evaluate.h>
 
 #include <algorithm>
+#include <system_error>
 
 #include "lora_flags.h"
 #include "training_flags.h"
@@ -37,7 +38,7 @@ Json common_identity(const CommonOptions& common, const Resources& resources) {
 
 RunOptions run_options(const RunContext& context, const Json& identity, std::string title) {
   return {.checkpoint = checkpoint_of(context.folder),
-          .identity = identity.dump(),
+          .identity = to_text(identity, -1),
           .resume = context.resume,
           .resume_folder = context.resume_folder,
           .title = std::move(title),
@@ -62,7 +63,7 @@ void write_training(const std::filesystem::path& folder, const Json& identity,
   Json json;
   json["run"] = identity;
   json["result"] = to_json(result, /*with_times=*/false);
-  write_file_atomically(folder / kTrainingFile, json.dump(2) + "\n");
+  write_file_atomically(folder / kTrainingFile, to_text(json) + "\n");
 }
 
 /// Goes over the first batches that the training will see, forward and for LoRA-GA backward.
@@ -116,6 +117,18 @@ std::filesystem::path checkpoint_of(const std::filesystem::path& folder) {
   return folder / "checkpoint.safetensors";
 }
 
+void require_free_folder(const std::filesystem::path& folder, bool force) {
+  const auto checkpoint = checkpoint_of(folder);
+  if (std::error_code none; !force && std::filesystem::exists(checkpoint, none)) {
+    fail<FileError>("output",
+                    fmt::format("\"{}\" must not exist yet, or be empty", folder.string()),
+                    "an interrupted run",
+                    fmt::format("Go on with it by --resume \"{}\", or pass --force to begin anew.",
+                                folder.string()));
+  }
+  require_writable_output(folder, force);
+}
+
 void take_identity(const std::filesystem::path& folder,
                    const std::function<void(const nlohmann::json&)>& take) {
   const auto file = checkpoint_of(folder).string();
@@ -125,7 +138,7 @@ void take_identity(const std::filesystem::path& folder,
     take(identity);
   } catch (const nlohmann::json::exception&) {
     fail<FileError>("resume", fmt::format("\"{}\" must be a checkpoint of this command", file),
-                    identity.dump().substr(0, 120));
+                    to_text(identity, -1).substr(0, 120));
   }
 }
 
@@ -214,13 +227,30 @@ FinetuneResult finetune(const FinetuneRun& run, ImageClassifier& classifier,
 ImageClassifier load_base(const std::filesystem::path& folder, const Resources& resources) {
   auto classifier = models::load_classifier(folder);
   classifier.model->to(resources.device, resources.dtype);
+  for (const auto& item : classifier.model->named_parameters()) {
+    if (at::isfinite(item.value()).all().item<bool>()) continue;
+    fail<FileError>("load",
+                    fmt::format("\"{}\" in \"{}\" must be finite as {}", item.key(),
+                                folder.string(), c10::toString(resources.dtype)),
+                    "numbers that it does not hold", "Pass --dtype float64.");
+  }
   return classifier;
 }
 
 at::Tensor logits_of(const ImageClassifier& classifier, const ImageDataset& data,
                      const Resources& resources) {
-  return compute_logits(forward_of(classifier), data, classifier.normalization, resources.dtype,
-                        resources.device);
+  const auto logits = compute_logits(forward_of(classifier), data, classifier.normalization,
+                                     resources.dtype, resources.device);
+  require_finite_outputs(logits);
+  return logits;
+}
+
+void require_finite_outputs(const at::Tensor& outputs) {
+  const auto broken = at::isfinite(outputs).logical_not().any(/*dim=*/1).sum().item<int64_t>();
+  if (broken == 0) return;
+  fail<TensorError>("model", "the model's outputs must be finite",
+                    fmt::format("NaN or Inf for {} of {} images", broken, outputs.size(0)),
+                    "Its weights are too large for this dtype, or its training diverged.");
 }
 
 void require_fit(const ImageClassifier& classifier, const ImageDataset& data) {

@@ -86,6 +86,12 @@ at::Tensor logits_of(const models::ImageClassifier& classifier, const ImageDatas
 /// than the classes.
 void require_fit(const models::ImageClassifier& classifier, const ImageDataset& data);
 
+/// require_writable_output(), which for the folder of an interrupted run names --resume.
+void require_free_folder(const std::filesystem::path& folder, bool force);
+
+/// Throws TensorError where a row of (N, classes) holds NaN or Inf.
+void require_finite_outputs(const at::Tensor& outputs);
+
 /// {"parameters": ..., ...}: what is in a training.json, and what --json prints.
 nlohmann::ordered_json to_json(const TrainResult& result, bool with_times);
 

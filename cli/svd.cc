@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 #include <lowrank/error.h>
 #include <lowrank/io/atomic_file.h>
+#include <lowrank/io/json.h>
 #include <lowrank/io/matrix_file.h>
 #include <lowrank/io/safetensors.h>
 #include <lowrank/linalg/numerical_rank.h>
@@ -67,7 +68,9 @@ template <class E>
 void require_memory(int64_t rows, int64_t columns, at::ScalarType dtype) {
   // W, its copy for LAPACK, U and V, and the float64 residual of the error figures.
   const auto entry = 4.0 * static_cast<double>(c10::elementSize(dtype)) + sizeof(double);
-  const double needed = entry * static_cast<double>(rows) * static_cast<double>(columns);
+  // A matrix without entries still has vectors of its rows or columns.
+  const double needed = entry * static_cast<double>(std::max<int64_t>(rows, 1)) *
+                        static_cast<double>(std::max<int64_t>(columns, 1));
   const double memory =
       static_cast<double>(sysconf(_SC_PHYS_PAGES)) * static_cast<double>(sysconf(_SC_PAGE_SIZE));
   if (needed <= memory) return;
@@ -207,7 +210,7 @@ void run_svd(const SvdOptions& options) {
     json["seed"] = options.common.seed;
     json["threads"] = resources.threads;
     // A file name need not be UTF-8.
-    fmt::print("{}\n", json.dump(2, ' ', false, nlohmann::json::error_handler_t::replace));
+    fmt::print("{}\n", to_text(json));
   } else {
     print_report(report);
   }

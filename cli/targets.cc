@@ -3,6 +3,7 @@
 #include <fmt/ranges.h>
 #include <lowrank/adapter/plan.h>
 #include <lowrank/error.h>
+#include <lowrank/io/json.h>
 #include <lowrank/models/model_folder.h>
 #include <lowrank/report/table.h>
 #include <torch/csrc/jit/serialization/import.h>
@@ -56,6 +57,10 @@ torch::jit::Module load_script(const fs::path& file) {
     return torch::jit::load(file.string(), at::kCPU);
   } catch (const c10::Error& error) {
     const std::string reason = error.what_without_backtrace();
+    fail<FileError>("targets", fmt::format("\"{}\" must be a TorchScript file", file.string()),
+                    reason.substr(0, reason.find('\n')), kScriptHint);
+  } catch (const std::exception& error) {  // torch::jit::ErrorReport, of code that is none
+    const std::string reason = error.what();
     fail<FileError>("targets", fmt::format("\"{}\" must be a TorchScript file", file.string()),
                     reason.substr(0, reason.find('\n')), kScriptHint);
   }
@@ -125,7 +130,7 @@ void run_targets(const TargetsCommand& command) {
   apply_common_options(command.common);
   const auto plan = plan_for(command.model, command.lora);
   if (command.common.json) {
-    fmt::print("{}\n", to_json(plan).dump(2));
+    fmt::print("{}\n", to_text(to_json(plan)));
   } else {
     print(plan);
   }

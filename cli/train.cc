@@ -1,5 +1,7 @@
 #include <fmt/format.h>
+#include <lowrank/error.h>
 #include <lowrank/io/atomic_file.h>
+#include <lowrank/io/json.h>
 #include <lowrank/report/table.h>
 
 #include <memory>
@@ -18,7 +20,7 @@ struct TrainCommand {
 
 constexpr auto kExamples = R"(Examples:
   lowrank train --data mnist --epochs 1 --seed 0 --out base/
-  lowrank train --data /usr/share/datasets/fashion-mnist --out fashion/
+  lowrank train --data /usr/share/datasets/fashion-mnist --mean 0.286 --deviation 0.353 --out f/
   lowrank train --resume base/)";
 
 void take_run(const Flags& flags, BaseRun& run, const nlohmann::json& id) {
@@ -30,6 +32,19 @@ void take_run(const Flags& flags, BaseRun& run, const nlohmann::json& id) {
   take_training(flags, run.train, id.at("train"));
 }
 
+/// A checkpoint holds every parameter: known before memory is taken for a model of its sizes.
+void require_held(const std::vector<int64_t>& sizes, const std::filesystem::path& checkpoint) {
+  double numbers = 0;
+  for (size_t i = 1; i < sizes.size(); ++i) {
+    numbers += static_cast<double>(sizes[i]) * static_cast<double>(sizes[i - 1]);
+  }
+  const auto bytes = static_cast<double>(std::filesystem::file_size(checkpoint));
+  if (numbers * sizeof(float) <= bytes) return;
+  fail<FileError>("resume",
+                  fmt::format("\"{}\" must hold the parameters of its run", checkpoint.string()),
+                  fmt::format("{:.0f} bytes for {:.0f} numbers", bytes, numbers));
+}
+
 void print(const BaseResult& result, const BaseRun& run, const std::string& folder) {
   int64_t parameters = 0;
   for (const auto& parameter : result.classifier.model->parameters()) {
@@ -39,7 +54,7 @@ void print(const BaseResult& result, const BaseRun& run, const std::string& fold
     auto json = to_json(result.training, /*with_times=*/true);
     json["parameters"] = parameters;
     json["out"] = folder;
-    fmt::print("{}\n", json.dump(2));
+    fmt::print("{}\n", to_text(json));
     return;
   }
   fmt::print("Trained {} parameters for {} steps ({:.1f} a second); mean loss {:.4f}.\n",
@@ -55,12 +70,14 @@ void run_train(const Flags& flags, TrainCommand& command) {
   const bool resume = !command.folder.resume.empty();
   if (resume) {
     take_identity(folder, [&](const auto& id) { take_run(flags, command.run, id); });
+    require_held(command.run.sizes, checkpoint_of(folder));
   }
   command.run.train.seed = command.run.common.seed;
+  require_steps(flags, "train", command.run.train);
   check(command.run.train);
   const auto resources = apply_common_options(command.run.common);
   const auto data = load_image_dataset(command.run.data, Split::kTrain);
-  if (!resume) require_writable_output(folder, command.run.common.force);
+  if (!resume) require_free_folder(folder, command.run.common.force);
   const auto result = train_base(command.run, data,
                                  {.folder = folder,
                                   .resume = resume,

@@ -26,6 +26,12 @@ void add_training_flags(const Flags& flags, TrainOptions& options) {
                   "Share of the examples held back; the best state on them is kept");
 }
 
+void require_steps(const Flags& flags, const std::string& command, const TrainOptions& options) {
+  if (options.steps != 0 || !flags.given("--steps")) return;
+  fail<ArgumentError>(command, "--steps must be at least 1", "0",
+                      "Leave it away for the steps of --epochs.");
+}
+
 std::string RunFolder::folder(const std::string& command) const {
   if (out.empty() && resume.empty()) {
     fail<ArgumentError>(command, "--out must name the folder to write", "none");

@@ -24,6 +24,10 @@ struct RunFolder {
   /// The folder of the run. Throws ArgumentError where neither or two different ones are given.
   std::string folder(const std::string& command) const;
 };
+
+/// Throws ArgumentError where --steps was given as 0, which would stand for epochs.
+void require_steps(const Flags& flags, const std::string& command, const TrainOptions& options);
+
 void add_run_folder(const Flags& flags, RunFolder& folder);
 
 /// For --resume: what was not given on the command line is as the interrupted run had it.

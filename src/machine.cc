@@ -70,8 +70,12 @@ double product_rate(const at::Tensor& x, const at::Tensor& w, double seconds) {
 BlasLibrary blas_library() {
   BlasLibrary library;
   library.path = file_of(dlsym(RTLD_DEFAULT, "sgemm_"));
-  const auto has = [](const char* name) { return dlsym(RTLD_DEFAULT, name) != nullptr; };
-  if (has("openblas_get_config")) {
+  const auto called = [&](const char* name) {
+    return library.path.find(name) != std::string::npos;
+  };
+  // LAPACK may bring OpenBLAS in beside another: products are the file's that has sgemm_.
+  auto* const openblas = dlsym(RTLD_DEFAULT, "openblas_get_config");
+  if (openblas != nullptr && (called("openblas") || file_of(openblas) == library.path)) {
     library.name = "OpenBLAS";
     auto* const threading = find_function<int()>("openblas_get_parallel");
     library.own_threads = threading != nullptr && threading() == kOpenBlasPthreads;
@@ -82,9 +86,9 @@ BlasLibrary blas_library() {
     if (config != nullptr && std::strstr(config(), "DYNAMIC_ARCH") != nullptr) {
       library.better_kernels = better_kernels(library.kernels);
     }
-  } else if (has("bli_init")) {
+  } else if (called("blis") || dlsym(RTLD_DEFAULT, "bli_init") != nullptr) {
     library.name = "BLIS";
-    library.own_threads = library.path.find("pthread") != std::string::npos;
+    library.own_threads = called("pthread");
   } else if (at::hasMKL()) {
     library.name = "MKL";
   } else {

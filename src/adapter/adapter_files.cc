@@ -112,7 +112,15 @@ void read_tensors(const SafetensorsFile& file, const NamedAdapter& adapter,
                                   kKeyPrefix, wanted.name),
                       "none", did_you_mean(wanted.name, file.names()));
     }
-    at::Tensor(wanted.tensor.detach()).copy_(read_tensor(file, found->second, wanted));
+    const at::Tensor tensor = wanted.tensor.detach();
+    const auto read = read_tensor(file, found->second, wanted);
+    tensor.copy_(read);
+    if (tensor.scalar_type() != read.scalar_type() && !at::isfinite(tensor).all().item<bool>()) {
+      fail<FileError>("load",
+                      fmt::format("\"{}\" must be finite as {}, which the model is kept in",
+                                  found->second, c10::toString(tensor.scalar_type())),
+                      fmt::format("numbers that only {} holds", c10::toString(read.scalar_type())));
+    }
     names.erase(found);
   }
   std::erase_if(names, [&](const auto& item) {
@@ -153,6 +161,7 @@ void require_ranks(const std::vector<Target>& targets, const SafetensorsFile& fi
   int64_t largest = 0;
   for (const auto& name : file.names()) {
     const auto tensor = file.tensor(name);  // its sizes end with it
+    if (tensor.numel() == 0) continue;      // which may have any dimensions
     for (const auto size : tensor.sizes()) largest = std::max(largest, size);
   }
   for (const auto& target : targets) {

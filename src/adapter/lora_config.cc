@@ -40,7 +40,9 @@ constexpr std::array<std::pair<BiasMode, const char*>, 3> kBiasNames = {{
 }
 
 void check_rank(int64_t rank, const std::string& what, LoraInit init) {
+  constexpr int64_t most = 1'000'000;  // far above what any layer has
   if (rank < 1) refuse(what + " must be at least 1", std::to_string(rank));
+  if (rank > most) refuse(fmt::format("{} must be at most {}", what, most), std::to_string(rank));
   if (init == LoraInit::kOrthogonal && rank % 2 != 0) {
     refuse(what + " must be even with the init orthogonal", std::to_string(rank));
   }
@@ -134,9 +136,16 @@ void check_init(const LoraConfig& config) {
   if (config.init_iterations < 0) {
     refuse("init_iterations must be at least 0", std::to_string(config.init_iterations));
   }
+  constexpr int64_t most_iterations = 1000;  // 16 are many
+  if (config.init_iterations > most_iterations) {
+    refuse(fmt::format("the iterations of pissa_niter must be at most {}", most_iterations),
+           std::to_string(config.init_iterations));
+  }
   const double rho = config.eva_config.rho, gamma = config.lora_ga_config.stable_gamma;
-  if (!(std::isfinite(rho) && rho >= 1)) {
-    refuse("the rho of eva_config must be finite and at least 1", fmt::format("{}", rho));
+  constexpr double most_rho = 1e6;  // it multiplies ranks
+  if (!(rho >= 1 && rho <= most_rho)) {
+    refuse("the rho of eva_config must be finite, at least 1 and at most 1000000",
+           fmt::format("{}", rho));
   }
   if (!(std::isfinite(gamma) && gamma > 0)) {
     refuse("the stable_gamma of lora_ga_config must be finite and above 0",
@@ -183,6 +192,14 @@ void check(const LoraConfig& config) {
   check_lora_bias(config);
   check_tokens(config);
   check_extra(config.extra_json);
+}
+
+LoraConfig config_of_layer(const LoraConfig& config, const std::string& path) {
+  auto own = config;
+  own.rank = FirstMatch<int64_t>(config.rank_pattern, "rank_pattern").value_for(path, config.rank);
+  own.alpha =
+      FirstMatch<double>(config.alpha_pattern, "alpha_pattern").value_for(path, config.alpha);
+  return own;
 }
 
 std::string init_name(const LoraConfig& config) {

@@ -119,6 +119,7 @@ TemporaryFile::TemporaryFile(const fs::path& target) : target_(target) {
 
 TemporaryFile::~TemporaryFile() {
   if (!path_.empty()) ::unlink(path_.c_str());
+  if (!old_.empty()) std::rename(old_.c_str(), target_.c_str());
 }
 
 void TemporaryFile::write(std::string_view bytes) { write_all(file_, bytes, target_); }
@@ -139,7 +140,22 @@ void TemporaryFile::publish() {
   finish();
   if (std::rename(path_.c_str(), target_.c_str()) != 0) fail_write(target_, errno);
   path_.clear();
+  drop_old();
   flush_folder(folder_of(target_));
+}
+
+void TemporaryFile::set_old_aside() {
+  const fs::path old = path_.native() + ".old";
+  if (std::rename(target_.c_str(), old.c_str()) == 0) {
+    old_ = old;
+  } else if (errno != ENOENT) {
+    fail_write(target_, errno);
+  }
+}
+
+void TemporaryFile::drop_old() {
+  if (!old_.empty()) ::unlink(old_.c_str());
+  old_.clear();
 }
 
 }  // namespace lowrank::io

@@ -49,10 +49,15 @@ class TemporaryFile {
   void finish();
   /// Renames it to the target and flushes the folder.
   void publish();
+  /// Takes the target out of the way, under a hidden name; it comes back unless this was published
+  /// or the old one is to be dropped.
+  void set_old_aside();
+  void drop_old();
 
  private:
   std::filesystem::path target_;
   std::filesystem::path path_;  // empty once published
+  std::filesystem::path old_;   // empty where none was set aside
   Descriptor file_;
 };
 

@@ -113,6 +113,15 @@ void check_tensors(const SafetensorsFile& file, const std::vector<int64_t>& size
   }
 }
 
+/// One that holds every tensor's numbers.
+at::ScalarType widest_dtype(const SafetensorsFile& file) {
+  auto dtype = file.tensor(file.names().front()).scalar_type();
+  for (const auto& name : file.names()) {
+    dtype = c10::promoteTypes(dtype, file.tensor(name).scalar_type());
+  }
+  return dtype;
+}
+
 }  // namespace
 
 void save_classifier(const ImageClassifier& classifier, const Path& folder) {
@@ -151,7 +160,7 @@ ImageClassifier load_classifier(const Path& folder) {
 
   const auto [height, width] = read_image_size(config, sizes.front(), config_file);
   Mlp model(MlpOptions{.sizes = sizes});
-  model->to(file.tensor("linear1.weight").scalar_type());
+  model->to(widest_dtype(file));
   const at::NoGradGuard no_grad;
   for (auto& item : model->named_parameters()) item.value().copy_(file.tensor(item.key()));
   model->eval();

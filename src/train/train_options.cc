@@ -21,6 +21,8 @@ void check(const TrainOptions& options) {
           number(options.epochs));
   require(options.epochs <= 1'000'000, "epochs must be at most 1000000", number(options.epochs));
   require(options.batch_size >= 1, "the batch size must be at least 1", number(options.batch_size));
+  require(options.batch_size <= 1'000'000'000, "the batch size must be at most 1000000000",
+          number(options.batch_size));
   require(std::isfinite(options.learning_rate) && options.learning_rate > 0,
           "the learning rate must be finite and above 0", options.learning_rate);
   require(options.schedule.warmup_steps >= 0, "warm-up steps must be at least 0",

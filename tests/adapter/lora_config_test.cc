@@ -15,6 +15,17 @@ TEST(LoraConfig, Scales) {
   EXPECT_EQ((LoraConfig{.rank = 4, .alpha = 6, .use_rslora = true}.scaling()), 3);
 }
 
+TEST(LoraConfig, GivesEachLayerItsRankAndAlpha) {
+  const LoraConfig config = {.rank = 4,
+                             .alpha = 6,
+                             .rank_pattern = {{"a.query", 2}, {"query", 8}},
+                             .alpha_pattern = {{"key|value", 1}}};
+  EXPECT_EQ(config_of_layer(config, "x.a.query").scaling(), 3);
+  EXPECT_EQ(config_of_layer(config, "b.query").scaling(), 0.75);
+  EXPECT_EQ(config_of_layer(config, "b.key").scaling(), 0.25);
+  EXPECT_EQ(config_of_layer(config, "key.b").scaling(), 1.5);
+}
+
 struct Refused {
   const char* name;
   LoraConfig config;
@@ -31,6 +42,15 @@ INSTANTIATE_TEST_SUITE_P(
     Fields, RefusedConfig,
     testing::Values(
         Refused{"rank", {.rank = 0}, "[attach] rank must be at least 1. Got 0."},
+        Refused{"huge_rank",
+                {.rank = 9223372036854775807},
+                "rank must be at most 1000000. Got 9223372036854775807."},
+        Refused{"niter",
+                {.init = LoraInit::kPissaNiter, .init_iterations = 9'000'000'000'000},
+                "the iterations of pissa_niter must be at most 1000. Got 9000000000000."},
+        Refused{"huge_rho",
+                {.eva_config = {.rho = 1e300}},
+                "the rho of eva_config must be finite, at least 1 and at most 1000000."},
         Refused{"alpha", {.alpha = 0}, "alpha must be finite and not 0. Got 0."},
         Refused{"huge_alpha",
                 {.alpha = -1e300},

@@ -162,7 +162,7 @@ TEST(PeftConfig, RefusesWrongInitOptions) {
     json[field] = value;
     LOWRANK_EXPECT_ERROR(read(json), FileError, message);
   };
-  refused("eva_config", {{"rho", 0.5}}, "the rho of eva_config must be finite and at least 1");
+  refused("eva_config", {{"rho", 0.5}}, "the rho of eva_config must be finite, at least 1");
   refused("eva_config", {{"whiten", 1}}, "true or false as whiten. Got 1.");
   refused("eva_config", 3, "a JSON object. Got JSON of type number.");
   refused("corda_config", {{"corda_method", "imp"}},

@@ -40,6 +40,12 @@ TEST(Command, SaysWhichWordItDoesNotKnowAndWhatWasMeant) {
            {{"finetune", "--rnak", "3"},
             "The following argument was not expected: --rnak. Did you mean \"--rank\"? Run "
             "\"lowrank finetune --help\" for what there is."},
+           {{"finetune", "--r", "4"},
+            "The following argument was not expected: --r. Did you mean \"--rank\"? Run "
+            "\"lowrank finetune --help\" for what there is."},
+           {{"finetune", "--lora_alpha=4"},
+            "The following argument was not expected: --lora_alpha=4. Did you mean \"--alpha\"? "
+            "Run \"lowrank finetune --help\" for what there is."},
            {{"finetune", "--only", "2", "--only", "3"},
             "--only: At Most 1 required but received 2. Run \"lowrank finetune --help\" for what "
             "there is."},

@@ -155,6 +155,81 @@ TEST_F(EvalCommand, WritesOverNothingThatItReads) {
   EXPECT_EQ(read_bytes(weights) + read_bytes(factors), before);
 }
 
+TEST_F(EvalCommand, WritesOverNoDataAndNoNestedAdapter) {
+  const auto base = save_tiny_base(folder_ / "base");
+  save_tiny_adapter(base, folder_ / "many" / "default");
+  const auto factors = folder_ / "many" / "default" / "adapter_model.safetensors";
+  std::string labels;
+  for (const auto& entry : fs::directory_iterator(data_)) {
+    if (entry.path().string().find("t10k-labels") != std::string::npos) labels = entry.path();
+  }
+  ASSERT_FALSE(labels.empty());
+  const auto before = read_bytes(labels) + read_bytes(factors);
+  expect_refusals({
+      {eval(base, {"--logits", labels, "--force"}), 1, "must not be what the command reads"},
+      {eval(base,
+            {"--adapter", (folder_ / "many").string(), "--logits", factors.string(), "--force"}),
+       1, "must not be what the command reads"},
+  });
+  EXPECT_EQ(read_bytes(labels) + read_bytes(factors), before);
+}
+
+/// Numbers that the model's dtype does not hold, in files that are finite.
+TEST_F(EvalCommand, RefusesWhatIsInfiniteOnceItIsRead) {
+  const auto base = save_tiny_base(folder_ / "base");
+  const auto classifier = models::load_classifier(base);
+  const auto with = [&](const std::string& folder, const auto& change) {
+    fs::copy(base, folder_ / folder);
+    std::vector<SafetensorsEntry> entries;
+    for (const auto& item : classifier.model->named_parameters()) {
+      entries.push_back({item.key(), change(item.key(), item.value().detach())});
+    }
+    write_safetensors(folder_ / folder / "model.safetensors", entries);
+    return (folder_ / folder).string();
+  };
+  const auto wide = with("wide", [](const std::string& name, const at::Tensor& tensor) {
+    return name == "linear2.weight" ? tensor.to(at::kDouble) * 1e39 : tensor;
+  });
+  const auto large = with("large", [](const std::string& name, const at::Tensor& tensor) {
+    return name.ends_with("weight") ? at::full_like(tensor, 1e38) : tensor;
+  });
+  const auto adapter = save_tiny_adapter(base, folder_ / "adapter");
+  const auto factors = folder_ / "adapter" / "adapter_model.safetensors";
+  std::vector<SafetensorsEntry> entries;
+  {
+    const auto file = SafetensorsFile::open(factors);
+    for (const auto& name : file.names()) {
+      entries.push_back({name, file.tensor(name).to(at::kDouble) * 1e39});
+    }
+  }
+  write_safetensors(factors, entries);
+  expect_refusals({
+      {eval(wide), 1, "\"linear2.weight\" in \"" + wide + "\" must be finite as Float."},
+      {eval(large), 1, "the model's outputs must be finite. Got NaN or Inf for 200 of 200 images."},
+      {{"predict", large, "--data", data_, "--index", "0"}, 1, "NaN or Inf for 1 of 1 images."},
+      {eval(base, {"--adapter", adapter}), 1, "must be finite as Float, which the model is kept"},
+  });
+  EXPECT_EQ(run_lowrank(eval(wide, {"--dtype", "float64"})).status, 0);
+}
+
+/// An empty tensor may have any dimensions, which are no rank.
+TEST_F(EvalCommand, TakesNoMemoryForARankThatNoTensorHas) {
+  const auto base = save_tiny_base(folder_ / "base");
+  const auto adapter = save_tiny_adapter(base, folder_ / "adapter");
+  const auto config = folder_ / "adapter" / "adapter_config.json";
+  auto json = nlohmann::json::parse(read_bytes(config));
+  json["r"] = 900'000;
+  folder_.write("adapter/adapter_config.json", json.dump());
+  std::vector<SafetensorsEntry> entries = {{"x", at::zeros({0, 1'000'000})}};
+  {
+    const auto file = SafetensorsFile::open(folder_ / "adapter" / "adapter_model.safetensors");
+    for (const auto& name : file.names()) entries.push_back({name, file.tensor(name).clone()});
+  }
+  write_safetensors(folder_ / "adapter" / "adapter_model.safetensors", entries);
+  expect_refusals({{eval(base, {"--adapter", adapter}), 1,
+                    "the rank of a layer must be that of its tensors. Got rank 900000"}});
+}
+
 TEST_F(EvalCommand, RefusesWrongArguments) {
   const auto base = save_tiny_base(folder_ / "base");
   const auto wide = save_tiny_base(folder_ / "wide", 0, {9, 10});

@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 #include <lowrank/io/safetensors.h>
 
+#include <cmath>
 #include <nlohmann/json.hpp>
 #include <string>
 
@@ -60,6 +61,62 @@ TEST_F(InfoCommand, TellsOfAnAdapter) {
                     HasSubstr("(2, 16)"), HasSubstr("84 parameters in 2 layers.")));
 }
 
+TEST_F(InfoCommand, ScalesEachLayerByItsOwnRankAndAlpha) {
+  const auto config = folder_ / "two" / "adapter_config.json";
+  auto json = nlohmann::json::parse(read_bytes(config));
+  json["rank_pattern"] = {{"linear1", 2}};
+  json["alpha_pattern"] = {{"linear2", 20}};
+  json["r"] = 8;
+  json["use_rslora"] = true;
+  folder_.write("two/adapter_config.json", json.dump());
+  const auto file = SafetensorsFile::open(folder_ / "two" / "adapter_model.safetensors");
+  const auto results = run_each({{"info", adapter_, "--json"}, {"info", adapter_}});
+  ASSERT_EQ(results[0].status, 0) << results[0].err;
+  const auto layers = nlohmann::json::parse(results[0].out).at("layers");
+  const auto expect_scaled = [&](size_t i, double scaling) {
+    const auto key = "base_model.model." + layers[i].at("name").get<std::string>();
+    const auto a = file.tensor(key + ".lora_A.weight").to(at::kDouble);
+    const auto b = file.tensor(key + ".lora_B.weight").to(at::kDouble);
+    EXPECT_NEAR(layers[i].at("scaling"), scaling, 1e-12);
+    EXPECT_NEAR(layers[i].at("norm_update"), scaling * b.mm(a).norm().item<double>(), 1e-9);
+  };
+  expect_scaled(0, 4 / std::sqrt(2));
+  expect_scaled(1, 20 / std::sqrt(8));
+  EXPECT_THAT(results[1].out, HasSubstr("rank 8, alpha 4, scaling 1.41421, rsLoRA\n"));
+}
+
+/// Convolutions' factors have a kernel's dimensions, embeddings' have names of their own; what is
+/// no factor is counted too.
+TEST_F(InfoCommand, TellsOfEveryKindOfLayer) {
+  const auto a = at::randn({2, 3, 3, 3}), b = at::randn({4, 2, 1, 1});
+  const std::string prefix = "base_model.model.";
+  write_safetensors(folder_ / "two" / "adapter_model.safetensors",
+                    {{prefix + "conv.lora_A.weight", a},
+                     {prefix + "conv.lora_B.weight", b},
+                     {prefix + "emb.lora_embedding_A", at::ones({2, 10})},
+                     {prefix + "emb.lora_embedding_B", at::ones({4, 2})},
+                     {prefix + "head.bias", at::ones({7})}});
+  const auto results = run_each({{"info", adapter_, "--json"}, {"info", adapter_}});
+  ASSERT_EQ(results[0].status, 0) << results[0].err;
+  const auto layers = nlohmann::json::parse(results[0].out).at("layers");
+  ASSERT_EQ(layers.size(), 2);
+  const auto product = b.flatten(1).to(at::kDouble).mm(a.flatten(1).to(at::kDouble));
+  EXPECT_NEAR(layers[0].at("norm_update"), 2 * product.norm().item<double>(), 1e-9);
+  EXPECT_NEAR(layers[1].at("norm_update"), 2 * 2 * std::sqrt(40), 1e-9);
+  EXPECT_THAT(results[1].out,
+              AllOf(HasSubstr("(2, 3, 3, 3)"), HasSubstr("(4, 2, 1, 1)"), HasSubstr("(2, 10)"),
+                    HasSubstr("90 parameters in 2 layers.\n7 more in other tensors")));
+}
+
+TEST_F(InfoCommand, RefusesARankThatIsNone) {
+  for (const char* rank : {"0", "-3", "1e300"}) {
+    auto json = nlohmann::json::parse(read_bytes(folder_ / "two" / "adapter_config.json"));
+    json["r"] = nlohmann::json::parse(rank);
+    folder_.write("two/adapter_config.json", json.dump());
+    expect_refusals({{{"info", adapter_}, 1, "adapter_config.json"}});
+  }
+}
+
 TEST_F(InfoCommand, TellsOfAModel) {
   const auto results = run_each({{"info", base_, "--json"}, {"info", base_}});
   ASSERT_EQ(results[0].status, 0) << results[0].err;
@@ -91,7 +148,9 @@ TEST_F(InfoCommand, RefusesWhatIsNeither) {
 }
 
 TEST_F(InfoCommand, NamesTheFieldOfAWrongType) {
-  folder_.write("two/adapter_config.json", R"({"r": 2, "lora_alpha": 2, "use_rslora": "yes"})");
+  folder_.write("two/adapter_config.json",
+                R"({"peft_type": "LORA", "target_modules": ["linear1"], "r": 2, "lora_alpha": 2,
+                      "use_rslora": "yes"})");
   const auto result = run_lowrank({"info", adapter_});
   EXPECT_EQ(result.status, 1);
   EXPECT_THAT(result.err, AllOf(HasSubstr("adapter_config.json"), HasSubstr("use_rslora"),

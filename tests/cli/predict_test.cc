@@ -71,6 +71,8 @@ TEST_F(PredictCommand, TakesAnImageFromWhereverItIs) {
   EXPECT_EQ(json[0].at("label"), 3);
   EXPECT_FALSE(json[1].contains("label"));
   EXPECT_FALSE(json[2].contains("adapter_on"));
+  EXPECT_EQ(json[1].at("base_matches"), true);
+  EXPECT_FALSE(json[2].contains("base_matches"));
   EXPECT_EQ(json[1].at("adapter_on"), json[0].at("adapter_on"));
   for (size_t i = 1; i < 4; ++i) EXPECT_EQ(json[i].at("adapter_off"), json[0].at("adapter_off"));
   EXPECT_NE(json[0].at("adapter_on"), json[0].at("adapter_off"));

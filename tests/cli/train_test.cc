@@ -121,6 +121,8 @@ TEST_F(TrainCommand, RefusesWrongArguments) {
       {command("a", {"--resume", (folder_ / "b").string()}), 2,
        "--resume must go on in the folder it names."},
       {command("a", {"--steps", "-1"}), 2, "[train] steps must be at least 0. Got -1."},
+      {command("a", {"--steps", "0"}), 2, "[train] --steps must be at least 1. Got 0."},
+      {command("a", {"--batch-size", "9223372036854775807"}), 2, "the batch size must be at most"},
       {command("a", {"--lr", "0"}), 2, "the learning rate must be finite and above 0. Got 0."},
       {command("a", {"--schedule", "cosin"}), 2, "Did you mean \"cosine\"?"},
       {{"train", "--data", data_, "--sizes", "9,10", "--out", (folder_ / "a").string()},
@@ -135,6 +137,42 @@ TEST_F(TrainCommand, RefusesWrongArguments) {
       {command("a", {"--deviation", "1e-45"}), 2, "must be finite and not 0. Got 1e-45."},
   });
   EXPECT_TRUE(fs::is_empty(folder_.path()));
+}
+
+TEST_F(TrainCommand, NamesTheWayOnWhereARunWasInterrupted) {
+  fs::create_directory(folder_ / "cut");
+  folder_.write("cut/checkpoint.safetensors", "what a checkpoint may hold");
+  const auto cut = (folder_ / "cut").string();
+  expect_refusals({{{"train", "--data", data_, "--sizes", "16,10", "--out", cut},
+                    1,
+                    "must not exist yet, or be empty. Got an interrupted run. Go on with it by "
+                    "--resume \"" +
+                        cut + "\", or pass --force to begin anew."}});
+}
+
+TEST_F(TrainCommand, TakesNoMemoryForSizesThatTheCheckpointCannotHold) {
+  write_safetensors(
+      folder_ / "ck" / "checkpoint.safetensors", {},
+      {{"lowrank.identity",
+        R"({"seed":0,"threads":1,"device":"cpu","dtype":"float32","data":"d",)"
+        R"("sizes":[16,30000000,10],"mean":0.1307,"deviation":0.3081,"train":{"epochs":1,"steps":2,)"
+        R"("batch_size":10,"learning_rate":0.001,"schedule":"constant","warmup_steps":0,)"
+        R"("clip_norm":0.0,"accumulate":1,"validation":0.0,"replay":0.0,"seed":0}})"},
+       {"lowrank.counters", "{}"}});
+  expect_refusals({{{"train", "--data", data_, "--resume", (folder_ / "ck").string()},
+                    1,
+                    "must hold the parameters of its run. Got "}});
+}
+
+/// Linux takes any bytes as a name; JSON does not.
+TEST_F(TrainCommand, TellsOfFoldersWhoseNamesAreNoUtf8) {
+  const auto out = (folder_ / "fresh\xff").string();
+  const auto result = run_lowrank({"train", "--data", data_, "--sizes", "16,10", "--steps", "3",
+                                   "--quiet", "--json", "--out", out, "--threads", "1"});
+  ASSERT_EQ(result.status, 0) << result.err;
+  const auto told = nlohmann::json::parse(result.out).at("out").get<std::string>();
+  EXPECT_TRUE(told.ends_with("fresh\xef\xbf\xbd")) << told;
+  EXPECT_TRUE(fs::exists(fs::path(out) / "config.json"));
 }
 
 TEST_F(TrainCommand, RefusesToGoOnWithoutACheckpointOfItsOwn) {

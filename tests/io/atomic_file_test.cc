@@ -1,6 +1,7 @@
 #include <fcntl.h>
 #include <lowrank/error.h>
 #include <lowrank/io/atomic_file.h>
+#include <sys/inotify.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -166,6 +167,44 @@ TEST(FileGroup, GivesAllFilesTheirNamesAtOnce) {
   EXPECT_EQ(read_bytes(folder / "sub" / "b"), "new b");
   EXPECT_EQ(names_in(folder.path()), (std::vector<std::string>{"a", "sub"}));
   EXPECT_EQ(names_in(folder / "sub"), std::vector<std::string>{"b"});
+}
+
+/// Whoever is killed, or reads, in between must find too few files rather than a new one beside an
+/// old one.
+TEST(FileGroup, SetsOldFilesAsideBeforeTheFirstNewOne) {
+  const TemporaryFolder folder;
+  for (const char* name : {"a", "b"}) folder.write(name, "old");
+  FileGroup group;
+  for (const char* name : {"a", "b"}) group.add(folder / name, "new");
+  const io::Descriptor watch(::inotify_init1(IN_NONBLOCK));
+  ASSERT_GE(::inotify_add_watch(watch.number(), folder.path().c_str(), IN_MOVED_FROM | IN_MOVED_TO),
+            0);
+  group.commit();
+  alignas(inotify_event) char bytes[4096];
+  const auto size = ::read(watch.number(), bytes, sizeof bytes);
+  std::vector<std::string> seen;
+  for (ssize_t at = 0; at < size;) {
+    const auto* event = reinterpret_cast<const inotify_event*>(bytes + at);
+    const std::string name = event->name;
+    if (!name.starts_with(".")) seen.push_back((event->mask & IN_MOVED_TO ? "+" : "-") + name);
+    at += static_cast<ssize_t>(sizeof *event + event->len);
+  }
+  EXPECT_EQ(seen, (std::vector<std::string>{"-b", "+a", "+b"}));
+  EXPECT_EQ(names_in(folder.path()), (std::vector<std::string>{"a", "b"}));
+  EXPECT_EQ(read_bytes(folder / "b"), "new");
+}
+
+TEST(FileGroup, AFirstFileThatCannotBeNamedLeavesTheOthers) {
+  const TemporaryFolder folder;
+  folder.write("b", "old");
+  {
+    FileGroup group;
+    for (const char* name : {"a", "b"}) group.add(folder / name, "new");
+    fs::create_directories(folder / "a" / "in the way");
+    LOWRANK_EXPECT_ERROR(group.commit(), FileError, "must be writable");
+  }
+  EXPECT_EQ(read_bytes(folder / "b"), "old");
+  EXPECT_EQ(names_in(folder.path()), (std::vector<std::string>{"a", "b"}));
 }
 
 TEST(FileGroup, AFailedStagingChangesNothing) {

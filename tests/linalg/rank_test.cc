@@ -27,6 +27,7 @@ TEST(NumericalRank, FollowsNumPysRule) {
   EXPECT_EQ(numerical_rank(diagonal({1, 0.5, edge * 1e6})), 3);
   EXPECT_EQ(numerical_rank(diagonal({1, 0.5, edge * 1e6}, at::kFloat)), 2);
   EXPECT_EQ(numerical_rank(at::zeros({4, 3})), 0);
+  EXPECT_EQ(numerical_rank(diagonal({1e308, 1e308, 1e307})), 3) << "where 3 x 1e308 overflows";
 }
 
 TEST(NumericalRank, CountsTheLongerSide) {

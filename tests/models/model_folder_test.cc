@@ -161,6 +161,20 @@ TEST_F(ModelFolder, RefusesWeightsThatAreNotTheConfigs) {
   }
 }
 
+/// A tensor of fewer bits must not narrow the others.
+TEST_F(ModelFolder, KeepsTheWidestDtype) {
+  auto entries = entries_of(make());
+  entries[0].tensor = entries[0].tensor.to(at::kHalf);
+  entries[1].tensor = entries[1].tensor + 1e5;
+  write_safetensors(folder_ / "model.safetensors", entries);
+  auto parameters = load_classifier(folder_.path()).model->parameters();
+  EXPECT_EQ(parameters[0].scalar_type(), at::kFloat);
+  EXPECT_TRUE(at::equal(parameters[1], entries[1].tensor));
+  entries[3].tensor = entries[3].tensor.to(at::kDouble);
+  write_safetensors(folder_ / "model.safetensors", entries);
+  EXPECT_EQ(load_classifier(folder_.path()).model->parameters()[0].scalar_type(), at::kDouble);
+}
+
 TEST_F(ModelFolder, RefusesDamagedWeights) {
   const auto good = read_bytes(folder_ / "model.safetensors");
   folder_.write("model.safetensors", good.substr(0, good.size() - 1));

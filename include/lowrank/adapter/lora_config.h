@@ -58,7 +58,8 @@ enum class BiasMode {
 /// What is attached to which layers (Hu et al., "LoRA", arXiv 2106.09685, section 4.1). The fields
 /// are those of PEFT's LoraConfig (tuners/lora/config.py) and mean the same.
 struct LoraConfig {
-  /// r, the number of rows of A and columns of B; at least 1. Above min(in, out) it brings nothing.
+  /// r, the number of rows of A and columns of B; 1 to 1000000. Above min(in, out) it brings
+  /// nothing.
   int64_t rank = 8;
   /// Scales the update: scaling = alpha / rank. Not 0, and between -1e30 and 1e30.
   double alpha = 8;
@@ -87,7 +88,7 @@ struct LoraConfig {
   std::vector<std::pair<std::string, std::vector<int64_t>>> trainable_token_indices{};
   BiasMode bias = BiasMode::kNone;
   LoraInit init = LoraInit::kKaimingUniform;
-  /// Power iterations of kPissaNiter, at least 0.
+  /// Power iterations of kPissaNiter, 0 to 1000.
   int64_t init_iterations = 16;
   EvaConfig eva_config{};         ///< of kEva
   CordaConfig corda_config{};     ///< of kCorda
@@ -108,12 +109,16 @@ struct LoraConfig {
   LOWRANK_API double scaling() const;
 };
 
-/// Throws ArgumentError that names the first field out of its range: a rank below 1, an alpha that
+/// Throws ArgumentError that names the first field out of its range: a rank, an alpha that
 /// is 0 or not finite (in a pattern too), a dropout outside [0, 1), an odd rank with kOrthogonal,
 /// an option of an initialisation, an invalid regular expression, a token index that is negative or
 /// comes twice, or fields that exclude each other (layers_to_transform with a regular expression,
 /// lora_bias with use_dora or with an init that uses the base).
 LOWRANK_API void check(const LoraConfig& config);
+
+/// The config with the rank and the alpha that rank_pattern and alpha_pattern give the layer of
+/// this path, so that scaling() is that layer's.
+LOWRANK_API LoraConfig config_of_layer(const LoraConfig& config, const std::string& path);
 
 /// Reads PEFT's adapter_config.json (tuners/lora/config.py). Throws FileError that names the file
 /// and the field for what is missing, of another type or out of its range, and for what would

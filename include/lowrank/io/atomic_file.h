@@ -32,6 +32,7 @@ class LOWRANK_API AtomicFile {
   void commit();
 
  private:
+  friend class FileGroup;
   struct State;
   std::unique_ptr<State> state_;
 };
@@ -40,7 +41,9 @@ class LOWRANK_API AtomicFile {
 LOWRANK_API void write_file_atomically(const std::filesystem::path& path, std::string_view bytes);
 
 /// Several files that belong together. All bytes are on the disk, under temporary names, before the
-/// first file gets its name: a full disk or a missing permission changes nothing.
+/// first file gets its name: a full disk or a missing permission changes nothing. A process that is
+/// killed while they get their names leaves the old files, the new ones, or too few, never new ones
+/// beside old ones: what the first is to stand beside is set aside before.
 class LOWRANK_API FileGroup {
  public:
   FileGroup();

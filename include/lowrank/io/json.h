@@ -24,6 +24,13 @@ inline constexpr size_t kMostOrderedKeys = 10'000;
 LOWRANK_API nlohmann::json parse_json(std::string_view text, const std::string& what,
                                       std::string_view operation = "json");
 
+/// The JSON as UTF-8, indented by `indent`, or in one line where that is -1. Bytes that are no
+/// UTF-8, as names of files may hold, become U+FFFD.
+template <class Json>
+std::string to_text(const Json& json, int indent = 2) {
+  return json.dump(indent, ' ', /*ensure_ascii=*/false, Json::error_handler_t::replace);
+}
+
 /// Reads and parses a JSON file. Throws FileError as `read_file` and `parse_json` do.
 LOWRANK_API nlohmann::json read_json_file(const std::filesystem::path& path);
 /// The same with the keys of each object in the order of the file. Throws FileError as well for an
