@@ -8,6 +8,7 @@
 #include <lowrank/io/atomic_file.h>
 #include <lowrank/io/json.h>
 #include <lowrank/train/evaluate.h>
+#include <lowrank/train/interrupt.h>
 
 #include <algorithm>
 #include <system_error>
@@ -193,6 +194,7 @@ BaseResult train_base(const BaseRun& run, const ImageDataset& data, const RunCon
   task.accelerated = classifier.model.get();
   const auto result = lowrank::train(task, run.train, run_options(context, id, "pretrain"));
   classifier.model->zero_grad(/*set_to_none=*/true);  // of what comes next it gets none
+  const InterruptGuard whole;                         // the files are written to their end
   write_training(context.folder, id, result);
   models::save_classifier(classifier, context.folder);
   std::filesystem::remove(checkpoint_of(context.folder));
@@ -218,6 +220,7 @@ FinetuneResult finetune(const FinetuneRun& run, ImageClassifier& classifier,
   task.parameters = trained(adapter, run.lora_plus_ratio);
   const auto id = identity(run, base_sha256, context.resources);
   const auto result = lowrank::train(task, run.train, run_options(context, id, "finetune"));
+  const InterruptGuard whole;
   write_training(context.folder, id, result);
   adapter.save(context.folder, {.force = true, .base_model = run.base});
   std::filesystem::remove(checkpoint_of(context.folder));

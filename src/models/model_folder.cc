@@ -9,6 +9,7 @@
 
 #include <cmath>
 #include <nlohmann/json.hpp>
+#include <system_error>
 
 namespace lowrank::models {
 namespace {
@@ -113,6 +114,19 @@ void check_tensors(const SafetensorsFile& file, const std::vector<int64_t>& size
   }
 }
 
+/// What is asked for as a base, and is something else that is known.
+void require_model(const Path& folder) {
+  std::error_code none;
+  const bool is_adapter = std::filesystem::exists(folder / "adapter_config.json", none) &&
+                          !std::filesystem::exists(folder / kConfigFile, none);
+  if (!is_adapter && !std::filesystem::is_regular_file(folder, none)) return;
+  fail<FileError>("load",
+                  fmt::format("\"{}\" must be the folder of a model, with {} and {}",
+                              folder.string(), kConfigFile, kWeightsFile),
+                  is_adapter ? "an adapter's" : "a file",
+                  is_adapter ? "An adapter goes beside its base, as --adapter." : "");
+}
+
 /// One that holds every tensor's numbers.
 at::ScalarType widest_dtype(const SafetensorsFile& file) {
   auto dtype = file.tensor(file.names().front()).scalar_type();
@@ -147,6 +161,7 @@ void save_classifier(const ImageClassifier& classifier, const Path& folder) {
 
 ImageClassifier load_classifier(const Path& folder) {
   const auto config_file = folder / kConfigFile;
+  require_model(folder);
   const auto config = read_config(config_file);
   const auto sizes = read_sizes(config, config_file);
   const auto file = SafetensorsFile::open(folder / kWeightsFile);

@@ -191,6 +191,12 @@ TEST_F(ModelFolder, NamesTheMissingFile) {
   fs::remove(folder_ / "config.json");
   LOWRANK_EXPECT_ERROR(load_classifier(folder_.path()), FileError,
                        (folder_ / "config.json").string() + "\" must exist");
+  LOWRANK_EXPECT_ERROR(load_classifier(folder_.write("model.pt", "PK")), FileError,
+                       "must be the folder of a model, with config.json and model.safetensors. Got "
+                       "a file.");
+  folder_.write("adapter_config.json", "{}");
+  LOWRANK_EXPECT_ERROR(load_classifier(folder_.path()), FileError,
+                       "Got an adapter's. An adapter goes beside its base, as --adapter.");
 }
 
 TEST_F(ModelFolder, KeepsTheOldModelWhereANewOneCannotBeWritten) {
