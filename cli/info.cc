@@ -59,8 +59,12 @@ Json tensor_json(const std::string& name, const at::Tensor& tensor) {
           {"norm", frobenius(tensor)}};
 }
 
-std::string shape_text(const at::Tensor& tensor) {
-  return fmt::format("({})", fmt::join(tensor.sizes(), ", "));
+std::string shape_text(at::IntArrayRef sizes) {
+  return fmt::format("({})", fmt::join(sizes, ", "));
+}
+
+std::string shape_text(const Json& sizes) {
+  return shape_text(at::IntArrayRef(sizes.get<std::vector<int64_t>>()));
 }
 
 /// One layer: A (rank, in), B (out, rank), and for a convolution a kernel's dimensions after them.
@@ -68,7 +72,8 @@ Json layer_json(const std::string& path, const at::Tensor& a, const at::Tensor& 
                 const LoraConfig& config) {
   if (a.dim() < 2 || b.dim() < 2 || a.size(0) != b.size(1)) {
     fail<FileError>("info", fmt::format("the factors of \"{}\" must be matrices of one rank", path),
-                    fmt::format("A of shape {} and B of shape {}", shape_text(a), shape_text(b)));
+                    fmt::format("A of shape {} and B of shape {}", shape_text(a.sizes()),
+                                shape_text(b.sizes())));
   }
   const double scaling = config_of_layer(config, path).scaling();
   return {{"name", path},
@@ -185,12 +190,9 @@ void print_adapter(const Json& json) {
   Table table({"layer", "A", "B", "parameters", "|A|", "|B|", "|s B A|"});
   int64_t parameters = 0;
   for (const auto& layer : json["layers"]) {
-    const auto shape = [&](const char* field) {
-      return fmt::format("({})", fmt::join(layer[field].get<std::vector<int64_t>>(), ", "));
-    };
     parameters += layer["parameters"].get<int64_t>();
-    table.add({layer["name"].get<std::string>(), shape("shape_a"), shape("shape_b"),
-               with_thousands(layer["parameters"].get<int64_t>()),
+    table.add({layer["name"].get<std::string>(), shape_text(layer["shape_a"]),
+               shape_text(layer["shape_b"]), with_thousands(layer["parameters"].get<int64_t>()),
                fmt::format("{:.4f}", layer["norm_a"].get<double>()),
                fmt::format("{:.4f}", layer["norm_b"].get<double>()),
                fmt::format("{:.4f}", layer["norm_update"].get<double>())});
@@ -209,8 +211,7 @@ void print_model(const Json& json) {
   Table table({"tensor", "dtype", "shape", "norm"});
   for (const auto& tensor : json["tensors"]) {
     table.add({tensor["name"].get<std::string>(), tensor["dtype"].get<std::string>(),
-               fmt::format("({})", fmt::join(tensor["shape"].get<std::vector<int64_t>>(), ", ")),
-               fmt::format("{:.4f}", tensor["norm"].get<double>())});
+               shape_text(tensor["shape"]), fmt::format("{:.4f}", tensor["norm"].get<double>())});
   }
   fmt::print("{}{} parameters.\n", table.text(), with_thousands(json["parameters"].get<int64_t>()));
 }

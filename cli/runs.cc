@@ -229,8 +229,10 @@ FinetuneResult finetune(const FinetuneRun& run, ImageClassifier& classifier,
 
 ImageClassifier load_base(const std::filesystem::path& folder, const Resources& resources) {
   auto classifier = models::load_classifier(folder);
+  const auto read = classifier.model->parameters().front().scalar_type();
   classifier.model->to(resources.device, resources.dtype);
   for (const auto& item : classifier.model->named_parameters()) {
+    if (read == resources.dtype) break;  // load_classifier() has looked at these numbers
     if (at::isfinite(item.value()).all().item<bool>()) continue;
     fail<FileError>("load",
                     fmt::format("\"{}\" in \"{}\" must be finite as {}", item.key(),

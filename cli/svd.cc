@@ -209,7 +209,6 @@ void run_svd(const SvdOptions& options) {
     auto json = to_json(report);
     json["seed"] = options.common.seed;
     json["threads"] = resources.threads;
-    // A file name need not be UTF-8.
     fmt::print("{}\n", to_text(json));
   } else {
     print_report(report);

@@ -55,11 +55,7 @@ torch::jit::Module load_script(const fs::path& file) {
   require_archive(file);
   try {
     return torch::jit::load(file.string(), at::kCPU);
-  } catch (const c10::Error& error) {
-    const std::string reason = error.what_without_backtrace();
-    fail<FileError>("targets", fmt::format("\"{}\" must be a TorchScript file", file.string()),
-                    reason.substr(0, reason.find('\n')), kScriptHint);
-  } catch (const std::exception& error) {  // torch::jit::ErrorReport, of code that is none
+  } catch (const std::exception& error) {  // c10::Error, or torch::jit::ErrorReport of its code
     const std::string reason = error.what();
     fail<FileError>("targets", fmt::format("\"{}\" must be a TorchScript file", file.string()),
                     reason.substr(0, reason.find('\n')), kScriptHint);

@@ -65,11 +65,9 @@ AtomicFile& FileGroup::open(const fs::path& path) { return files_.emplace_back(p
 void FileGroup::commit() {
   for (auto& file : files_) file.finish();
   for (size_t i = 1; i < files_.size(); ++i) files_[i].state_->temporary.set_old_aside();
-  for (size_t i = 0; i < files_.size(); ++i) {
-    files_[i].commit();
-    if (i > 0) continue;
-    for (auto& file : files_) file.state_->temporary.drop_old();  // no way back from here
-  }
+  if (!files_.empty()) files_.front().commit();
+  for (auto& file : files_) file.state_->temporary.drop_old();  // no way back from here
+  for (auto& file : files_) file.commit();
   files_.clear();
 }
 

@@ -140,7 +140,6 @@ void TemporaryFile::publish() {
   finish();
   if (std::rename(path_.c_str(), target_.c_str()) != 0) fail_write(target_, errno);
   path_.clear();
-  drop_old();
   flush_folder(folder_of(target_));
 }
 

@@ -49,8 +49,7 @@ class TemporaryFile {
   void finish();
   /// Renames it to the target and flushes the folder.
   void publish();
-  /// Takes the target out of the way, under a hidden name; it comes back unless this was published
-  /// or the old one is to be dropped.
+  /// Takes the target out of the way, under a hidden name; it comes back unless it is dropped.
   void set_old_aside();
   void drop_old();
 
