@@ -32,6 +32,7 @@
 #include <lowrank/machine.h>
 #include <lowrank/models/mlp.h>
 #include <lowrank/models/model_folder.h>
+#include <lowrank/nn/linear_relu.h>
 #include <lowrank/nn/lora_layers.h>
 #include <lowrank/report/printable.h>
 #include <lowrank/report/table.h>

@@ -31,6 +31,8 @@ struct KernelTable {
   void (*add_loop)(float* to, const float* from, const float* added, int64_t count,
                    SumLanes& lanes);
   uint32_t (*largest_bits)(const float* x, int64_t count);
+  /// See activation.h.
+  void (*where_positive_loop)(float* to, const float* from, const float* by, int64_t count);
 };
 
 /// Throws ArgumentError as instruction_set() does.

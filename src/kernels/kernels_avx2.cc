@@ -4,6 +4,7 @@
 #include "kernels/tiles/adam_loop.h"
 #include "kernels/tiles/add_loop.h"
 #include "kernels/tiles/product_tiles.h"
+#include "kernels/tiles/where_positive_loop.h"
 
 namespace lowrank::kernels {
 
@@ -15,6 +16,7 @@ const KernelTable kAvx2Kernels = {
     .adam_step_double = &avx2::adam_loop<double>,
     .add_loop = &avx2::add_loop,
     .largest_bits = &avx2::largest_bits,
+    .where_positive_loop = &avx2::where_positive_loop,
 };
 
 }  // namespace lowrank::kernels

@@ -4,6 +4,7 @@
 #include "kernels/tiles/adam_loop.h"
 #include "kernels/tiles/add_loop.h"
 #include "kernels/tiles/product_tiles.h"
+#include "kernels/tiles/where_positive_loop.h"
 
 namespace lowrank::kernels {
 
@@ -15,6 +16,7 @@ const KernelTable kAvx512Kernels = {
     .adam_step_double = &avx512::adam_loop<double>,
     .add_loop = &avx512::add_loop,
     .largest_bits = &avx512::largest_bits,
+    .where_positive_loop = &avx512::where_positive_loop,
 };
 
 }  // namespace lowrank::kernels

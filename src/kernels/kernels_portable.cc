@@ -2,6 +2,7 @@
 #include "kernels/tiles/adam_loop.h"
 #include "kernels/tiles/add_loop.h"
 #include "kernels/tiles/product_tiles.h"
+#include "kernels/tiles/where_positive_loop.h"
 
 namespace lowrank::kernels {
 
@@ -13,6 +14,7 @@ const KernelTable kPortableKernels = {
     .adam_step_double = &portable::adam_loop<double>,
     .add_loop = &portable::add_loop,
     .largest_bits = &portable::largest_bits,
+    .where_positive_loop = &portable::where_positive_loop,
 };
 
 }  // namespace lowrank::kernels

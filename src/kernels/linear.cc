@@ -11,8 +11,9 @@ bool is_plain_linear(const at::Tensor& x, const at::Tensor& weight, const at::Te
   return !bias.defined() || (is_plain(bias) && bias.dim() == 1 && bias.size(0) == weight.size(0));
 }
 
-at::Tensor linear_forward(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
-  return product({x, Operand(weight).t()}, {}, bias);
+at::Tensor linear_forward(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
+                          Activation activation) {
+  return product({x, Operand(weight).t()}, {}, bias, activation);
 }
 
 LinearGradients linear_backward(const at::Tensor& dy, const at::Tensor& x, const at::Tensor& weight,

@@ -2,6 +2,8 @@
 
 #include <ATen/core/Tensor.h>
 
+#include "kernels/activation.h"
+
 /// The products of a linear layer on plain tensors, without autograd: x is (N, in), weight
 /// (out, in), bias (out) or undefined.
 namespace lowrank::kernels {
@@ -9,8 +11,9 @@ namespace lowrank::kernels {
 /// Whether the kernels can take them: float32 on the CPU, of shapes that fit.
 bool is_plain_linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias);
 
-/// (N, out): x·Wᵀ + bias.
-at::Tensor linear_forward(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias);
+/// (N, out): x·Wᵀ + bias, through the activation.
+at::Tensor linear_forward(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
+                          Activation activation = Activation::kNone);
 
 /// Which gradients are wanted; the others come back undefined.
 struct LinearWanted {

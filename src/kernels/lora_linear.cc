@@ -20,7 +20,7 @@ bool are_plain_factors(const at::Tensor& weight, const at::Tensor& a, const at::
 /// The same by LibTorch's operators, for any dtype and device.
 LoraLinearOutput forward_by_operators(const at::Tensor& x, const at::Tensor& weight,
                                       const at::Tensor& bias, const at::Tensor& a,
-                                      const at::Tensor& b, double scaling) {
+                                      const at::Tensor& b, double scaling, Activation activation) {
   auto y = bias.defined() ? at::addmm(bias, x, weight.t()) : at::mm(x, weight.t());
   auto down = at::mm(x.to(a.scalar_type()), a.t());
   if (y.scalar_type() == b.scalar_type()) {
@@ -28,6 +28,7 @@ LoraLinearOutput forward_by_operators(const at::Tensor& x, const at::Tensor& wei
   } else {
     y = (y + scaling * at::mm(down, b.t())).to(y.scalar_type());
   }
+  if (activation == Activation::kRelu) y.relu_();
   return {y, down};
 }
 
@@ -56,10 +57,7 @@ LoraLinearGradients backward_by_operators(const at::Tensor& dy, const at::Tensor
 at::Tensor outer_product(const at::Tensor& dy, const at::Tensor& down) {
   constexpr int64_t kShortRow = 16;
   if (down.size(1) >= kShortRow) return product({Operand(dy).t(), down});
-  auto transposed = product({Operand(down).t(), dy});
-  if (transposed.size(0) != 1) return transposed.t().contiguous();
-  transposed.unsafeGetTensorImpl()->set_sizes_contiguous({transposed.size(1), 1});
-  return transposed;
+  return transposed_product({Operand(down).t(), dy});
 }
 
 at::Tensor scaled(const at::Tensor& tensor, double scaling) {
@@ -70,13 +68,13 @@ at::Tensor scaled(const at::Tensor& tensor, double scaling) {
 
 LoraLinearOutput lora_linear_forward(const at::Tensor& x, const at::Tensor& weight,
                                      const at::Tensor& bias, const at::Tensor& a,
-                                     const at::Tensor& b, double scaling) {
+                                     const at::Tensor& b, double scaling, Activation activation) {
   if (!is_plain_linear(x, weight, bias) || !are_plain_factors(weight, a, b)) {
-    return forward_by_operators(x, weight, bias, a, b, scaling);
+    return forward_by_operators(x, weight, bias, a, b, scaling, activation);
   }
   const auto down = product({x, Operand(a).t()});
   const auto scaled_down = scaled(down, scaling);
-  return {product({x, Operand(weight).t()}, {scaled_down, Operand(b).t()}, bias), down};
+  return {product({x, Operand(weight).t()}, {scaled_down, Operand(b).t()}, bias, activation), down};
 }
 
 LoraLinearGradients lora_linear_backward(const at::Tensor& dy, const at::Tensor& x,

@@ -2,6 +2,8 @@
 
 #include <ATen/core/Tensor.h>
 
+#include "kernels/activation.h"
+
 /// The products of a linear layer with factors, on plain tensors, without autograd. With N rows,
 /// `x` is (N, in), `weight` (out, in), `bias` (out) or undefined, `a` (rank, in), `b` (out, rank).
 /// W + s·B·A and dW are never formed. The low-rank part is computed in the factors' dtype, as PEFT
@@ -9,13 +11,15 @@
 namespace lowrank::kernels {
 
 struct LoraLinearOutput {
-  at::Tensor y;     ///< (N, out): x·Wᵀ + bias + s·(x·Aᵀ)·Bᵀ, in the weight's dtype
+  at::Tensor y;  ///< (N, out): x·Wᵀ + bias + s·(x·Aᵀ)·Bᵀ through the activation, in the weight's
+                 ///< dtype
   at::Tensor down;  ///< (N, rank): x·Aᵀ, in the factors' dtype; the backward pass reads it
 };
 
 LoraLinearOutput lora_linear_forward(const at::Tensor& x, const at::Tensor& weight,
                                      const at::Tensor& bias, const at::Tensor& a,
-                                     const at::Tensor& b, double scaling);
+                                     const at::Tensor& b, double scaling,
+                                     Activation activation = Activation::kNone);
 
 /// Which gradients are wanted; the others come back undefined.
 struct LoraLinearWanted {

@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 #include <ATen/EmptyTensor.h>
 
+#include <algorithm>
 #include <utility>
 
 namespace lowrank::kernels {
@@ -22,8 +23,19 @@ at::Tensor empty_matrix(int64_t rows, int64_t columns) {
   return at::Tensor(at::detail::empty_cpu({rows, columns}, at::kFloat));
 }
 
+/// Below this many rows or columns a plain loop copies faster than LibTorch's operator.
+constexpr int64_t kFewLines = 16;
+
 at::Tensor copy_of(const Operand& matrix) {
   auto copy = empty_matrix(matrix.rows, matrix.columns);
+  if (std::min(matrix.rows, matrix.columns) < kFewLines) {
+    float* to = copy.data_ptr<float>();
+    for (int64_t i = 0; i < matrix.rows; ++i) {
+      const float* const from = matrix.numbers + i * matrix.row;
+      for (int64_t j = 0; j < matrix.columns; ++j) *to++ = from[j * matrix.column];
+    }
+    return copy;
+  }
   return copy.copy_(at::from_blob(const_cast<float*>(matrix.numbers), copy.sizes(),
                                   {matrix.row, matrix.column}, at::kFloat));
 }
@@ -54,8 +66,8 @@ struct Lying {
 
 using Multiply = void (*)(const ThinProduct&, const KernelTable&);
 
-at::Tensor product(const Factors& first, const Factors& second, const at::Tensor& bias,
-                   Multiply multiply) {
+at::Tensor product_by(Multiply multiply, const Factors& first, const Factors& second,
+                      const at::Tensor& bias, Activation activation) {
   const bool transposed = reads_transposed(first.w);
   const Lying one(first, transposed), two(second, transposed);
   const auto plain_bias = bias.defined() ? bias.contiguous() : bias;
@@ -65,6 +77,7 @@ at::Tensor product(const Factors& first, const Factors& second, const at::Tensor
                                .rows = first.x.rows,
                                .columns = first.w.columns,
                                .bias = bias.defined() ? plain_bias.data_ptr<float>() : nullptr,
+                               .rectify = activation == Activation::kRelu,
                                .y = y.data_ptr<float>(),
                                .y_row = first.w.columns};
   (transposed ? &multiply_transposed : multiply)(product, kernel_table());
@@ -100,12 +113,18 @@ ThinProduct thin_product(const Factors& factors) {
           .columns = factors.w.columns};
 }
 
-at::Tensor product(const Factors& first, const Factors& second, const at::Tensor& bias) {
-  return product(first, second, bias, &multiply);
+at::Tensor product(const Factors& first, const Factors& second, const at::Tensor& bias,
+                   Activation activation) {
+  return product_by(&multiply, first, second, bias, activation);
+}
+
+at::Tensor transposed_product(const Factors& factors) {
+  const auto transposed = product(factors);
+  return copy_of(Operand(transposed).t());
 }
 
 at::Tensor product_of_halves(const Factors& first, const Factors& second) {
-  return product(first, second, {}, &multiply_halves);
+  return product_by(&multiply_halves, first, second, {}, Activation::kNone);
 }
 
 }  // namespace lowrank::kernels

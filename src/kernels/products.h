@@ -2,6 +2,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include "kernels/activation.h"
 #include "kernels/thin_product.h"
 
 /// thin_product.h on tensors, however they lie.
@@ -34,11 +35,16 @@ struct Factors {
 /// x·w for multiply(), without a y; w with contiguous rows.
 ThinProduct thin_product(const Factors& factors);
 
-/// first.x·first.w (+ second.x·second.w) (+ bias). What does not lie as the kernels read it is
-/// copied first: a second w that lies other than the first, an x or a w without contiguous rows.
-at::Tensor product(const Factors& first, const Factors& second = {}, const at::Tensor& bias = {});
+/// first.x·first.w (+ second.x·second.w) (+ bias), through the activation. What does not lie as the
+/// kernels read it is copied first: a second w that lies other than the first, an x or a w without
+/// contiguous rows.
+at::Tensor product(const Factors& first, const Factors& second = {}, const at::Tensor& bias = {},
+                   Activation activation = Activation::kNone);
 
-/// The same by multiply_halves(), for a weight w: dy·W.
+/// (x·w)ᵀ.
+at::Tensor transposed_product(const Factors& factors);
+
+/// The sum of two products by multiply_halves(), for a weight w: dy·W.
 at::Tensor product_of_halves(const Factors& first, const Factors& second = {});
 
 }  // namespace lowrank::kernels

@@ -29,6 +29,7 @@ struct ThinProduct {
   int64_t rows = 0, columns = 0;
   const float* bias = nullptr;  ///< (columns), or null
   bool accumulate = false;      ///< y += instead of y =
+  bool rectify = false;         ///< max(0, y) of all that in place of y, NaN as it is
   float* y = nullptr;           ///< (rows, columns)
   int64_t y_row = 0;
   /// (rows, columns) that is read next: multiply() asks memory for it meanwhile.
@@ -43,6 +44,7 @@ void multiply(const ThinProduct& product, const KernelTable& kernels = kernel_ta
 /// The same, within the same bound, for a large matrix w that is read once: the upper and the lower
 /// half of its rows are multiplied apart and added, so that each of two threads reads a half of w
 /// in the order in which it lies, and each number's order of adding up depends on w's sizes alone.
+/// Nothing is rectified.
 void multiply_halves(const ThinProduct& product, const KernelTable& kernels = kernel_table());
 
 /// y = x·wᵀ (+ x₂·w₂ᵀ) + bias with w (columns, depth); x_column must be 1. Within

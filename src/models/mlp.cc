@@ -2,6 +2,7 @@
 #include <fmt/ranges.h>
 #include <lowrank/error.h>
 #include <lowrank/models/mlp.h>
+#include <lowrank/nn/linear_relu.h>
 
 #include <algorithm>
 #include <utility>
@@ -22,7 +23,7 @@ MlpImpl::MlpImpl(MlpOptions options) : options_(std::move(options)) {
 
 at::Tensor MlpImpl::forward(at::Tensor x) {
   if (x.dim() > 2) x = x.flatten(1);
-  for (size_t i = 0; i + 1 < layers_.size(); ++i) x = at::relu(layers_[i]->forward(x));
+  for (size_t i = 0; i + 1 < layers_.size(); ++i) x = nn::linear_relu(*layers_[i], x);
   return layers_.back()->forward(x);
 }
 

@@ -58,6 +58,20 @@ TEST(LoraLinear, OutputAndGradientsEqualTheDefinitionInFloat64) {
   }
 }
 
+TEST(LoraLinear, OutputGoesThroughTheActivation) {
+  at::manual_seed(0);
+  for (const auto base : {at::kFloat, at::kDouble, at::kBFloat16}) {
+    const auto x = at::randn({7, 40}).to(base), weight = at::randn({90, 40}).to(base);
+    const auto factors = base == at::kDouble ? at::kDouble : at::kFloat;
+    const auto a = at::randn({3, 40}).to(factors), b = at::randn({90, 3}).to(factors);
+    const auto [y, down] = lora_linear_forward(x, weight, {}, a, b, 0.5);
+    const auto [positive, same] = lora_linear_forward(x, weight, {}, a, b, 0.5, Activation::kRelu);
+    EXPECT_LT(y.min().item<double>(), 0);
+    EXPECT_TRUE(at::equal(positive, at::relu(y)));
+    EXPECT_TRUE(at::equal(same, down));
+  }
+}
+
 TEST(LoraLinear, ComputesOnlyTheGradientsThatAreWanted) {
   const auto x = at::randn({2, 4}), weight = at::randn({3, 4}), dy = at::randn({2, 3});
   const auto a = at::randn({1, 4}), b = at::randn({3, 1});

@@ -19,7 +19,7 @@ constexpr double kUnit = 0x1p-24;  // of rounding, float32
 struct Problem {
   int64_t rows, columns, depth, second_depth;
   at::Tensor x, w, x2, w2, bias, y;
-  bool accumulate;
+  bool accumulate, rectify;
 
   /// A (rows, columns) view with gaps between its rows, at an odd address.
   static at::Tensor with_gaps(int64_t rows, int64_t columns, int64_t gap) {
@@ -51,6 +51,7 @@ struct Problem {
                     : with_gaps(second_depth, columns, gap);
     if (up_to(1) == 1) bias = at::randn({columns});
     y = with_gaps(rows, columns, gap);
+    rectify = up_to(2) == 0;
   }
 
   ThinProduct product(bool transposed) const {
@@ -68,6 +69,7 @@ struct Problem {
             .columns = columns,
             .bias = bias.defined() ? bias.data_ptr<float>() : nullptr,
             .accumulate = accumulate,
+            .rectify = rectify,
             .y = y.data_ptr<float>(),
             .y_row = y.stride(0)};
   }
@@ -81,7 +83,7 @@ struct Problem {
     auto sum = at::mm(of(x), of(w)) + at::mm(of(x2), of(w2));
     if (bias.defined()) sum = sum + of(bias);
     if (accumulate) sum = sum + of(y);
-    return sum;
+    return rectify && !absolute ? at::relu(sum) : sum;
   }
 };
 
@@ -131,6 +133,7 @@ TEST(ThinProduct, OfHalvesStaysWithinTheBoundForAnyNumberOfThreads) {
     problem.w = Problem::with_gaps(problem.depth, problem.columns, 2);
     problem.w2 = Problem::with_gaps(problem.second_depth, problem.columns, 2);
     problem.y = Problem::with_gaps(problem.rows, problem.columns, 3);
+    problem.rectify = false;
     if (problem.bias.defined()) problem.bias = at::randn({problem.columns});
     const auto expected = problem.reference(/*absolute=*/false);
     const auto bound = static_cast<double>(problem.depth + problem.second_depth + 4) * kUnit *
@@ -174,6 +177,15 @@ TEST(ThinProduct, ReadsNothingBeyondTheRowsOfItsOperands) {
   }
 }
 
+TEST(ThinProduct, RectifiesNumbersAndNoNaN) {
+  const auto x = at::tensor({-2.0F, 3.0F, std::numeric_limits<float>::quiet_NaN()}).view({3, 1});
+  const auto expected = at::relu(x).expand({3, 70});
+  for (const auto& w : {at::ones({1, 70}), at::ones({70, 1}).t()}) {
+    const auto y = product({x, w}, {}, {}, Activation::kRelu);
+    EXPECT_TRUE(at::allclose(y, expected, 0, 0, /*equal_nan=*/true)) << y;
+  }
+}
+
 TEST(ThinProduct, IsTheSameForAnyNumberOfThreadsAndRows) {
   at::manual_seed(0);
   const int threads = at::get_num_threads();
@@ -190,6 +202,15 @@ TEST(ThinProduct, IsTheSameForAnyNumberOfThreadsAndRows) {
   EXPECT_TRUE(at::equal(one, four));
   for (const int64_t row : {0, 5, 36}) {
     EXPECT_TRUE(at::equal(both(x.narrow(0, row, 1)), one.narrow(0, row, 1)));
+  }
+}
+
+TEST(Products, OfTransposesAreTransposes) {
+  for (const int64_t rows : {1, 2, 15, 16, 40}) {
+    const auto x = at::randn({rows, 9}), w = at::randn({9, 33});
+    const auto found = transposed_product({x, w});
+    EXPECT_TRUE(found.is_contiguous());
+    EXPECT_TRUE(at::equal(found, product({x, w}).t())) << rows;
   }
 }
 
@@ -211,6 +232,8 @@ TEST(Products, TakeTensorsHoweverTheyLie) {
     }
   }
   EXPECT_EQ(product({at::empty({0, 5}), at::randn({5, 3})}).sizes(), at::IntArrayRef({0, 3}));
+  EXPECT_EQ(transposed_product({at::empty({0, 5}), at::randn({5, 3})}).sizes(),
+            at::IntArrayRef({3, 0}));
   EXPECT_TRUE(at::equal(product({at::empty({2, 0}), at::empty({0, 3})}, {}, at::ones({3})),
                         at::ones({2, 3})));
 }

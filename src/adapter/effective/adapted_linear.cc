@@ -17,6 +17,9 @@
 #include "kernels/products.h"
 
 namespace lowrank::effective {
+
+using kernels::Activation;
+
 namespace {
 
 /// The whole layer; x is (N, in), bias may be undefined.
@@ -25,13 +28,15 @@ struct LoraLinearNode : torch::autograd::Node {
   SavedVariable down;        // (N, rank): x·Aᵀ
   bool down_varies = false;  // with what is differentiated
   double scaling = 1;
+  Activated activated;
 
   static at::Tensor call(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
-                         const Term& term) {
+                         const Term& term, Activation activation) {
     const auto node = node_after<LoraLinearNode>(x, term.a, term.b, bias);
-    auto [y, down] = forward(x, weight, bias, term);
+    auto [y, down] = forward(x, weight, bias, term, activation);
     node->save(x, weight, term, down);
     set_history(y, node);
+    node->activated.save(activation, y);
     return y;
   }
 
@@ -50,15 +55,16 @@ struct LoraLinearNode : torch::autograd::Node {
   }
 
   static kernels::LoraLinearOutput forward(const at::Tensor& x, const at::Tensor& weight,
-                                           const at::Tensor& bias, const Term& term) {
+                                           const at::Tensor& bias, const Term& term,
+                                           Activation activation) {
     const BelowAutograd below;
-    return kernels::lora_linear_forward(x, weight, bias, term.a, term.b, term.scaling);
+    return kernels::lora_linear_forward(x, weight, bias, term.a, term.b, term.scaling, activation);
   }
 
   variable_list apply(variable_list&& gradients) override {
     const std::lock_guard lock(mutex_);
-    const auto& dy = gradients[0];
-    if (!dy.defined()) return variable_list(num_outputs());
+    if (!gradients[0].defined()) return variable_list(num_outputs());
+    const auto dy = activated.gradient(gradients[0], shared_from_this());
     const kernels::LoraLinearWanted wanted = {.x = task_should_compute_output(0),
                                               .a = task_should_compute_output(1),
                                               .b = task_should_compute_output(2),
@@ -77,6 +83,7 @@ struct LoraLinearNode : torch::autograd::Node {
   void release_variables() override {
     const std::lock_guard lock(mutex_);
     for (auto* saved : {&x, &weight, &a, &b, &down}) saved->reset_data();
+    activated.reset();
   }
 
   std::string name() const override { return "LoraLinearBackward"; }
@@ -100,6 +107,11 @@ const Term* plain_term(const at::Tensor& x, const at::Tensor& matrix, const at::
   return plain && usable ? &term : nullptr;
 }
 
+bool has_kernel(const at::Tensor& x, const at::Tensor& matrix, const Term& term) {
+  return kernels::is_plain(x) && kernels::is_plain(matrix) && kernels::is_plain(term.a) &&
+         kernels::is_plain(term.b);
+}
+
 /// Up to this many inputs of a mixed batch's row a matrix product costs more by its call than by
 /// its work.
 constexpr int64_t kFewVectors = 16;
@@ -118,12 +130,12 @@ kernels::LoraFactors factors_of(const Term& term) {
 }
 
 at::Tensor in_one_node(const at::Tensor& x, const at::Tensor& matrix, const at::Tensor& bias,
-                       const Term& term) {
+                       const Term& term, Activation activation) {
   const auto rows = rows_of(x);
   const bool differentiated = is_differentiated(x) || is_differentiated(bias) ||
                               is_differentiated(term.a) || is_differentiated(term.b);
-  const auto y = differentiated ? LoraLinearNode::call(rows, matrix, bias, term)
-                                : LoraLinearNode::forward(rows, matrix, bias, term).y;
+  const auto y = differentiated ? LoraLinearNode::call(rows, matrix, bias, term, activation)
+                                : LoraLinearNode::forward(rows, matrix, bias, term, activation).y;
   return in_place_of_rows(y, x);
 }
 
@@ -154,14 +166,23 @@ bool add_to_rows(const at::Tensor& y, const at::Tensor& x, const std::vector<int
 
 }  // namespace
 
-at::Tensor adapted_linear(const at::Tensor& x, const at::Tensor& matrix, const OptionalTensor& bias,
-                          const Use& use) {
+at::Tensor try_linear_in_one_node(const at::Tensor& x, const at::Tensor& matrix,
+                                  const OptionalTensor& bias, const Use& use,
+                                  Activation activation) {
   require_trainable(matrix, *use.site);
   const auto plain_bias = bias_for(bias, use);
-  if (const auto* term = plain_term(x, matrix, plain_bias, use)) {
-    use.site->factored_reads.fetch_add(1, std::memory_order_relaxed);
-    return in_one_node(x, matrix, plain_bias, *term);
-  }
+  const auto* term = plain_term(x, matrix, plain_bias, use);
+  if (term == nullptr) return {};
+  if (activation != Activation::kNone && !has_kernel(x, matrix, *term)) return {};
+  use.site->factored_reads.fetch_add(1, std::memory_order_relaxed);
+  return in_one_node(x, matrix, plain_bias, *term, activation);
+}
+
+at::Tensor adapted_linear(const at::Tensor& x, const at::Tensor& matrix, const OptionalTensor& bias,
+                          const Use& use) {
+  const auto at_once = try_linear_in_one_node(x, matrix, bias, use, Activation::kNone);
+  if (at_once.defined()) return at_once;
+  const auto plain_bias = bias_for(bias, use);
   const auto weight = use.site->form == Form::kTransposed ? matrix.t() : matrix;
   const Layer layer = {
       .base =

@@ -1,6 +1,7 @@
 #pragma once
 
 #include "adapter/effective/compose.h"
+#include "kernels/activation.h"
 
 namespace lowrank::effective {
 
@@ -10,5 +11,12 @@ namespace lowrank::effective {
 /// works.
 at::Tensor adapted_linear(const at::Tensor& x, const at::Tensor& matrix, const OptionalTensor& bias,
                           const Use& use);
+
+/// The same through an activation, in one node of autograd; undefined where there is more to do
+/// than to add one adapter's factors, and an activation's where the kernels do not compute the
+/// layer.
+at::Tensor try_linear_in_one_node(const at::Tensor& x, const at::Tensor& matrix,
+                                  const OptionalTensor& bias, const Use& use,
+                                  kernels::Activation activation);
 
 }  // namespace lowrank::effective

@@ -16,6 +16,9 @@
 #include "kernels/products.h"
 
 namespace lowrank::effective {
+
+using kernels::Activation;
+
 namespace {
 
 /// The leaf that a gradient which goes to `edge` ends in as it is; null where there is none: behind
@@ -36,8 +39,10 @@ const at::TensorImpl* leaf_behind(const torch::autograd::Edge& edge) {
 struct LinearNode : torch::autograd::Node {
   SavedVariable x, weight;
   std::weak_ptr<DeferredGradient> deferred;
+  Activated activated;
 
-  static at::Tensor call(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
+  static at::Tensor call(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
+                         Activation activation) {
     const auto node = node_after<LinearNode>(x, weight, bias);
     // What the gradients that are wanted need, and no more: the rest may be written to.
     if (node->should_compute_output(0)) node->weight = SavedVariable(weight, /*is_output=*/false);
@@ -45,20 +50,22 @@ struct LinearNode : torch::autograd::Node {
       node->x = SavedVariable(x, false);
       node->deferred = deferred_gradient_of(weight, leaf_behind(node->next_edge(1)));
     }
-    auto y = forward(x, weight, bias);
+    auto y = forward(x, weight, bias, activation);
     set_history(y, node);
+    node->activated.save(activation, y);
     return y;
   }
 
-  static at::Tensor forward(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
+  static at::Tensor forward(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
+                            Activation activation) {
     const BelowAutograd below;
-    return kernels::linear_forward(x, weight, bias);
+    return kernels::linear_forward(x, weight, bias, activation);
   }
 
   variable_list apply(variable_list&& gradients) override {
     const std::lock_guard lock(mutex_);
-    const auto& dy = gradients[0];
-    if (!dy.defined()) return variable_list(num_outputs());
+    if (!gradients[0].defined()) return variable_list(num_outputs());
+    const auto dy = activated.gradient(gradients[0], shared_from_this());
     const auto x_ = x.unpack(), weight_ = weight.unpack();
     kernels::LinearWanted wanted = {.x = task_should_compute_output(0),
                                     .weight = task_should_compute_output(1),
@@ -82,6 +89,7 @@ struct LinearNode : torch::autograd::Node {
     const std::lock_guard lock(mutex_);
     x.reset_data();
     weight.reset_data();
+    activated.reset();
   }
 
   std::string name() const override { return "LinearBackward"; }
@@ -90,7 +98,7 @@ struct LinearNode : torch::autograd::Node {
 }  // namespace
 
 at::Tensor try_fast_linear(const at::Tensor& x, const at::Tensor& matrix,
-                           const OptionalTensor& bias) {
+                           const OptionalTensor& bias, Activation activation) {
   const auto plain_bias = bias ? *bias : at::Tensor();
   const bool usable = c10::impl::tls_is_dispatch_key_excluded(c10::DispatchKey::AutocastCPU) &&
                       !is_traced() && x.dim() >= 1 && !has_tangent(x) && !has_tangent(matrix) &&
@@ -101,8 +109,8 @@ at::Tensor try_fast_linear(const at::Tensor& x, const at::Tensor& matrix,
   if (!kernels::is_plain_linear(rows, matrix, plain_bias)) return {};
   const bool differentiated =
       is_differentiated(x) || is_differentiated(matrix) || is_differentiated(plain_bias);
-  const auto y = differentiated ? LinearNode::call(rows, matrix, plain_bias)
-                                : LinearNode::forward(rows, matrix, plain_bias);
+  const auto y = differentiated ? LinearNode::call(rows, matrix, plain_bias, activation)
+                                : LinearNode::forward(rows, matrix, plain_bias, activation);
   return in_place_of_rows(y, x);
 }
 

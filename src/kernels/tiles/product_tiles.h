@@ -1,5 +1,7 @@
 #pragma once
 
+#include <limits>
+
 #include "kernels/flush_denormals.h"
 #include "kernels/thin_product.h"
 #include "kernels/tiles/vector.h"
@@ -123,6 +125,7 @@ void transposed_tile(const ThinProduct& product, int64_t row, int64_t column, in
   with_lines<kDots>(ahead.lines,
                     [&]<int kAsked>() { add_dots<R, kAsked>(lanes, term, row, columns, next); });
   add_dots<R, 0>(lanes, product.second, row, columns, nullptr);
+  const float least_value = product.rectify ? 0 : -std::numeric_limits<float>::infinity();
   LOWRANK_UNROLLED
   for (int r = 0; r < R; ++r) {
     float sum[kDots];
@@ -131,7 +134,8 @@ void transposed_tile(const ThinProduct& product, int64_t row, int64_t column, in
     const auto put = [&](int64_t size) {
       for (int64_t i = 0; i < size; ++i) {
         const float bias = product.bias != nullptr ? product.bias[column + i] : 0;
-        y[i] = (product.accumulate ? y[i] + bias : bias) + sum[i];
+        const float value = (product.accumulate ? y[i] + bias : bias) + sum[i];
+        y[i] = value < least_value ? least_value : value;
       }
     };
     count == kDots ? put(kDots) : put(count);  // of a constant size: at once
@@ -238,11 +242,14 @@ void tile(const ThinProduct& product, int64_t row, int64_t column, Span span,
   if (span.begin == 0) {
     add_rows<R, V>(sums, product.second, row, column, Span{0, product.second.depth}, columns, {});
   }
+  const bool rectifies = span.begin == 0 && product.rectify;
   LOWRANK_UNROLLED
   for (int r = 0; r < R; ++r) {
     float* const y = product.y + (row + r) * product.y_row + column;
     LOWRANK_UNROLLED
-    for (int i = 0; i < V; ++i) columns.store_at(y, i, sums[r][i]);
+    for (int i = 0; i < V; ++i) {
+      columns.store_at(y, i, rectifies ? rectified(sums[r][i]) : sums[r][i]);
+    }
   }
 }
 

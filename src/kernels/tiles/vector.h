@@ -45,6 +45,13 @@ LOWRANK_INLINE Vector subtract(Vector a, Vector b) { return {_mm512_sub_ps(a.val
 LOWRANK_INLINE Vector larger_magnitude(Vector a, Vector b) {
   return {_mm512_max_ps(a.value, _mm512_abs_ps(b.value))};
 }
+/// max(0, v), NaN as it is.
+LOWRANK_INLINE Vector rectified(Vector v) { return {_mm512_max_ps(_mm512_setzero_ps(), v.value)}; }
+/// v, but 0 where `by` is at most 0.
+LOWRANK_INLINE Vector where_positive(Vector by, Vector v) {
+  const auto positive = _mm512_cmp_ps_mask(by.value, _mm512_setzero_ps(), _CMP_NLE_UQ);
+  return {_mm512_maskz_mov_ps(positive, v.value)};
+}
 
 /// to[i] = the sum of the lanes of v[i], each added up in one order.
 LOWRANK_INLINE void sums(const Vector (&v)[4], float* to) {
@@ -90,6 +97,10 @@ LOWRANK_INLINE Vector subtract(Vector a, Vector b) { return {_mm256_sub_ps(a.val
 LOWRANK_INLINE Vector larger_magnitude(Vector a, Vector b) {
   return {_mm256_max_ps(a.value, _mm256_andnot_ps(_mm256_set1_ps(-0.0F), b.value))};
 }
+LOWRANK_INLINE Vector rectified(Vector v) { return {_mm256_max_ps(_mm256_setzero_ps(), v.value)}; }
+LOWRANK_INLINE Vector where_positive(Vector by, Vector v) {
+  return {_mm256_and_ps(_mm256_cmp_ps(by.value, _mm256_setzero_ps(), _CMP_NLE_UQ), v.value)};
+}
 
 LOWRANK_INLINE void sums(const Vector (&v)[4], float* to) {
   const __m256 quads = _mm256_hadd_ps(_mm256_hadd_ps(v[0].value, v[1].value),
@@ -128,6 +139,10 @@ LOWRANK_INLINE Vector subtract(Vector a, Vector b) { return {a.value - b.value};
 LOWRANK_INLINE Vector larger_magnitude(Vector a, Vector b) {
   const Four magnitude = b.value < 0 ? -b.value : b.value;
   return {magnitude > a.value ? magnitude : a.value};
+}
+LOWRANK_INLINE Vector rectified(Vector v) { return {v.value < 0 ? Four{} : v.value}; }
+LOWRANK_INLINE Vector where_positive(Vector by, Vector v) {
+  return {by.value <= 0 ? Four{} : v.value};
 }
 
 LOWRANK_INLINE void sums(const Vector (&v)[4], float* to) {
