@@ -205,6 +205,40 @@ TEST(ThinProduct, IsTheSameForAnyNumberOfThreadsAndRows) {
   }
 }
 
+/// More rows than stay near while w goes by, which begin within a line of the cache.
+TEST(ThinProduct, TakesManyDeepRowsAsEachAlone) {
+  at::manual_seed(2);
+  constexpr int64_t kRows = 150, kDepth = 2100, kColumns = 140, kRank = 3;
+  const auto x = Problem::with_gaps(kRows, kDepth, 3), x2 = Problem::with_gaps(kRows, kRank, 1);
+  const auto w = at::randn({kColumns, kDepth}), w2 = at::randn({kColumns, kRank});
+  const auto exact = at::mm(x.to(at::kDouble), w.t().to(at::kDouble)) +
+                     at::mm(x2.to(at::kDouble), w2.t().to(at::kDouble));
+  for (const auto set : supported_instruction_sets()) {
+    const auto y = at::empty({kRows, kColumns}), alone = at::empty({kRows, kColumns});
+    ThinProduct all = {.first = {.x = x.data_ptr<float>(),
+                                 .x_row = x.stride(0),
+                                 .w = w.data_ptr<float>(),
+                                 .w_row = kDepth,
+                                 .depth = kDepth},
+                       .second = {.x = x2.data_ptr<float>(),
+                                  .x_row = x2.stride(0),
+                                  .w = w2.data_ptr<float>(),
+                                  .w_row = kRank,
+                                  .depth = kRank},
+                       .rows = kRows,
+                       .columns = kColumns,
+                       .y = y.data_ptr<float>(),
+                       .y_row = kColumns};
+    kernel_table(set).multiply_transposed(all, Span{0, kRows}, Span{0, kColumns});
+    all.y = alone.data_ptr<float>();
+    for (int64_t row = 0; row < kRows; ++row) {
+      kernel_table(set).multiply_transposed(all, Span{row, row + 1}, Span{0, kColumns});
+    }
+    EXPECT_TRUE(at::equal(y, alone)) << name_of(set);
+    EXPECT_LE((y - exact).norm().item<double>(), 1e-6 * exact.norm().item<double>());
+  }
+}
+
 TEST(Products, OfTransposesAreTransposes) {
   for (const int64_t rows : {1, 2, 15, 16, 40}) {
     const auto x = at::randn({rows, 9}), w = at::randn({9, 33});

@@ -1,6 +1,8 @@
 #pragma once
 
+#include <cstdint>
 #include <limits>
+#include <vector>
 
 #include "kernels/flush_denormals.h"
 #include "kernels/thin_product.h"
@@ -155,23 +157,76 @@ inline int64_t column_block(int64_t rows, int64_t depth) {
   return most < kDots ? kDots : least(most, kMostBlockColumns);
 }
 
+/// Rows and columns from which on it pays to copy x to where its rows begin a line of the cache: a
+/// vector that lies across two lines is read twice, and x is read for every few columns.
+inline constexpr int64_t kCopiedRows = 16, kCopyingColumns = 128;
+
+struct alignas(kLine * sizeof(float)) Line {
+  float numbers[kLine];
+};
+
+/// So many lines of this thread's, kept for the next time; what they held is lost.
+inline float* scratch(int64_t lines) {
+  thread_local std::vector<Line> memory;
+  if (memory.size() < static_cast<size_t>(lines)) memory = std::vector<Line>(lines);
+  return memory.front().numbers;
+}
+
+/// The term with rows of x that begin a line, an odd number of lines apart: those of one column
+/// share no place in the cache.
+inline ThinTerm with_lines_of_x(ThinTerm term, int64_t rows) {
+  const int64_t lines = (term.depth + kLine - 1) / kLine | 1;
+  float* const copy = scratch(rows * lines);
+  for (int64_t row = 0; row < rows; ++row) {
+    const float* const from = term.x + row * term.x_row;
+    float* const to = copy + row * lines * kLine;
+    int64_t k = 0;
+    for (; k + kLanes <= term.depth; k += kLanes) store(to + k, load(from + k));
+    if (k < term.depth) store(to + k, load(from + k, term.depth - k), term.depth - k);
+  }
+  term.x = copy;
+  term.x_row = lines * kLine;
+  return term;
+}
+
+inline bool begin_lines(const float* from, int64_t row) {
+  return reinterpret_cast<uintptr_t>(from) % sizeof(Line) == 0 && row % kLine == 0;
+}
+
+inline ThinProduct rows_from(ThinProduct product, int64_t row) {
+  product.first.x += row * product.first.x_row;
+  product.second.x += row * product.second.x_row;
+  product.y += row * product.y_row;
+  return product;
+}
+
+inline void multiply_transposed_rows(const ThinProduct& product, int64_t rows, Span columns,
+                                     int64_t block) {
+  for (int64_t first = columns.begin; first < columns.end; first += block) {
+    const int64_t end = least(first + block, columns.end);
+    for_row_tiles<kDots>(Span{0, rows}, kDots, [&]<int R>(int64_t row, const Ahead& ahead) {
+      for (int64_t column = first; column < end; column += kDots) {
+        transposed_tile<R>(product, row, column, end, ahead, block);
+      }
+    });
+  }
+}
+
 inline void multiply_transposed_span(const ThinProduct& product, Span rows, Span columns) {
   const FlushDenormals flush;
+  const int64_t count = rows.end - rows.begin;
   const int64_t depth = product.first.depth > 0 ? product.first.depth : 1;
   const int64_t near = kNearFloats / depth;
-  const int64_t most =
-      near > kMostRows<kDots> ? near / kMostRows<kDots> * kMostRows<kDots> : kMostRows<kDots>;
-  const int64_t block = column_block(rows.end - rows.begin, depth);
-  for (int64_t begin = rows.begin; begin < rows.end; begin += most) {
-    const Span some = {begin, least(begin + most, rows.end)};
-    for (int64_t first = columns.begin; first < columns.end; first += block) {
-      const int64_t end = least(first + block, columns.end);
-      for_row_tiles<kDots>(some, kDots, [&]<int R>(int64_t row, const Ahead& ahead) {
-        for (int64_t column = first; column < end; column += kDots) {
-          transposed_tile<R>(product, row, column, end, ahead, block);
-        }
-      });
-    }
+  const int64_t parts = near > kMostRows<kDots> ? (count + near - 1) / near
+                                                : (count + kMostRows<kDots> - 1) / kMostRows<kDots>;
+  const bool copies = count >= kCopiedRows && columns.end - columns.begin >= kCopyingColumns &&
+                      near > kMostRows<kDots> && !begin_lines(product.first.x, product.first.x_row);
+  const int64_t block = column_block(count, depth);
+  for (int64_t i = 0; i < parts; ++i) {  // all of about one size
+    const int64_t begin = count * i / parts, size = count * (i + 1) / parts - begin;
+    auto part = rows_from(product, rows.begin + begin);
+    if (copies) part.first = with_lines_of_x(part.first, size);
+    multiply_transposed_rows(part, size, columns, block);
   }
 }
 
