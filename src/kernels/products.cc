@@ -24,11 +24,11 @@ at::Tensor empty_matrix(int64_t rows, int64_t columns) {
 }
 
 /// Below this many rows or columns a plain loop copies faster than LibTorch's operator.
-constexpr int64_t kFewLines = 16;
+constexpr int64_t kNarrow = 16;
 
 at::Tensor copy_of(const Operand& matrix) {
   auto copy = empty_matrix(matrix.rows, matrix.columns);
-  if (std::min(matrix.rows, matrix.columns) < kFewLines) {
+  if (std::min(matrix.rows, matrix.columns) < kNarrow) {
     float* to = copy.data_ptr<float>();
     for (int64_t i = 0; i < matrix.rows; ++i) {
       const float* const from = matrix.numbers + i * matrix.row;

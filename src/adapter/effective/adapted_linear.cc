@@ -130,7 +130,8 @@ kernels::LoraFactors factors_of(const Term& term) {
 }
 
 at::Tensor in_one_node(const at::Tensor& x, const at::Tensor& matrix, const at::Tensor& bias,
-                       const Term& term, Activation activation) {
+                       const Term& term, const Use& use, Activation activation) {
+  use.site->factored_reads.fetch_add(1, std::memory_order_relaxed);
   const auto rows = rows_of(x);
   const bool differentiated = is_differentiated(x) || is_differentiated(bias) ||
                               is_differentiated(term.a) || is_differentiated(term.b);
@@ -166,23 +167,22 @@ bool add_to_rows(const at::Tensor& y, const at::Tensor& x, const std::vector<int
 
 }  // namespace
 
-at::Tensor try_linear_in_one_node(const at::Tensor& x, const at::Tensor& matrix,
-                                  const OptionalTensor& bias, const Use& use,
-                                  Activation activation) {
+at::Tensor try_adapted_linear_relu(const at::Tensor& x, const at::Tensor& matrix,
+                                   const OptionalTensor& bias, const Use& use) {
   require_trainable(matrix, *use.site);
   const auto plain_bias = bias_for(bias, use);
   const auto* term = plain_term(x, matrix, plain_bias, use);
-  if (term == nullptr) return {};
-  if (activation != Activation::kNone && !has_kernel(x, matrix, *term)) return {};
-  use.site->factored_reads.fetch_add(1, std::memory_order_relaxed);
-  return in_one_node(x, matrix, plain_bias, *term, activation);
+  if (term == nullptr || !has_kernel(x, matrix, *term)) return {};
+  return in_one_node(x, matrix, plain_bias, *term, use, Activation::kRelu);
 }
 
 at::Tensor adapted_linear(const at::Tensor& x, const at::Tensor& matrix, const OptionalTensor& bias,
                           const Use& use) {
-  const auto at_once = try_linear_in_one_node(x, matrix, bias, use, Activation::kNone);
-  if (at_once.defined()) return at_once;
+  require_trainable(matrix, *use.site);
   const auto plain_bias = bias_for(bias, use);
+  if (const auto* term = plain_term(x, matrix, plain_bias, use)) {
+    return in_one_node(x, matrix, plain_bias, *term, use, Activation::kNone);
+  }
   const auto weight = use.site->form == Form::kTransposed ? matrix.t() : matrix;
   const Layer layer = {
       .base =

@@ -1,7 +1,6 @@
 #pragma once
 
 #include "adapter/effective/compose.h"
-#include "kernels/activation.h"
 
 namespace lowrank::effective {
 
@@ -12,11 +11,9 @@ namespace lowrank::effective {
 at::Tensor adapted_linear(const at::Tensor& x, const at::Tensor& matrix, const OptionalTensor& bias,
                           const Use& use);
 
-/// The same through an activation, in one node of autograd; undefined where there is more to do
-/// than to add one adapter's factors, and an activation's where the kernels do not compute the
-/// layer.
-at::Tensor try_linear_in_one_node(const at::Tensor& x, const at::Tensor& matrix,
-                                  const OptionalTensor& bias, const Use& use,
-                                  kernels::Activation activation);
+/// relu of the same in one node of autograd; undefined where the kernels do not compute the layer,
+/// or there is more to do than to add one adapter's factors.
+at::Tensor try_adapted_linear_relu(const at::Tensor& x, const at::Tensor& matrix,
+                                   const OptionalTensor& bias, const Use& use);
 
 }  // namespace lowrank::effective

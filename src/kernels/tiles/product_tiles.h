@@ -165,7 +165,8 @@ struct alignas(kLine * sizeof(float)) Line {
   float numbers[kLine];
 };
 
-/// So many lines of this thread's, kept for the next time; what they held is lost.
+/// So many lines of this thread's, kept for the next time (a megabyte and a half at most, see
+/// kNearFloats); what they held is lost.
 inline float* scratch(int64_t lines) {
   thread_local std::vector<Line> memory;
   if (memory.size() < static_cast<size_t>(lines)) memory = std::vector<Line>(lines);
@@ -217,10 +218,12 @@ inline void multiply_transposed_span(const ThinProduct& product, Span rows, Span
   const int64_t count = rows.end - rows.begin;
   const int64_t depth = product.first.depth > 0 ? product.first.depth : 1;
   const int64_t near = kNearFloats / depth;
-  const int64_t parts = near > kMostRows<kDots> ? (count + near - 1) / near
-                                                : (count + kMostRows<kDots> - 1) / kMostRows<kDots>;
-  const bool copies = count >= kCopiedRows && columns.end - columns.begin >= kCopyingColumns &&
-                      near > kMostRows<kDots> && !begin_lines(product.first.x, product.first.x_row);
+  const bool stays_near = near > kMostRows<kDots>;
+  const int64_t most = stays_near ? near : kMostRows<kDots>;
+  const int64_t parts = (count + most - 1) / most;
+  const bool copies = stays_near && depth >= kLine && count >= kCopiedRows &&
+                      columns.end - columns.begin >= kCopyingColumns &&
+                      !begin_lines(product.first.x, product.first.x_row);
   const int64_t block = column_block(count, depth);
   for (int64_t i = 0; i < parts; ++i) {  // all of about one size
     const int64_t begin = count * i / parts, size = count * (i + 1) / parts - begin;
