@@ -3,7 +3,7 @@
 #include <ATen/core/grad_mode.h>
 #include <fmt/ranges.h>
 #include <lowrank/adapter/adapter.h>
-#include <lowrank/machine.h>
+#include <lowrank/machine/machine.h>
 #include <torch/nn/modules/linear.h>
 
 #include <CLI/CLI.hpp>

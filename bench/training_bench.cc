@@ -4,7 +4,7 @@
 #include <fmt/ranges.h>
 #include <lowrank/adapter/adapter.h>
 #include <lowrank/data/dataset.h>
-#include <lowrank/machine.h>
+#include <lowrank/machine/machine.h>
 #include <lowrank/models/mlp.h>
 #include <lowrank/train/adam.h>
 #include <lowrank/train/evaluate.h>

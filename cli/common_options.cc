@@ -3,7 +3,7 @@
 #include <ATen/ATen.h>
 #include <fmt/format.h>
 #include <lowrank/error.h>
-#include <lowrank/machine.h>
+#include <lowrank/machine/machine.h>
 #include <sched.h>
 
 #include <algorithm>

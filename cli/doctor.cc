@@ -1,7 +1,7 @@
 #include <ATen/Context.h>
 #include <fmt/ranges.h>
 #include <lowrank/io/json.h>
-#include <lowrank/machine.h>
+#include <lowrank/machine/machine.h>
 #include <lowrank/version.h>
 
 #include <filesystem>

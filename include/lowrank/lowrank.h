@@ -29,7 +29,7 @@
 #include <lowrank/linalg/numerical_rank.h>
 #include <lowrank/linalg/rank_rule.h>
 #include <lowrank/linalg/thin_svd.h>
-#include <lowrank/machine.h>
+#include <lowrank/machine/machine.h>
 #include <lowrank/models/mlp.h>
 #include <lowrank/models/model_folder.h>
 #include <lowrank/nn/linear_relu.h>

@@ -4,7 +4,7 @@
 #include <ATen/EmptyTensor.h>
 #include <ATen/core/grad_mode.h>
 
-#include "kernels/kernel_table.h"
+#include "kernels/isa/kernel_table.h"
 #include "kernels/parallel.h"
 #include "kernels/products.h"
 

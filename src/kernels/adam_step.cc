@@ -3,9 +3,9 @@
 #include <algorithm>
 #include <array>
 
-#include "kernels/flush_denormals.h"
 #include "kernels/parallel.h"
 #include "kernels/product_parts.h"
+#include "kernels/tiles/flush_denormals.h"
 
 namespace lowrank::kernels {
 namespace {

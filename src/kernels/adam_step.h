@@ -8,14 +8,6 @@
 /// what PyTorch's torch/optim/adam.py, _single_tensor_adam, computes in eight.
 namespace lowrank::kernels {
 
-/// The numbers of one step, in float64 as PyTorch keeps them.
-struct AdamStep {
-  double beta1, beta2;
-  double epsilon;
-  double step_size;         ///< learning rate / (1 - beta1^t)
-  double root_correction2;  ///< sqrt(1 - beta2^t)
-};
-
 /// m = beta1 m + (1 - beta1) g; v = beta2 v + (1 - beta2) g²;
 /// p -= step_size m / (sqrt(v) / root_correction2 + epsilon), for `count` elements each.
 void adam_step(float* p, const float* g, float* m, float* v, int64_t count, const AdamStep& step);

@@ -14,12 +14,6 @@ struct SumFigures {
   double squares_of_rounding = 0;  ///< Σ (what to lacks of W + X·Y, whose X·Y is of float32)²
 };
 
-/// The same while it is summed up, lane by lane of the kernels' registers.
-struct SumLanes {
-  static constexpr int kLanes = 16;
-  float largest[kLanes] = {}, change[kLanes] = {}, rounding[kLanes] = {};
-};
-
 /// to = from + product.first, (rows, columns) row after row; `to` may be `from`. Each number of the
 /// product is formed whole, as multiply() does, before it is added. The figures too do not depend
 /// on the number of threads.

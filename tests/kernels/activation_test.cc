@@ -7,7 +7,7 @@
 #include <limits>
 #include <vector>
 
-#include "kernels/kernel_table.h"
+#include "kernels/isa/kernel_table.h"
 
 namespace lowrank::kernels {
 namespace {

@@ -3,7 +3,7 @@
 #include <cmath>
 #include <cstdint>
 
-#include "kernels/adam_step.h"
+#include "kernels/tiles/operands.h"
 
 /// What the compiler makes vector instructions of, for each instruction set.
 namespace lowrank::kernels::LOWRANK_KERNELS {

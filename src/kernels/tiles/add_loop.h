@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <cstring>
 
-#include "kernels/add_product.h"
+#include "kernels/tiles/operands.h"
 #include "kernels/tiles/vector.h"
 
 /// What the compiler makes vector instructions of, for each instruction set.

@@ -4,8 +4,8 @@
 #include <limits>
 #include <vector>
 
-#include "kernels/flush_denormals.h"
-#include "kernels/thin_product.h"
+#include "kernels/tiles/flush_denormals.h"
+#include "kernels/tiles/operands.h"
 #include "kernels/tiles/vector.h"
 
 /// Products tile by tile: R rows and V vectors (or columns) of sums stay in registers while the

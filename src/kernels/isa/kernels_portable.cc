@@ -1,4 +1,5 @@
 #define LOWRANK_KERNELS portable
+#include "kernels/isa/kernel_table.h"
 #include "kernels/tiles/adam_loop.h"
 #include "kernels/tiles/add_loop.h"
 #include "kernels/tiles/product_tiles.h"

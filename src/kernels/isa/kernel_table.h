@@ -2,20 +2,12 @@
 
 #include <cstdint>
 
-#include "kernels/instruction_set.h"
+#include "kernels/isa/instruction_set.h"
+#include "kernels/tiles/operands.h"
 
 /// The kernels, compiled once for each instruction set from one source (tiles/): this is the way
 /// from one to the other. Plain memory in, plain memory out, no threads.
 namespace lowrank::kernels {
-
-struct AdamStep;
-struct SumLanes;
-struct ThinProduct;
-
-/// From `begin` up to `end`.
-struct Span {
-  int64_t begin, end;
-};
 
 struct KernelTable {
   /// The part of a product that lies in these rows and columns; see thin_product.h. Columns begin

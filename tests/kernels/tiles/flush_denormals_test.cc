@@ -1,4 +1,4 @@
-#include "kernels/flush_denormals.h"
+#include "kernels/tiles/flush_denormals.h"
 
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>

@@ -1,4 +1,4 @@
-#include "kernels/instruction_set.h"
+#include "kernels/isa/instruction_set.h"
 
 #include <fmt/ranges.h>
 #include <lowrank/error.h>

@@ -4,7 +4,7 @@
 #include <dlfcn.h>
 #include <fmt/format.h>
 #include <lowrank/error.h>
-#include <lowrank/machine.h>
+#include <lowrank/machine/machine.h>
 
 #include <algorithm>
 #include <array>
@@ -13,7 +13,7 @@
 #include <filesystem>
 #include <string_view>
 
-#include "kernels/instruction_set.h"
+#include "kernels/isa/instruction_set.h"
 #include "kernels/parallel.h"
 #include "kernels/products.h"
 

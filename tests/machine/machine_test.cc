@@ -1,7 +1,7 @@
 #include <ATen/Parallel.h>
 #include <gtest/gtest.h>
 #include <lowrank/error.h>
-#include <lowrank/machine.h>
+#include <lowrank/machine/machine.h>
 
 #include <algorithm>
 #include <filesystem>

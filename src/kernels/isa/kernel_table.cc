@@ -1,4 +1,4 @@
-#include "kernels/kernel_table.h"
+#include "kernels/isa/kernel_table.h"
 
 namespace lowrank::kernels {
 

@@ -1,6 +1,7 @@
 #if defined(__x86_64__)
 
 #define LOWRANK_KERNELS avx2
+#include "kernels/isa/kernel_table.h"
 #include "kernels/tiles/adam_loop.h"
 #include "kernels/tiles/add_loop.h"
 #include "kernels/tiles/product_tiles.h"
