@@ -2,7 +2,7 @@
 
 #include <utility>
 
-#include "io/temporary_file.h"
+#include "io/files/temporary_file.h"
 
 namespace lowrank {
 namespace fs = std::filesystem;

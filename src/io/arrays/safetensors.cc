@@ -9,9 +9,9 @@
 #include <unordered_map>
 #include <utility>
 
-#include "io/mapped_file.h"
-#include "io/safetensors_header.h"
-#include "io/system_file.h"
+#include "io/arrays/safetensors_header.h"
+#include "io/files/mapped_file.h"
+#include "io/files/system_file.h"
 
 namespace lowrank {
 

@@ -6,8 +6,8 @@
 #include <system_error>
 #include <vector>
 
-#include "io/system_file.h"
-#include "io/temporary_file.h"
+#include "io/files/system_file.h"
+#include "io/files/temporary_file.h"
 
 namespace lowrank {
 namespace fs = std::filesystem;

@@ -1,4 +1,4 @@
-#include "io/system_file.h"
+#include "io/files/system_file.h"
 
 #include <fcntl.h>
 #include <fmt/format.h>

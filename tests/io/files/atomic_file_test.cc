@@ -10,7 +10,7 @@
 #include <csignal>
 #include <vector>
 
-#include "io/system_file.h"
+#include "io/files/system_file.h"
 #include "support/expect_error.h"
 #include "support/temporary_folder.h"
 

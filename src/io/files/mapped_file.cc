@@ -1,11 +1,11 @@
-#include "io/mapped_file.h"
+#include "io/files/mapped_file.h"
 
 #include <lowrank/error.h>
 #include <sys/mman.h>
 
 #include <cerrno>
 
-#include "io/system_file.h"
+#include "io/files/system_file.h"
 
 namespace lowrank::io {
 

@@ -11,7 +11,7 @@
 #include <optional>
 #include <vector>
 
-#include "io/system_file.h"
+#include "io/files/system_file.h"
 
 namespace lowrank {
 namespace {

@@ -9,9 +9,9 @@
 #include <tuple>
 #include <utility>
 
+#include "io/arrays/safetensors_header.h"
 #include "io/dense_bytes.h"
-#include "io/safetensors_header.h"
-#include "io/system_file.h"
+#include "io/files/system_file.h"
 
 namespace lowrank {
 namespace {

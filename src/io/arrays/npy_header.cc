@@ -1,4 +1,4 @@
-#include "io/npy_header.h"
+#include "io/arrays/npy_header.h"
 
 #include <fmt/ranges.h>
 #include <lowrank/error.h>
@@ -8,8 +8,8 @@
 #include <limits>
 #include <optional>
 
-#include "io/little_endian.h"
-#include "io/system_file.h"
+#include "io/arrays/little_endian.h"
+#include "io/files/system_file.h"
 
 namespace lowrank::io {
 namespace {

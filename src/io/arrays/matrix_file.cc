@@ -12,7 +12,7 @@
 #include <string_view>
 #include <vector>
 
-#include "io/system_file.h"
+#include "io/files/system_file.h"
 
 namespace lowrank {
 namespace {

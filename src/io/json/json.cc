@@ -10,7 +10,7 @@
 #include <unordered_set>
 #include <vector>
 
-#include "io/system_file.h"
+#include "io/files/system_file.h"
 
 namespace lowrank {
 namespace {

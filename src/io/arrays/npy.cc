@@ -10,9 +10,9 @@
 #include <cerrno>
 #include <cstring>
 
+#include "io/arrays/npy_header.h"
 #include "io/dense_bytes.h"
-#include "io/npy_header.h"
-#include "io/system_file.h"
+#include "io/files/system_file.h"
 
 namespace lowrank {
 namespace {

@@ -6,7 +6,7 @@
 #include <algorithm>
 #include <cerrno>
 
-#include "io/system_file.h"
+#include "io/files/system_file.h"
 
 namespace lowrank {
 namespace {

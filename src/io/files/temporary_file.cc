@@ -1,4 +1,4 @@
-#include "io/temporary_file.h"
+#include "io/files/temporary_file.h"
 
 #include <fcntl.h>
 #include <fmt/format.h>

@@ -4,7 +4,7 @@
 #include <string_view>
 #include <vector>
 
-#include "io/system_file.h"
+#include "io/files/system_file.h"
 
 /// The steps behind AtomicFile.
 namespace lowrank::io {

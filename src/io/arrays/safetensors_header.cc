@@ -1,4 +1,4 @@
-#include "io/safetensors_header.h"
+#include "io/arrays/safetensors_header.h"
 
 #include <ATen/ATen.h>
 #include <fmt/ranges.h>
@@ -11,8 +11,8 @@
 #include <tuple>
 #include <utility>
 
-#include "io/little_endian.h"
-#include "io/system_file.h"
+#include "io/arrays/little_endian.h"
+#include "io/files/system_file.h"
 
 namespace lowrank::io {
 namespace {
