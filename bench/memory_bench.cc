@@ -4,7 +4,7 @@
 #include <fmt/format.h>
 #include <lowrank/adapter/adapter.h>
 #include <lowrank/models/mlp.h>
-#include <lowrank/train/adam.h>
+#include <lowrank/optim/adam.h>
 #include <torch/nn/functional/loss.h>
 #include <torch/version.h>
 

@@ -6,7 +6,7 @@
 #include <lowrank/data/dataset.h>
 #include <lowrank/machine/machine.h>
 #include <lowrank/models/mlp.h>
-#include <lowrank/train/adam.h>
+#include <lowrank/optim/adam.h>
 #include <lowrank/train/evaluate.h>
 #include <malloc.h>
 #include <torch/nn/functional/loss.h>

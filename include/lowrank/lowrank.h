@@ -1,7 +1,6 @@
 #pragma once
 
 /// All of lowrank, layer by layer. Programs that care for compile time include what they use.
-#include <lowrank/adapter/accelerate.h>
 #include <lowrank/adapter/adapter.h>
 #include <lowrank/adapter/combine.h>
 #include <lowrank/adapter/init_options.h>
@@ -34,10 +33,11 @@
 #include <lowrank/models/model_folder.h>
 #include <lowrank/nn/linear_relu.h>
 #include <lowrank/nn/lora_layers.h>
+#include <lowrank/optim/accelerate.h>
+#include <lowrank/optim/adam.h>
 #include <lowrank/report/printable.h>
 #include <lowrank/report/table.h>
 #include <lowrank/report/terminal_image.h>
-#include <lowrank/train/adam.h>
 #include <lowrank/train/evaluate.h>
 #include <lowrank/train/interrupt.h>
 #include <lowrank/train/progress.h>

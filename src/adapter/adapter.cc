@@ -9,7 +9,7 @@
 #include <map>
 #include <utility>
 
-#include "adapter/adapter_keys.h"
+#include "adapter/peft/keys.h"
 #include "adapter/state.h"
 
 namespace lowrank {

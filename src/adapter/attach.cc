@@ -8,8 +8,8 @@
 #include <torch/nn/module.h>
 
 #include "adapter/collect_data.h"
-#include "adapter/initialise.h"
-#include "adapter/share_ranks.h"
+#include "adapter/init/initialise.h"
+#include "adapter/init/share_ranks.h"
 #include "adapter/state.h"
 
 // From a config to the factors of an adapter, in a model that may carry others already.

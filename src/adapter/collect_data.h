@@ -3,7 +3,7 @@
 #include <functional>
 #include <vector>
 
-#include "adapter/initialise.h"
+#include "adapter/init/initialise.h"
 #include "adapter/state.h"
 
 namespace lowrank {

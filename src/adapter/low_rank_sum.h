@@ -4,7 +4,7 @@
 
 #include <optional>
 
-#include "adapter/effective/meaning.h"
+#include "effective/meaning.h"
 #include "kernels/add_product.h"
 
 /// What adapters add to a weight as one product, for one pass over the weight's memory.

@@ -5,7 +5,7 @@
 #include <array>
 #include <cmath>
 
-#include "adapter/adapter_keys.h"
+#include "adapter/peft/keys.h"
 #include "adapter/state.h"
 
 namespace lowrank {

@@ -4,7 +4,7 @@
 #include <set>
 #include <utility>
 
-#include "adapter/targets.h"
+#include "adapter/targets/targets.h"
 
 namespace lowrank {
 namespace {

@@ -5,9 +5,9 @@
 #include <mutex>
 #include <optional>
 
-#include "adapter/effective/mark.h"
-#include "adapter/model_view.h"
-#include "adapter/targets.h"
+#include "adapter/targets/model_view.h"
+#include "adapter/targets/targets.h"
+#include "effective/mark.h"
 
 namespace lowrank {
 

@@ -6,7 +6,7 @@
 
 #include <optional>
 
-#include "adapter/effective/mark.h"
+#include "effective/mark.h"
 
 // attach() on the layer itself, in its constructor; the forward is LibTorch's own.
 namespace lowrank::nn {

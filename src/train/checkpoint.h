@@ -1,6 +1,6 @@
 #pragma once
 
-#include <lowrank/train/adam.h>
+#include <lowrank/optim/adam.h>
 #include <lowrank/train/trainer.h>
 
 namespace lowrank {

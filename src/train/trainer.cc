@@ -3,7 +3,7 @@
 #include <fmt/format.h>
 #include <lowrank/data/sampler.h>
 #include <lowrank/error.h>
-#include <lowrank/train/adam.h>
+#include <lowrank/optim/adam.h>
 #include <lowrank/train/interrupt.h>
 #include <lowrank/train/progress.h>
 #include <lowrank/train/trainer.h>

@@ -9,7 +9,7 @@
 #include <string>
 #include <thread>
 
-#include "adapter/dense_reference.h"
+#include "support/dense_reference.h"
 #include "support/temporary_folder.h"
 
 // Adapters exchanged and switched under running threads. `make tsan` runs this alone and for

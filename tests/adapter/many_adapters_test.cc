@@ -5,7 +5,7 @@
 #include <limits>
 #include <thread>
 
-#include "adapter/dense_reference.h"
+#include "support/dense_reference.h"
 #include "support/expect_error.h"
 
 // Several adapters on one model: switching, scaling, mixed batches, scopes, threads.

@@ -11,7 +11,7 @@
 #include <random>
 #include <set>
 
-#include "adapter/dense_reference.h"
+#include "support/dense_reference.h"
 #include "support/expect_error.h"
 
 namespace lowrank {

@@ -5,7 +5,7 @@
 #include <torch/nn/modules/linear.h>
 #include <torch/script.h>
 
-#include "adapter/dense_reference.h"
+#include "support/dense_reference.h"
 #include "support/expect_error.h"
 #include "support/temporary_folder.h"
 

@@ -1,7 +1,7 @@
 #include <gtest/gtest.h>
 #include <lowrank/adapter/adapter.h>
 #include <lowrank/error.h>
-#include <lowrank/train/adam.h>
+#include <lowrank/optim/adam.h>
 #include <torch/nn/modules/conv.h>
 #include <torch/nn/modules/embedding.h>
 #include <torch/nn/modules/linear.h>

@@ -1,12 +1,12 @@
 #include <gtest/gtest.h>
 #include <lowrank/error.h>
-#include <lowrank/train/adam.h>
+#include <lowrank/optim/adam.h>
 #include <torch/csrc/jit/serialization/import.h>
 #include <torch/script.h>
 
 #include <thread>
 
-#include "adapter/dense_reference.h"
+#include "support/dense_reference.h"
 #include "support/expect_error.h"
 #include "support/temporary_folder.h"
 

@@ -12,7 +12,7 @@
 
 #include <sstream>
 
-#include "adapter/dense_reference.h"
+#include "support/dense_reference.h"
 #include "support/expect_error.h"
 #include "support/temporary_folder.h"
 

@@ -3,7 +3,7 @@
 #include <torch/nn/modules/embedding.h>
 #include <torch/nn/modules/linear.h>
 
-#include "adapter/dense_reference.h"
+#include "support/dense_reference.h"
 #include "support/expect_error.h"
 
 // An embedding and an output head with one weight: told apart by their operators, as PEFT does.

@@ -5,7 +5,7 @@
 
 #include <functional>
 
-#include "adapter/dense_reference.h"
+#include "support/dense_reference.h"
 #include "support/expect_error.h"
 
 // Changes of W while adapters are attached: W + s·B·A follows.

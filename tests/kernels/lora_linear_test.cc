@@ -3,7 +3,7 @@
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
-#include "adapter/dense_reference.h"
+#include "support/dense_reference.h"
 
 namespace lowrank::kernels {
 namespace {

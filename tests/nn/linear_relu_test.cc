@@ -4,9 +4,9 @@
 #include <ATen/core/grad_mode.h>
 #include <c10/util/Exception.h>
 #include <gtest/gtest.h>
-#include <lowrank/adapter/accelerate.h>
 #include <lowrank/adapter/adapter.h>
 #include <lowrank/models/mlp.h>
+#include <lowrank/optim/accelerate.h>
 #include <torch/csrc/autograd/autograd.h>
 #include <torch/csrc/autograd/function.h>
 #include <torch/csrc/jit/frontend/tracer.h>

@@ -4,7 +4,7 @@
 #include <lowrank/data/sampler.h>
 #include <lowrank/error.h>
 #include <lowrank/io/safetensors.h>
-#include <lowrank/train/adam.h>
+#include <lowrank/optim/adam.h>
 
 #include <cmath>
 #include <limits>

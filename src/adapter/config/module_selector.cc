@@ -1,0 +1,83 @@
+#include "adapter/config/module_selector.h"
+
+#include <fmt/format.h>
+
+#include <cctype>
+#include <charconv>
+
+namespace lowrank {
+
+bool is_all_linear(const std::string& name) {
+  return std::equal(name.begin(), name.end(), kAllLinear,
+                    kAllLinear + std::char_traits<char>::length(kAllLinear),
+                    [](unsigned char a, char b) { return std::tolower(a) == b; });
+}
+
+bool matches_name(const std::string& path, const std::string& name) {
+  return path == name || path.ends_with("." + name);
+}
+
+bool is_saved_whole(const std::string& path, const std::vector<std::string>& modules_to_save) {
+  for (size_t end = path.find('.');; end = path.find('.', end + 1)) {
+    const auto holder = path.substr(0, end);
+    for (const auto& name : modules_to_save) {
+      if (holder.ends_with(name)) return true;
+    }
+    if (end == std::string::npos) return false;
+  }
+}
+
+CompiledSelector::CompiledSelector(const ModuleSelector& selector, const std::string& what)
+    : names_(selector.names) {
+  if (!selector.regex.empty()) regex_.emplace(selector.regex, what);
+}
+
+bool CompiledSelector::matches(const std::string& path) const {
+  if (regex_) return regex_->matches_all_of(path);
+  return std::any_of(names_.begin(), names_.end(),
+                     [&](const auto& name) { return matches_name(path, name); });
+}
+
+LayerIndices::LayerIndices(const LoraConfig& config)
+    : wanted_(config.layers_to_transform.begin(), config.layers_to_transform.end()) {
+  const auto add = [&](const std::string& text) { patterns_.emplace_back(text, "layers_pattern"); };
+  constexpr const char* number = "(?<lowrank_index>[0-9]+)";
+  const auto& segments = config.layers_pattern;
+  if (segments.empty()) add(fmt::format(".*?\\.[^.]*\\.{}\\.", number));
+  for (const auto& segment : segments) {
+    add(fmt::format("(?:^|.*?\\.)(?:{})\\.{}\\.", segment, number));
+  }
+  // Where PEFT finds no index: no segment is before the one that is numbered ("layers.3.query"), or
+  // the number ends the path.
+  if (segments.empty()) add(fmt::format("(?:.*?\\.)??[^.]*\\.{}(?:\\.|$)", number));
+  for (const auto& segment : segments) {
+    add(fmt::format("(?:^|.*?\\.)(?:{})\\.{}$", segment, number));
+  }
+}
+
+std::optional<int64_t> LayerIndices::index_of(const std::string& path) const {
+  for (const auto& pattern : patterns_) {
+    const auto digits = pattern.group(path, "lowrank_index");
+    if (!digits) continue;
+    int64_t index = 0;
+    const auto [end, error] =
+        std::from_chars(digits->data(), digits->data() + digits->size(), index);
+    if (error != std::errc() || end != digits->data() + digits->size()) return std::nullopt;
+    return index;
+  }
+  return std::nullopt;
+}
+
+bool LayerIndices::is_found_by_peft(const std::string& path) const {
+  const auto end = patterns_.begin() + static_cast<std::ptrdiff_t>(patterns_.size() / 2);
+  return std::any_of(patterns_.begin(), end,
+                     [&](const auto& pattern) { return pattern.matches_start_of(path); });
+}
+
+bool LayerIndices::wants(const std::string& path) const {
+  if (wanted_.empty()) return true;
+  const auto index = index_of(path);
+  return index.has_value() && wanted_.contains(*index);
+}
+
+}  // namespace lowrank

@@ -1,0 +1,162 @@
+#include "adapter/peft/keys.h"
+
+#include <ATen/ATen.h>
+#include <fmt/ranges.h>
+#include <lowrank/error.h>
+
+#include <algorithm>
+#include <set>
+#include <string_view>
+
+namespace lowrank {
+namespace {
+
+std::vector<std::string> segments_of(std::string_view name) {
+  std::vector<std::string> segments;
+  for (size_t begin = 0; begin <= name.size();) {
+    const auto end = std::min(name.find('.', begin), name.size());
+    segments.emplace_back(name.substr(begin, end - begin));
+    begin = end + 1;
+  }
+  return segments;
+}
+
+std::string joined(const std::vector<std::string>& segments) {
+  std::string name;
+  for (const auto& segment : segments) name += (name.empty() ? "" : ".") + segment;
+  return name;
+}
+
+bool is_factor(const std::string& segment) {
+  static const std::set<std::string> factors = {"lora_A", "lora_B", "lora_embedding_A",
+                                                "lora_embedding_B", "lora_magnitude_vector"};
+  return factors.contains(segment);
+}
+
+/// "lora_A.default.weight" is "lora_A.weight"; an embedding's factors and DoRA's magnitude are
+/// parameters of their own, without ".weight".
+std::string canonical(std::string_view name, const std::string& adapter) {
+  if (name.starts_with(kKeyPrefix)) name.remove_prefix(std::string_view(kKeyPrefix).size());
+  auto segments = segments_of(name);
+  for (size_t i = 0; i < segments.size(); ++i) {
+    // What follows the adapter's name tells it from a suffix of the same word ("weight").
+    const bool bare = is_factor(segments[i]) && segments[i] != "lora_A" && segments[i] != "lora_B";
+    const bool named = i + (bare ? 1 : 2) < segments.size() &&
+                       (segments[i + 1] == "default" || segments[i + 1] == adapter);
+    const auto next = segments.begin() + static_cast<std::ptrdiff_t>(i) + 1;
+    if (segments[i] == "modules_to_save" && named) {
+      segments.erase(next - 1, next + 1);
+      break;
+    }
+    if (!is_factor(segments[i])) continue;
+    if (named) segments.erase(next);
+    if (bare && segments.size() == i + 2 && segments.back() == "weight") segments.pop_back();
+    break;
+  }
+  return joined(segments);
+}
+
+/// PEFT's wrapper of a MultiheadAttention holds that of its output projection.
+std::string wrapped_prefix(const Target& target) {
+  if (target.layer.empty()) return "";
+  if (target.attention.empty() || target.layer == target.attention) return target.layer + ".";
+  return target.attention + ".base_layer" + target.layer.substr(target.attention.size()) + ".";
+}
+
+/// PEFT wraps a module once for each of its parameters that is named directly: the last one's
+/// factors are the module's own, those before it are one "base_layer" further in each.
+std::string prefix_of(const LayerFactors& layer, const NamedAdapter& adapter) {
+  const auto& target = layer.target;
+  auto prefix = wrapped_prefix(target);
+  if (!target.is_parameter) return prefix;
+  bool after = false;
+  for (const auto& other : adapter.layers) {
+    const bool same_module = other.target.layer == target.layer;
+    if (after && same_module && other.target.is_parameter) prefix += "base_layer.";
+    after |= &other == &layer;
+  }
+  return prefix;
+}
+
+/// With bias="all" beside modules_to_save PEFT writes the biases of such a module three times:
+/// under their own names, once more below "modules_to_save", and the base's below
+/// "original_module".
+bool is_repeated_bias(const std::string& key, const std::string& adapter,
+                      const std::set<std::string>& keys) {
+  auto segments = segments_of(key);
+  const auto copy = std::find_if(segments.begin(), segments.end(), [](const auto& segment) {
+    return segment == "modules_to_save" || segment == "original_module";
+  });
+  if (copy == segments.end() || segments.back() != "bias") return false;
+  const auto next = segments.erase(copy);
+  if (keys.contains(joined(segments))) return true;
+  if (*next != "default" && *next != adapter) return false;
+  segments.erase(next);
+  return keys.contains(joined(segments));
+}
+
+std::vector<int64_t> magnitude_shape(const LayerFactors& layer) {
+  std::vector<int64_t> shape = {layer.magnitude.size(0)};
+  if (layer.target.kind != LayerKind::kConv) return shape;
+  shape.insert(shape.begin(), 1);
+  shape.resize(static_cast<size_t>(layer.target.weight.dim()), 1);
+  return shape;
+}
+
+/// The bias of an adapted layer lies below PEFT's wrapper of it.
+std::string whole_name(const WholeParameter& whole, const NamedAdapter& adapter) {
+  if (whole.rows.defined()) {
+    const auto layer = whole.path.substr(0, whole.path.rfind("weight"));
+    return layer + "token_adapter.trainable_tokens_delta";
+  }
+  for (const auto& layer : adapter.layers) {
+    const auto prefix = layer.target.layer.empty() ? "" : layer.target.layer + ".";
+    if (whole.path == prefix + "bias") return wrapped_prefix(layer.target) + "base_layer.bias";
+  }
+  return whole.path;
+}
+
+}  // namespace
+
+std::vector<FileTensor> file_tensors(const NamedAdapter& adapter) {
+  std::vector<FileTensor> tensors;
+  for (const auto& layer : adapter.layers) {
+    const auto prefix = prefix_of(layer, adapter);
+    const auto path = fmt::format("the layer \"{}\" with a weight of ({})", layer.target.path(),
+                                  fmt::join(layer.target.weight.sizes(), ", "));
+    const bool embedding = layer.target.kind == LayerKind::kEmbedding;
+    const auto add = [&](const char* suffix, const at::Tensor& tensor) {
+      tensors.push_back({prefix + suffix, tensor, tensor.sizes().vec(), path});
+    };
+    add(embedding ? "lora_embedding_A" : "lora_A.weight", layer.a);
+    add(embedding ? "lora_embedding_B" : "lora_B.weight", layer.b);
+    if (layer.bias.defined()) add("lora_B.bias", layer.bias);
+    if (layer.magnitude.defined()) {
+      tensors.push_back(
+          {prefix + "lora_magnitude_vector", layer.magnitude, magnitude_shape(layer), path});
+    }
+  }
+  for (const auto& whole : adapter.whole) {
+    tensors.push_back({whole_name(whole, adapter), whole.value, whole.value.sizes().vec(),
+                       fmt::format("\"{}\"", whole.path)});
+  }
+  return tensors;
+}
+
+std::map<std::string, std::string> names_by_key(const SafetensorsFile& file,
+                                                const std::string& adapter) {
+  std::map<std::string, std::string> names;
+  const std::set<std::string> keys(file.names().begin(), file.names().end());
+  for (const auto& name : file.names()) {
+    if (is_repeated_bias(name, adapter, keys)) continue;
+    const auto [at, is_new] = names.emplace(canonical(name, adapter), name);
+    if (is_new) continue;
+    fail<FileError>(
+        "load",
+        fmt::format("\"{}\" must hold one tensor for \"{}\"", file.path().string(), at->first),
+        fmt::format("\"{}\" and \"{}\"", at->second, name));
+  }
+  return names;
+}
+
+}  // namespace lowrank

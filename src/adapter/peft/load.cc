@@ -1,0 +1,273 @@
+#include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
+#include <fmt/ranges.h>
+#include <lowrank/adapter/adapter.h>
+#include <lowrank/error.h>
+#include <lowrank/io/safetensors.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "adapter/config/module_selector.h"
+#include "adapter/init/initialise.h"
+#include "adapter/peft/config.h"
+#include "adapter/peft/keys.h"
+#include "adapter/state.h"
+
+// Adapters from disk: PEFT's folder of adapter_config.json and adapter_model.safetensors
+// (utils/save_and_load.py), with the base's fingerprint in the safetensors metadata.
+namespace lowrank {
+namespace {
+
+using Path = std::filesystem::path;
+
+void require_file(const Path& folder, const char* name) {
+  if (std::filesystem::exists(folder / name)) return;
+  const bool pickle = std::filesystem::exists(folder / "adapter_model.bin");
+  fail<FileError>(
+      "load", fmt::format("an adapter folder must hold {}", name),
+      fmt::format("none in \"{}\"", folder.string()),
+      pickle && std::string(name) == kAdapterWeightsFile
+          ? "Its adapter_model.bin is a pickle, which is never executed here; convert it: python3 "
+            "-c \"import torch, safetensors.torch as s; s.save_file(torch.load('adapter_model.bin',"
+            " weights_only=True), 'adapter_model.safetensors')\"."
+          : "");
+}
+
+/// A tensor of the file, checked against what the model's layer needs.
+at::Tensor read_tensor(const SafetensorsFile& file, const std::string& name,
+                       const FileTensor& wanted) {
+  const auto tensor = file.tensor(name);
+  if (tensor.sizes() != at::IntArrayRef(wanted.shape)) {
+    fail<FileError>(
+        "load",
+        fmt::format("\"{}\" must have shape ({}) for {}", name, fmt::join(wanted.shape, ", "),
+                    wanted.place),
+        fmt::format("({}) in \"{}\"", fmt::join(tensor.sizes(), ", "), file.path().string()),
+        "The adapter was made for another model, or its config for another adapter.");
+  }
+  if (!tensor.is_floating_point()) {
+    fail<FileError>("load", fmt::format("\"{}\" must hold floating-point numbers", name),
+                    c10::toString(tensor.scalar_type()));
+  }
+  if (!at::isfinite(tensor).all().item<bool>()) {
+    fail<FileError>("load", fmt::format("\"{}\" must be finite", name), "NaN or Inf");
+  }
+  return tensor.view(wanted.tensor.sizes());
+}
+
+/// A weight of the model, or a buffer of a module that the config saves whole; undefined where the
+/// path is neither's.
+at::Tensor find_in_base(const Adapter::State& state, const LoraConfig& config,
+                        const std::string& path) {
+  if (path.ends_with(".weight")) {
+    for (const auto& parameter : state.base) {
+      if (parameter.name == path) return effective::without_mark(parameter.tensor);
+    }
+  }
+  for (const auto& layer : state.model) {
+    if (!is_saved_whole(layer.name, config.modules_to_save)) continue;
+    for (const auto& [name, buffer] : layer.buffers) {
+      if (layer.name + "." + name == path) return buffer;
+    }
+  }
+  return {};
+}
+
+/// With an embedding among its targets PEFT writes the weights of the model's input and output
+/// embeddings too (save_embedding_layers), and of modules_to_save the buffers; they must be the
+/// model's own.
+bool is_of_the_base(const SafetensorsFile& file, const std::string& key, const std::string& name,
+                    const Adapter::State& state, const LoraConfig& config) {
+  auto path = key;
+  if (const auto at = path.rfind(".base_layer.weight"); at != std::string::npos) {
+    path.erase(at, std::strlen(".base_layer"));
+  }
+  const auto weight = find_in_base(state, config, path);
+  if (!weight.defined()) return false;
+  const auto tensor = file.tensor(name);
+  if (tensor.sizes() == weight.sizes() && at::equal(tensor, weight.cpu().to(tensor.dtype()))) {
+    return true;
+  }
+  fail<FileError>("load",
+                  fmt::format("\"{}\" must be the model's \"{}\", for no layer of the config "
+                              "trains it",
+                              name, path),
+                  "other values", "The adapter was made for another model.");
+}
+
+/// Copies the file's tensors into the adapter's: all of them, and no others.
+void read_tensors(const SafetensorsFile& file, const NamedAdapter& adapter,
+                  const Adapter::State& state) {
+  auto names = names_by_key(file, adapter.name);
+  for (const auto& wanted : file_tensors(adapter)) {
+    auto found = names.find(wanted.name);
+    if (found == names.end() && wanted.name.ends_with(".base_layer.bias")) {
+      auto plain = wanted.name;
+      found = names.find(plain.erase(plain.rfind(".base_layer"), std::strlen(".base_layer")));
+    }
+    if (found == names.end()) {
+      fail<FileError>("load",
+                      fmt::format("\"{}\" must hold a tensor \"{}{}\"", file.path().string(),
+                                  kKeyPrefix, wanted.name),
+                      "none", did_you_mean(wanted.name, file.names()));
+    }
+    const at::Tensor tensor = wanted.tensor.detach();
+    const auto read = read_tensor(file, found->second, wanted);
+    tensor.copy_(read);
+    if (tensor.scalar_type() != read.scalar_type() && !at::isfinite(tensor).all().item<bool>()) {
+      fail<FileError>("load",
+                      fmt::format("\"{}\" must be finite as {}, which the model is kept in",
+                                  found->second, c10::toString(tensor.scalar_type())),
+                      fmt::format("numbers that only {} holds", c10::toString(read.scalar_type())));
+    }
+    names.erase(found);
+  }
+  std::erase_if(names, [&](const auto& item) {
+    return is_of_the_base(file, item.first, item.second, state, adapter.config);
+  });
+  if (names.empty()) return;
+  fail<FileError>("load",
+                  fmt::format("\"{}\" must hold only the tensors of the layers in {}",
+                              file.path().string(), kAdapterConfigFile),
+                  fmt::format("\"{}\" too", names.begin()->second));
+}
+
+/// Whether everything the adapter adds is zero.
+bool acts_like_base(const Adapter::State& state, const NamedAdapter& adapter,
+                    const std::vector<at::Tensor>& initial_magnitudes) {
+  for (size_t i = 0; i < adapter.layers.size(); ++i) {
+    const auto& layer = adapter.layers[i];
+    const bool untouched =
+        layer.minus_a.defined()
+            ? at::equal(layer.a, layer.minus_a) && at::equal(layer.b, layer.minus_b)
+            : !layer.a.ne(0).any().item<bool>() || !layer.b.ne(0).any().item<bool>();
+    if (!untouched) return false;
+    if (layer.bias.defined() && layer.bias.ne(0).any().item<bool>()) return false;
+    if (layer.magnitude.defined() && !at::equal(layer.magnitude, initial_magnitudes[i])) {
+      return false;
+    }
+  }
+  for (const auto& whole : adapter.whole) {
+    auto base = effective::without_mark(state.tensors[whole.site].tensor);
+    if (whole.rows.defined()) base = base.index_select(0, whole.rows);
+    if (!at::equal(whole.value, base)) return false;
+  }
+  return true;
+}
+
+/// A rank is a dimension of some tensor beside the config: known before memory is taken for it.
+void require_ranks(const std::vector<Target>& targets, const SafetensorsFile& file) {
+  int64_t largest = 0;
+  for (const auto& name : file.names()) {
+    const auto tensor = file.tensor(name);  // its sizes end with it
+    if (tensor.numel() == 0) continue;      // which may have any dimensions
+    for (const auto size : tensor.sizes()) largest = std::max(largest, size);
+  }
+  for (const auto& target : targets) {
+    if (target.rank <= largest) continue;
+    fail<ArgumentError>("attach", "the rank of a layer must be that of its tensors",
+                        fmt::format("rank {} for \"{}\", beside tensors of at most {} rows",
+                                    target.rank, target.path(), largest));
+  }
+}
+
+/// What a config asks for must be in the model; where it is not, that is the file's fault.
+NamedAdapter make_for_file(Adapter::State& state, const std::string& name, const LoraConfig& config,
+                           const Path& path, const SafetensorsFile& file) {
+  const StateLock lock(state.mutex);
+  if (comes_from_data(config.init)) {
+    fail<FileError>("load", "a file must not name an init that takes data's factors off the base",
+                    fmt::format("{} in \"{}\"", init_name(config), path.string()),
+                    "Save the adapter in PEFT with path_initial_model_for_weight_conversion.");
+  }
+  // EVA needs data to start, and leaves the base alone: the file's factors are all there is to it.
+  auto start = config;
+  if (start.init == LoraInit::kEva) start.init = LoraInit::kKaimingUniform;
+  start.lora_dropout = 0;  // what cannot drop out refuses when it is trained
+  try {
+    require_ranks(find_targets(state.model, start), file);
+    auto adapter = make_adapter(state, name, start, {});
+    adapter.config = config;
+    return adapter;
+  } catch (const ArgumentError& error) {
+    throw FileError(fmt::format("{} (in \"{}\")", error.what(), path.string()));
+  }
+}
+
+struct ReadAdapter {
+  NamedAdapter adapter;
+  LoadReport report;
+};
+
+/// PEFT keeps an adapter that is not called "default" in a subfolder of its name.
+Path folder_of(const Path& folder, const std::string& name) {
+  const bool nested = !std::filesystem::exists(folder / kAdapterConfigFile) &&
+                      std::filesystem::exists(folder / name / kAdapterConfigFile);
+  return nested ? folder / name : folder;
+}
+
+ReadAdapter read_adapter(Adapter::State& state, const std::string& name, const Path& given) {
+  const auto folder = folder_of(given, name);
+  require_file(folder, kAdapterConfigFile);
+  require_file(folder, kAdapterWeightsFile);
+  const auto config = read_lora_config(folder / kAdapterConfigFile);
+  const auto file = SafetensorsFile::open(folder / kAdapterWeightsFile);
+  const at::NoGradGuard no_grad;
+  ReadAdapter read;
+  read.adapter = make_for_file(state, name, config, folder / kAdapterConfigFile, file);
+  std::vector<at::Tensor> magnitudes;
+  for (const auto& layer : read.adapter.layers) {
+    magnitudes.push_back(layer.magnitude.defined() ? layer.magnitude.detach().clone()
+                                                   : at::Tensor());
+  }
+  read_tensors(file, read.adapter, state);
+  read.report.found_base = fingerprint_of(state.base);
+  const auto expected = file.metadata().find(kFingerprintKey);
+  if (expected != file.metadata().end()) read.report.expected_base = expected->second;
+  const StateLock lock(state.mutex);
+  read.report.acts_like_base = acts_like_base(state, read.adapter, magnitudes);
+  return read;
+}
+
+LoadedAdapter load_into(std::vector<ModelLayer> layers, const Path& folder,
+                        const std::string& name) {
+  auto state = make_state(std::move(layers));
+  check_name(*state, name);
+  auto [adapter, report] = read_adapter(*state, name, folder);
+  return {attach_first(state, std::move(adapter)), std::move(report)};
+}
+
+}  // namespace
+
+LoadReport Adapter::load(const std::string& name, const Path& folder, bool replace) {
+  const auto require_possible = [&] {
+    const auto existing = names();
+    const bool exists = std::find(existing.begin(), existing.end(), name) != existing.end();
+    if (!(replace && exists)) check_name(*state_, name);
+    if (!exists || !state_->adapter(name).merged) return;
+    fail<TensorError>("load", "the adapter to replace must not be merged",
+                      fmt::format("\"{}\", which is", name), "Unmerge it first.");
+  };
+  {
+    const StateLock lock(state_->mutex);
+    require_possible();
+  }
+  // The files are read without the lock, so that scopes of other threads begin meanwhile.
+  auto [adapter, report] = read_adapter(*state_, name, folder);
+  const StateLock lock(state_->mutex);
+  require_possible();
+  put_adapter(*state_, std::move(adapter));
+  return report;
+}
+
+LoadedAdapter load_adapter(torch::nn::Module& model, const Path& folder, const std::string& name) {
+  return load_into(layers_of(model), folder, name);
+}
+
+LoadedAdapter load_adapter(torch::jit::Module& model, const Path& folder, const std::string& name) {
+  prepare_script();
+  return load_into(layers_of(model), folder, name);
+}
+
+}  // namespace lowrank

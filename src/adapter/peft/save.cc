@@ -1,0 +1,153 @@
+#include <ATen/ATen.h>
+#include <fmt/format.h>
+#include <lowrank/adapter/adapter.h>
+#include <lowrank/error.h>
+#include <lowrank/io/atomic_file.h>
+#include <lowrank/io/safetensors.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "adapter/init/initialise.h"
+#include "adapter/peft/config.h"
+#include "adapter/peft/keys.h"
+#include "adapter/state.h"
+
+// Adapters to disk: PEFT's folder of adapter_config.json and adapter_model.safetensors.
+namespace lowrank {
+namespace {
+
+using Path = std::filesystem::path;
+
+constexpr const char* kTopAdapter = "default";  // PEFT keeps the others in subfolders
+
+/// Whether PEFT makes the same factors of this layer's weight again. What needed data or random
+/// numbers it cannot; convolutions and parameters have no such initialisation there, and OLoRA
+/// fails on a Conv1D.
+bool can_be_repeated(const LayerFactors& layer, LoraInit init) {
+  switch (init) {
+    case LoraInit::kPissa:
+      return layer.target.kind == LayerKind::kLinear || layer.target.kind == LayerKind::kConv1D;
+    case LoraInit::kOlora:
+      return layer.target.kind == LayerKind::kLinear;
+    default:
+      return false;
+  }
+}
+
+/// Whether a reader that knows the config alone would take other factors off the base, or none.
+bool needs_plain_form(const NamedAdapter& adapter) {
+  return std::any_of(adapter.layers.begin(), adapter.layers.end(), [&](const auto& layer) {
+    return layer.minus_a.defined() && !can_be_repeated(layer, adapter.config.init);
+  });
+}
+
+/// s·(B·A - B₀·A₀) = s·[B, -B₀]·[A; A₀], with twice the rank and the alpha that keeps s (PEFT,
+/// tuners/lora/model.py, subtract_mutated_init). Where nothing is taken off, zeros stand for it.
+NamedAdapter plain_form(NamedAdapter adapter) {
+  auto& config = adapter.config;
+  const double growth = config.use_rslora ? std::sqrt(2.0) : 2.0;
+  config.init = LoraInit::kKaimingUniform;
+  config.rank *= 2;
+  config.alpha *= growth;
+  for (auto& [key, rank] : config.rank_pattern) rank *= 2;
+  for (auto& [key, alpha] : config.alpha_pattern) alpha *= growth;
+  for (auto& layer : adapter.layers) {
+    const bool off = layer.minus_a.defined();
+    layer.a = at::cat({layer.a, off ? layer.minus_a : at::zeros_like(layer.a)}, 0);
+    layer.b = at::cat({layer.b, off ? -layer.minus_b : at::zeros_like(layer.b)}, 1);
+  }
+  return adapter;
+}
+
+/// PEFT knows no orthogonal convolutions, and no CorDA nor LoRA-GA without data, and refuses their
+/// names although nothing hangs on them.
+bool is_named_in_vain(const NamedAdapter& adapter) {
+  if (comes_from_data(adapter.config.init)) return true;
+  return adapter.config.init == LoraInit::kOrthogonal &&
+         std::any_of(adapter.layers.begin(), adapter.layers.end(),
+                     [](const auto& layer) { return layer.target.kind == LayerKind::kConv; });
+}
+
+/// An adapter as it is written.
+NamedAdapter form_for_file(const NamedAdapter& adapter, bool want_plain_form) {
+  const bool plain = takes_off_the_base(adapter) && (want_plain_form || needs_plain_form(adapter));
+  auto form = plain ? plain_form(adapter) : adapter;
+  if (is_named_in_vain(form)) form.config.init = LoraInit::kKaimingUniform;
+  return form;
+}
+
+PeftTargets targets_of(const NamedAdapter& adapter, const std::string& base_model) {
+  PeftTargets targets;
+  targets.base_model = base_model;
+  for (const auto& layer : adapter.layers) {
+    const auto path = layer.target.chosen_path();
+    auto& paths = layer.target.is_parameter ? targets.parameters : targets.modules;
+    if (std::find(paths.begin(), paths.end(), path) == paths.end()) paths.push_back(path);
+    targets.fan_in_fan_out |= layer.target.kind == LayerKind::kConv1D;
+  }
+  return targets;
+}
+
+void require_new(const Path& folder) {
+  for (const char* name : {kAdapterConfigFile, kAdapterWeightsFile}) {
+    if (!std::filesystem::exists(folder / name)) continue;
+    fail<FileError>("save", fmt::format("\"{}\" must not hold an adapter yet", folder.string()),
+                    fmt::format("a {}", name), "Use force to replace it.");
+  }
+}
+
+void require_unmerged(const Adapter& adapter) {
+  if (!adapter.merged()) return;
+  fail<TensorError>("save", "the adapter must not be merged", "one that is merged",
+                    "Unmerge it first.");
+}
+
+/// No config can name the model itself.
+void require_named_layers(const NamedAdapter& adapter) {
+  for (const auto& layer : adapter.layers) {
+    if (!layer.target.path().empty()) continue;
+    fail<TensorError>("save", "the layers of an adapter that is saved must have names",
+                      "a model that is itself the layer",
+                      "Attach to a module that holds it, a Sequential for example.");
+  }
+}
+
+void add_files(FileGroup& files, const Path& folder, const NamedAdapter& named,
+               const SaveOptions& options, const std::string& fingerprint) {
+  require_named_layers(named);
+  if (!options.force) require_new(folder);
+  const auto adapter = form_for_file(named, options.plain_form);
+  std::vector<SafetensorsEntry> entries;
+  for (const auto& tensor : file_tensors(adapter)) {
+    entries.push_back({kKeyPrefix + tensor.name, tensor.tensor.detach().reshape(tensor.shape)});
+  }
+  const auto config = to_peft_json(adapter.config, targets_of(adapter, options.base_model));
+  write_safetensors(files.open(folder / kAdapterWeightsFile), entries,
+                    {{"format", "pt"}, {kFingerprintKey, fingerprint}});
+  files.add(folder / kAdapterConfigFile, config.dump(2) + "\n");
+}
+
+}  // namespace
+
+void Adapter::save(const Path& folder, const SaveOptions& options) const {
+  const StateLock lock(state_->mutex);
+  require_unmerged(*this);
+  FileGroup files;
+  add_files(files, folder, state_->adapter(options.adapter), options, fingerprint_of(state_->base));
+  files.commit();
+}
+
+void Adapter::save_all(const Path& folder, const SaveOptions& options) const {
+  const StateLock lock(state_->mutex);
+  require_unmerged(*this);
+  const auto fingerprint = fingerprint_of(state_->base);
+  FileGroup files;
+  for (const auto& adapter : state_->adapters) {
+    const auto own = adapter.name == kTopAdapter ? folder : folder / adapter.name;
+    add_files(files, own, adapter, options, fingerprint);
+  }
+  files.commit();
+}
+
+}  // namespace lowrank

@@ -1,0 +1,31 @@
+#pragma once
+
+#include <lowrank/adapter/lora_config.h>
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "adapter/targets/model_view.h"
+
+namespace lowrank {
+
+/// One weight to adapt, by its positions.
+struct ChosenWeight {
+  size_t layer = 0;
+  size_t parameter = 0;
+  std::optional<size_t> attention;  // the MultiheadAttention that was chosen with both its weights
+};
+
+/// Which weights target_modules, exclude_modules, layers_to_transform and modules_to_save leave to
+/// be adapted, in the model's order; at least one. Exclusion comes first, and neither it nor
+/// layers_to_transform is for parameters that are named directly, as in PEFT. Throws ArgumentError
+/// as find_targets says.
+std::vector<ChosenWeight> choose_targets(const std::vector<ModelLayer>& layers,
+                                         const LoraConfig& config);
+
+/// The names and all their endings after a dot ("layer.0.query": also "0.query" and "query"): what
+/// somebody may have meant.
+std::vector<std::string> with_endings(const std::vector<std::string>& names);
+
+}  // namespace lowrank

@@ -1,0 +1,89 @@
+#include "effective/selection.h"
+
+#include <c10/util/ThreadLocalDebugInfo.h>
+
+#include <array>
+#include <typeinfo>
+#include <utility>
+
+namespace lowrank::effective {
+namespace {
+
+// LibTorch carries its thread-local debug information to the threads of at::launch and of backward
+// passes; this kind of it is never used outside of LibTorch's own tests.
+constexpr auto kKind = c10::DebugInfoKind::TEST_INFO_2;
+
+struct ScopeInfo final : c10::DebugInfoBase {
+  std::shared_ptr<const Switchboard> board;
+  std::shared_ptr<const Selection> selection;
+  const ScopeInfo* outer = nullptr;  // kept by the chain that LibTorch keeps this one in
+};
+
+const ScopeInfo* current_scope() {
+  const auto* info = c10::ThreadLocalDebugInfo::get(kKind);
+  return info != nullptr && typeid(*info) == typeid(ScopeInfo) ? static_cast<const ScopeInfo*>(info)
+                                                               : nullptr;
+}
+
+/// The innermost of this thread that is of this model.
+const ScopeInfo* scope_of(const Switchboard& board) {
+  const auto* scope = current_scope();
+  while (scope != nullptr && scope->board.get() != &board) scope = scope->outer;
+  return scope;
+}
+
+/// What this thread read last of a few models; a model beyond those costs a lock.
+struct Cached {
+  uint64_t board = 0;
+  uint64_t version = 0;
+  std::shared_ptr<const Selection> selection;
+};
+constexpr size_t kCachedBoards = 8;
+thread_local std::array<Cached, kCachedBoards> cache;
+
+uint64_t next_id() {
+  static std::atomic<uint64_t> last{0};
+  return ++last;
+}
+
+}  // namespace
+
+Switchboard::Switchboard() : id_(next_id()), current_(std::make_shared<Selection>()) {}
+
+void Switchboard::publish(std::shared_ptr<const Selection> selection) {
+  const std::lock_guard lock(mutex_);
+  current_.swap(selection);
+  version_.fetch_add(1, std::memory_order_release);
+}
+
+const std::shared_ptr<const Selection>& Switchboard::published() const {
+  auto& cached = cache[id_ % kCachedBoards];
+  if (cached.board != id_ || cached.version != version_.load(std::memory_order_acquire)) {
+    const std::lock_guard lock(mutex_);
+    cached = {id_, version_.load(std::memory_order_relaxed), current_};
+  }
+  return cached.selection;
+}
+
+const std::shared_ptr<const Selection>& Switchboard::selection() const {
+  const auto* scope = scope_of(*this);
+  return scope != nullptr ? scope->selection : published();
+}
+
+bool Switchboard::has_scope() const { return scope_of(*this) != nullptr; }
+
+struct Scope::Guard {
+  c10::DebugInfoGuard guard;
+};
+
+Scope::Scope(std::shared_ptr<const Switchboard> board, std::shared_ptr<const Selection> selection) {
+  auto info = std::make_shared<ScopeInfo>();
+  info->board = std::move(board);
+  info->selection = std::move(selection);
+  info->outer = current_scope();
+  guard_ = std::unique_ptr<Guard>(new Guard{{kKind, std::move(info)}});
+}
+
+Scope::~Scope() = default;
+
+}  // namespace lowrank::effective

@@ -1,0 +1,292 @@
+#include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
+#include <gtest/gtest.h>
+#include <lowrank/adapter/adapter.h>
+#include <lowrank/data/sampler.h>
+#include <lowrank/error.h>
+#include <lowrank/io/safetensors.h>
+#include <lowrank/models/mlp.h>
+#include <lowrank/optim/adam.h>
+#include <lowrank/train/trainer.h>
+#include <torch/nn/modules/linear.h>
+#include <torch/optim/adam.h>
+
+#include <limits>
+#include <string>
+
+#include "support/expect_error.h"
+
+// The optimizer beside torch::optim::Adam in float64, then train() beside PyTorch's Adam: the
+// fixtures' ten batches of four examples.
+namespace lowrank {
+namespace {
+
+constexpr double kMost = 1e-5;  // of ten steps in float32, in another order of summation
+
+/// The fixture's examples in the order in which train() will draw them: image i is one pixel, the
+/// number of its example, which `forward` exchanges for the example's eight inputs.
+struct Fixture {
+  SafetensorsFile file;
+  models::Mlp model{models::MlpOptions{.sizes = {8, 6, 5, 3}}};
+  ImageDataset data;
+  TrainingTask task;
+
+  explicit Fixture(const std::string& name)
+      : file(SafetensorsFile::open(std::string(LOWRANK_FIXTURES) + "/" + name)) {
+    Sampler sampler(at::arange(40, at::kLong), {.batch_size = 4});
+    std::vector<at::Tensor> batches;
+    for (int i = 0; i < 10; ++i) batches.push_back(sampler.next());
+    const auto order = at::cat(batches);
+    data.images = at::zeros({40, 1, 1}, at::kByte);
+    data.images.index_put_({order}, at::arange(40, at::kByte).view({40, 1, 1}));
+    data.labels = at::zeros({40}, at::kLong);
+    data.labels.index_put_({order}, file.tensor("labels").flatten());
+    data.classes = 3;
+
+    task.data = &data;
+    task.indices = at::arange(40, at::kLong);
+    task.normalization = {.mean = 0, .deviation = 1.0 / 255};
+    const auto inputs = file.tensor("inputs").view({40, 8});
+    task.forward = [this, inputs](const at::Tensor& x) {
+      return model->forward(inputs.index_select(0, x.flatten().round().to(at::kLong)));
+    };
+    const at::NoGradGuard no_grad;
+    for (auto& item : model->named_parameters()) {
+      item.value().copy_(file.tensor("before." + item.key()));
+    }
+  }
+
+  TrainResult run(int64_t steps) const {
+    return train(task, {.steps = steps, .batch_size = 4, .learning_rate = 0.01}, {.quiet = true});
+  }
+
+  void expect_losses(double mean_loss, int64_t steps) const {
+    const auto expected = file.tensor("losses").slice(0, 0, steps).mean().item<double>();
+    EXPECT_NEAR(mean_loss, expected, kMost) << "after " << steps << " steps";
+  }
+
+  void expect_after(const std::string& name, const at::Tensor& found) const {
+    const auto expected = file.tensor("after." + name);
+    EXPECT_LT((found.detach() - expected).norm().item<double>(),
+              kMost * expected.norm().item<double>())
+        << name;
+  }
+};
+
+/// `steps` steps on gradients from a fixed seed, scaled from 1e-6 to 1e6; the gradients of every
+/// third step are missing. Moves `parameter` and gives torch::optim::Adam's result in float64.
+at::Tensor reference_steps(const at::Tensor& parameter, Adam& optimizer, int steps) {
+  auto reference = parameter.detach().to(at::kDouble).clone().requires_grad_();
+  torch::optim::Adam torch_adam({reference}, torch::optim::AdamOptions(1e-3));
+  for (int step = 0; step < steps; ++step) {
+    const auto exponents = at::randint(-6, 7, parameter.sizes(), at::kDouble);
+    const auto gradient = at::randn(parameter.sizes(), at::kDouble) * at::pow(10, exponents);
+    optimizer.zero_grad();
+    reference.mutable_grad().reset();
+    if (step % 3 != 2) {
+      parameter.mutable_grad() = gradient.to(parameter.scalar_type());
+      reference.mutable_grad() = gradient;
+    }
+    optimizer.step();
+    torch_adam.step();
+  }
+  return reference.detach();
+}
+
+double worst_difference(const at::Tensor& found, const at::Tensor& expected) {
+  return (found.detach().to(at::kDouble) - expected).abs().max().item<double>();
+}
+
+TEST(Adam, StepsAsTorchsDoesInOnePass) {
+  at::manual_seed(1);
+  for (const int64_t count : {1, 7, 8, 31, 1000, 70001}) {  // below, at and above vectors, threads
+    for (const auto dtype : {at::kFloat, at::kDouble}) {
+      const auto parameter = at::randn({count}, dtype).requires_grad_();
+      Adam optimizer({parameter});
+      const auto expected = reference_steps(parameter, optimizer, 12);
+      EXPECT_LT(worst_difference(parameter, expected), dtype == at::kFloat ? 2e-6 : 1e-14)
+          << count << " of " << c10::toString(dtype);
+    }
+  }
+}
+
+TEST(Adam, StepsAsTorchsDoesOnAnyLayoutAndDtype) {
+  at::manual_seed(2);
+  const auto transposed = at::randn({5, 7}).t();
+  Adam by_columns({transposed});
+  const auto expected = reference_steps(transposed, by_columns, 12);
+  EXPECT_LT(worst_difference(transposed, expected), 2e-6);
+  const auto rounded = at::randn({33}, at::kBFloat16);
+  Adam of_bfloat16({rounded});
+  const auto expected_rounded = reference_steps(rounded, of_bfloat16, 4);
+  EXPECT_LT(worst_difference(rounded, expected_rounded), 2e-2);
+}
+
+/// LibTorch must see that a parameter was written to: a stale graph's gradient would be wrong.
+TEST(Adam, CountsAsAWrite) {
+  const auto parameter = at::randn({9}).requires_grad_();
+  Adam optimizer({parameter});
+  const auto loss = parameter.square().sum();
+  loss.backward({}, /*retain_graph=*/true);
+  const auto version = parameter._version();
+  optimizer.step();
+  EXPECT_GT(parameter._version(), version);
+  EXPECT_THROW(loss.backward(), c10::Error);
+}
+
+TEST(Adam, RefusesAnUnmergeThatWouldUndoItsSteps) {
+  torch::nn::Linear layer(8, 6);
+  auto adapter = attach(*layer, {.rank = 2});
+  adapter.merge();
+  layer->weight.set_requires_grad(true);
+  Adam optimizer({layer->weight});
+  layer->forward(at::randn({3, 8})).sum().backward();
+  optimizer.step();
+  LOWRANK_EXPECT_ERROR(adapter.unmerge(), TensorError,
+                       "a weight must not be written to between merge and unmerge");
+}
+
+TEST(Adam, RefusesWhatChangedItsShapeOrDtype) {
+  const auto refused = [](const auto& change) {
+    const auto first = at::ones({4}), parameter = at::ones({4});
+    Adam optimizer({first, parameter});
+    for (const auto& each : {first, parameter}) each.mutable_grad() = at::ones({4});
+    change(parameter);
+    LOWRANK_EXPECT_ERROR(optimizer.step(), TensorError,
+                         "a parameter must keep the shape, dtype and device that it had");
+    EXPECT_TRUE(at::equal(first, at::ones({4}))) << "nothing is moved";
+    EXPECT_TRUE(first.grad().defined());
+  };
+  refused([](const at::Tensor& parameter) { parameter.set_data(at::zeros({100})); });
+  refused([](const at::Tensor& parameter) {
+    parameter.set_data(at::zeros({100}));
+    parameter.mutable_grad() = at::ones({100});
+  });
+  refused([](const at::Tensor& parameter) {
+    parameter.mutable_grad().reset();
+    parameter.set_data(at::zeros({4}, at::kDouble));
+    parameter.mutable_grad() = at::ones({4}, at::kDouble);
+  });
+}
+
+/// The moments lie as the parameter lay when the optimizer was made.
+TEST(Adam, StepsWhereAParameterWasLaidOutAnew) {
+  at::manual_seed(6);
+  const auto turned = at::randn({5, 7}).t(), straight = turned.contiguous();
+  Adam first({turned}), second({straight});
+  for (int i = 0; i < 3; ++i) {
+    const auto gradient = at::randn({7, 5});
+    turned.mutable_grad() = gradient;
+    straight.mutable_grad() = gradient.clone();
+    first.step();
+    second.step();
+    if (i == 0) turned.set_data(turned.contiguous());
+  }
+  EXPECT_TRUE(at::allclose(turned, straight, 1e-6, 1e-7));
+}
+
+TEST(Adam, StepsByNegatedGradients) {
+  at::manual_seed(7);
+  const auto one = at::randn({9}), other = one.clone();
+  const auto gradient = at::randn({9});
+  one.mutable_grad() = at::_neg_view(gradient);
+  other.mutable_grad() = gradient.neg();
+  ASSERT_TRUE(one.grad().is_neg());
+  Adam({one}).step();
+  Adam({other}).step();
+  EXPECT_TRUE(at::equal(one, other));
+}
+
+TEST(Adam, GoesOnFromRestoredMoments) {
+  at::manual_seed(3);
+  const auto one = at::randn({9}), other = one.clone(), gradient = at::randn({9});
+  Adam first({one}), second({other});
+  const auto step = [&](const at::Tensor& parameter, Adam& optimizer) {
+    parameter.mutable_grad() = gradient;
+    optimizer.step();
+  };
+  step(one, first);
+  other.copy_(one);
+  second.restore(first.moments());
+  step(one, first);
+  step(other, second);
+  EXPECT_TRUE(at::equal(one, other));
+  LOWRANK_EXPECT_ERROR(second.restore({}), TensorError, "the parameters' shapes and dtypes");
+  LOWRANK_EXPECT_ERROR(second.restore({{1, at::zeros({8}), at::zeros({8})}}), TensorError,
+                       "the parameters' shapes and dtypes");
+}
+
+/// Each group moves as it would alone, also when the first one's rate changes by a schedule.
+TEST(Adam, MovesEachGroupAtItsRate) {
+  at::manual_seed(4);
+  const auto slow = at::randn({9}), quick = at::randn({5});
+  const auto alone_slow = slow.clone(), alone_quick = quick.clone();
+  Adam together(std::vector<ParameterGroup>{{{slow}, 1e-3}, {{quick}, 0.016}});
+  EXPECT_EQ(together.options().learning_rate, 1e-3);
+  Adam one({alone_slow}, {.learning_rate = 1e-3}), other({alone_quick}, {.learning_rate = 0.016});
+  for (int i = 0; i < 3; ++i) {
+    slow.mutable_grad() = at::randn({9});
+    quick.mutable_grad() = at::randn({5});
+    alone_slow.mutable_grad() = slow.grad().clone();
+    alone_quick.mutable_grad() = quick.grad().clone();
+    for (auto* optimizer : {&together, &one, &other}) {
+      if (i == 1) optimizer->options().learning_rate /= 2;
+      optimizer->step();
+    }
+  }
+  EXPECT_TRUE(at::equal(slow, alone_slow));
+  EXPECT_LT(worst_difference(quick, alone_quick), 1e-7);
+  const std::vector<ParameterGroup> groups = {{{slow}, 1e-3}, {{quick}, -1}};
+  LOWRANK_EXPECT_ERROR(Adam{groups}, ArgumentError,
+                       "the learning rate must be finite and above 0. Got -1");
+}
+
+TEST(Adam, RefusesOptionsOutOfTheirRange) {
+  const auto parameter = at::zeros({2});
+  LOWRANK_EXPECT_ERROR(Adam(std::vector<at::Tensor>()), ArgumentError,
+                       "there must be a parameter to train");
+  LOWRANK_EXPECT_ERROR(Adam({parameter}, {.learning_rate = 0}), ArgumentError,
+                       "the learning rate must be finite and above 0. Got 0");
+  LOWRANK_EXPECT_ERROR(Adam({parameter}, {.beta1 = 1}), ArgumentError, "below 1. Got 1 and 0.999");
+  LOWRANK_EXPECT_ERROR(Adam({parameter}, {.epsilon = std::numeric_limits<double>::quiet_NaN()}),
+                       ArgumentError, "epsilon must be finite and at least 0. Got nan");
+}
+
+TEST(Adam, TrainsAnMlpAsPyTorchDoes) {
+  for (int64_t steps = 1; steps <= 10; ++steps) {
+    Fixture fixture("mlp_adam.safetensors");
+    for (const auto& item : fixture.model->named_parameters()) {
+      fixture.task.parameters.push_back({item.key(), item.value()});
+    }
+    fixture.expect_losses(fixture.run(steps).mean_loss, steps);
+    if (steps < 10) continue;
+    for (const auto& parameter : fixture.task.parameters) {
+      fixture.expect_after(parameter.name, parameter.tensor);
+    }
+  }
+}
+
+TEST(Adam, TrainsAnAdapterAsPeftDoes) {
+  Fixture fixture("lora_adam.safetensors");
+  const auto adapter =
+      attach(*fixture.model, {.rank = 2, .alpha = 4, .target_modules = {"linear1", "linear2"}});
+  for (const auto& layer : adapter.layers()) {
+    const at::NoGradGuard no_grad;
+    layer.a.copy_(fixture.file.tensor("before." + layer.name + ".lora_A"));
+    layer.b.copy_(fixture.file.tensor("before." + layer.name + ".lora_B"));
+    fixture.task.parameters.push_back({layer.name + ".lora_A", layer.a});
+    fixture.task.parameters.push_back({layer.name + ".lora_B", layer.b});
+  }
+  fixture.expect_losses(fixture.run(10).mean_loss, 10);
+  for (const auto& parameter : fixture.task.parameters) {
+    fixture.expect_after(parameter.name, parameter.tensor);
+  }
+  for (const auto& layer : adapter.layers()) {
+    const DisableAdapter off(adapter);
+    EXPECT_TRUE(
+        at::equal(layer.weight.clone(), fixture.file.tensor("before." + layer.name + ".weight")));
+  }
+}
+
+}  // namespace
+}  // namespace lowrank
