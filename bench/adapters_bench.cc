@@ -3,7 +3,6 @@
 #include <ATen/core/grad_mode.h>
 #include <fmt/ranges.h>
 #include <lowrank/adapter/adapter.h>
-#include <lowrank/models/mlp.h>
 
 #include <algorithm>
 #include <cstdio>
@@ -12,6 +11,8 @@
 #include <string>
 #include <vector>
 
+#include "app/models/mlp.h"
+
 // What adapters cost a server: eight of them in one mixed batch beside eight runs, and a disabled
 // one beside none. The two of a pair take turns, so that a slow moment of the machine falls on
 // both.
@@ -19,8 +20,8 @@
 namespace {
 
 using lowrank::Adapter;
-using lowrank::models::Mlp;
-using lowrank::models::MlpOptions;
+using lowrank::app::Mlp;
+using lowrank::app::MlpOptions;
 
 constexpr int64_t kAdapters = 8;
 constexpr int kRounds = 201;

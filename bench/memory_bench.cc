@@ -3,7 +3,6 @@
 #include <c10/core/CPUAllocator.h>
 #include <fmt/format.h>
 #include <lowrank/adapter/adapter.h>
-#include <lowrank/models/mlp.h>
 #include <lowrank/optim/adam.h>
 #include <torch/nn/functional/loss.h>
 #include <torch/version.h>
@@ -14,6 +13,8 @@
 #include <cstring>
 #include <memory>
 #include <vector>
+
+#include "app/models/mlp.h"
 
 // The most memory that tensors took in some LoRA steps on 784-1000-2000-10, batch 10, rank 1,
 // beside what training must hold; one JSON line of bytes for bench/compare.py.
@@ -71,7 +72,7 @@ int main() {
   const std::vector<int64_t> sizes = {784, 1000, 2000, 10};
 
   at::manual_seed(0);
-  lowrank::models::Mlp model(lowrank::models::MlpOptions{.sizes = sizes});
+  lowrank::app::Mlp model(lowrank::app::MlpOptions{.sizes = sizes});
   const auto base = bytes_of(model->parameters());
   const auto adapter = lowrank::attach(*model, {.rank = kRank});
   lowrank::Adam optimizer(adapter.parameters(), {});

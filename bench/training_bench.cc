@@ -3,11 +3,8 @@
 #include <ATen/core/grad_mode.h>
 #include <fmt/ranges.h>
 #include <lowrank/adapter/adapter.h>
-#include <lowrank/data/dataset.h>
 #include <lowrank/machine/machine.h>
-#include <lowrank/models/mlp.h>
 #include <lowrank/optim/adam.h>
-#include <lowrank/train/evaluate.h>
 #include <malloc.h>
 #include <torch/nn/functional/loss.h>
 #include <torch/utils.h>
@@ -26,6 +23,10 @@
 #include <sstream>
 #include <stdexcept>
 #include <vector>
+
+#include "app/images/dataset.h"
+#include "app/models/mlp.h"
+#include "app/train/evaluate.h"
 
 // Training steps and evaluated images a second of the library, for bench/compare.py: the same
 // steps, on the same numbers, as bench/rivals.py, which says what a request is. The net is from
@@ -96,14 +97,14 @@ class Trainer {
     return clock.line(static_cast<double>(steps));
   }
 
-  lowrank::models::Mlp& model() { return model_; }
+  lowrank::app::Mlp& model() { return model_; }
   lowrank::Adapter& adapter() { return adapter_.value(); }
 
  private:
-  static lowrank::models::Mlp make_model(int64_t width) {
+  static lowrank::app::Mlp make_model(int64_t width) {
     torch::manual_seed(0);
     const auto first = width > 0 ? width : 1000, second = width > 0 ? width : 2000;
-    return lowrank::models::Mlp(lowrank::models::MlpOptions{.sizes = {784, first, second, 10}});
+    return lowrank::app::Mlp(lowrank::app::MlpOptions{.sizes = {784, first, second, 10}});
   }
 
   std::vector<at::Tensor> trainable(bool whole, int64_t rank) {
@@ -123,7 +124,7 @@ class Trainer {
     return loss.item<double>();
   }
 
-  lowrank::models::Mlp model_;
+  lowrank::app::Mlp model_;
   std::optional<lowrank::Adapter> adapter_;
   lowrank::Adam optimizer_;
   std::optional<lowrank::Acceleration> fast_;
@@ -163,9 +164,9 @@ class Server {
   int64_t correct() {
     auto& model = trainer().model();
     model->eval();
-    const auto logits = lowrank::compute_logits(
+    const auto logits = lowrank::app::compute_logits(
         [&](const at::Tensor& x) { return model->forward(x); }, images(), {});
-    return lowrank::evaluate(logits, images()).correct;
+    return lowrank::app::evaluate(logits, images()).correct;
   }
 
   std::string evaluate(double seconds, bool enabled) {
@@ -178,7 +179,7 @@ class Server {
     return clock.line(static_cast<double>(count));
   }
 
-  const lowrank::ImageDataset& images() {
+  const lowrank::app::ImageDataset& images() {
     if (!images_.images.defined()) {
       torch::manual_seed(4);
       images_.images = at::randint(0, 256, {kEvaluatedImages, 28, 28}, at::kByte);
@@ -199,7 +200,7 @@ class Server {
 
   bool whole_;
   std::map<Shape, std::unique_ptr<Trainer>> trainers_;
-  lowrank::ImageDataset images_;
+  lowrank::app::ImageDataset images_;
 };
 
 void serve(bool whole) {

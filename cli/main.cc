@@ -13,8 +13,8 @@
 #include <string_view>
 #include <system_error>
 
-#include "commands.h"
-#include "standard_streams.h"
+#include "cli/commands/commands.h"
+#include "cli/launcher/standard_streams.h"
 
 namespace {
 

@@ -16,7 +16,7 @@ void add_user(lowrank::Adapter& adapter, const std::string& user) {
 }
 
 int main() try {
-  lowrank::models::Mlp model(lowrank::models::MlpOptions{.sizes = {64, 128, 10}});
+  app::Mlp model(app::MlpOptions{.sizes = {64, 128, 10}});
   auto adapter = lowrank::attach(*model, {.rank = 4});
   const std::vector<std::string> users = {"ann", "ben", "cleo", "dan"};
   for (const auto& user : users) add_user(adapter, user);

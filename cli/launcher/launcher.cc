@@ -8,8 +8,8 @@
 #include <string>
 #include <system_error>
 
-#include "flags.h"
-#include "standard_streams.h"
+#include "cli/flags/flags.h"
+#include "cli/launcher/standard_streams.h"
 
 // The `lowrank` that is called. LibTorch takes half a second to load, which nobody should wait for
 // to read a --help: this program knows the command line as the real one described it when it was

@@ -1,6 +1,5 @@
 #include <ATen/Parallel.h>
 #include <gtest/gtest.h>
-#include <lowrank/models/mlp.h>
 
 #include <array>
 #include <atomic>
@@ -9,6 +8,7 @@
 #include <string>
 #include <thread>
 
+#include "app/models/mlp.h"
 #include "support/dense_reference.h"
 #include "support/temporary_folder.h"
 
@@ -29,7 +29,7 @@ class HotSwap : public testing::Test {
  protected:
   HotSwap() {
     at::manual_seed(1);
-    model_ = models::Mlp(models::MlpOptions{.sizes = {8, 6, 3}});
+    model_ = app::Mlp(app::MlpOptions{.sizes = {8, 6, 3}});
     x_ = at::randn({5, 8});
     base_ = output();
     adapter_ = std::make_unique<Adapter>(attach(*model_, {.rank = 2, .alpha = 3}, "one"));
@@ -76,7 +76,7 @@ class HotSwap : public testing::Test {
   }
 
   TemporaryFolder folder_;
-  models::Mlp model_{nullptr};
+  app::Mlp model_{nullptr};
   at::Tensor x_, base_;
   std::unique_ptr<Adapter> adapter_;
   std::array<at::Tensor, 2> answers_;

@@ -1,10 +1,10 @@
 #include <gtest/gtest.h>
 #include <lowrank/error.h>
-#include <lowrank/models/mlp.h>
 
 #include <limits>
 #include <thread>
 
+#include "app/models/mlp.h"
 #include "support/dense_reference.h"
 #include "support/expect_error.h"
 
@@ -12,8 +12,8 @@
 namespace lowrank {
 namespace {
 
-using models::Mlp;
-using models::MlpOptions;
+using app::Mlp;
+using app::MlpOptions;
 
 class ManyAdapters : public testing::Test {
  protected:

@@ -1,6 +1,5 @@
 #include <gtest/gtest.h>
 #include <lowrank/error.h>
-#include <lowrank/models/mlp.h>
 #include <torch/nn/modules/container/sequential.h>
 #include <torch/nn/modules/conv.h>
 #include <torch/nn/modules/embedding.h>
@@ -11,14 +10,15 @@
 #include <random>
 #include <set>
 
+#include "app/models/mlp.h"
 #include "support/dense_reference.h"
 #include "support/expect_error.h"
 
 namespace lowrank {
 namespace {
 
-using models::Mlp;
-using models::MlpOptions;
+using app::Mlp;
+using app::MlpOptions;
 
 /// Five adapters on a small net.
 class Merge : public testing::Test {

@@ -1,5 +1,3 @@
-#include "linalg/spectral_norm.h"
-
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 #include <lowrank/error.h>
@@ -9,6 +7,7 @@
 #include <cmath>
 #include <limits>
 
+#include "linalg/spectral_norm.h"
 #include "support/expect_error.h"
 
 namespace lowrank {

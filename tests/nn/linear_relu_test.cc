@@ -5,7 +5,6 @@
 #include <c10/util/Exception.h>
 #include <gtest/gtest.h>
 #include <lowrank/adapter/adapter.h>
-#include <lowrank/models/mlp.h>
 #include <lowrank/optim/accelerate.h>
 #include <torch/csrc/autograd/autograd.h>
 #include <torch/csrc/autograd/function.h>
@@ -15,6 +14,8 @@
 #include <optional>
 #include <string>
 #include <vector>
+
+#include "app/models/mlp.h"
 
 namespace lowrank::nn {
 namespace {
@@ -155,7 +156,7 @@ TEST(LinearRelu, GivesEachRowOfAMixedBatchItsAdapter) {
 }
 
 TEST(LinearRelu, CountsAsAForwardOfTheLayer) {
-  models::Mlp model(models::MlpOptions{.sizes = {20, 30, 7}});
+  app::Mlp model(app::MlpOptions{.sizes = {20, 30, 7}});
   const auto adapter = attach(*model, {.rank = 1});
   EXPECT_EQ(adapter.unreached_layers().size(), 2U);
   model->forward(at::randn({2, 20}));

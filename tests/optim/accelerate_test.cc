@@ -3,7 +3,6 @@
 #include <c10/core/InferenceMode.h>
 #include <gtest/gtest.h>
 #include <lowrank/adapter/adapter.h>
-#include <lowrank/models/mlp.h>
 #include <lowrank/optim/accelerate.h>
 #include <lowrank/optim/adam.h>
 #include <torch/csrc/autograd/autograd.h>
@@ -12,14 +11,15 @@
 #include <utility>
 #include <vector>
 
+#include "app/models/mlp.h"
 #include "effective/mark.h"
 
 namespace lowrank {
 namespace {
 
-models::Mlp make_model(uint64_t seed = 0) {
+app::Mlp make_model(uint64_t seed = 0) {
   at::manual_seed(seed);
-  return models::Mlp(models::MlpOptions{.sizes = {20, 30, 7}});
+  return app::Mlp(app::MlpOptions{.sizes = {20, 30, 7}});
 }
 
 double relative_difference(const at::Tensor& found, const at::Tensor& expected) {
@@ -28,7 +28,7 @@ double relative_difference(const at::Tensor& found, const at::Tensor& expected) 
 }
 
 /// The loss's gradients for the input and all parameters.
-std::vector<at::Tensor> gradients_of(models::Mlp& model, const at::Tensor& x) {
+std::vector<at::Tensor> gradients_of(app::Mlp& model, const at::Tensor& x) {
   auto inputs = model->parameters();
   inputs.push_back(x);
   return torch::autograd::grad({model->forward(x).square().sum()}, inputs);
@@ -175,7 +175,7 @@ TEST(Accelerate, TrainsAsLibTorchDoes) {
   const auto x = at::randn({10, 20});
   const auto labels = at::randint(0, 7, {10}, at::kLong);
   for (int i = 0; i < 10; ++i) {
-    const auto step = [&](models::Mlp& model, Adam& optimizer) {
+    const auto step = [&](app::Mlp& model, Adam& optimizer) {
       optimizer.zero_grad();
       const auto loss = at::cross_entropy_loss(model->forward(x), labels);
       loss.backward();

@@ -2,16 +2,16 @@
 #include <ATen/core/grad_mode.h>
 #include <gtest/gtest.h>
 #include <lowrank/error.h>
-#include <lowrank/models/mlp.h>
 #include <lowrank/optim/accelerate.h>
 #include <lowrank/optim/adam.h>
-#include <lowrank/train/trainer.h>
 #include <torch/nn/modules/linear.h>
 
 #include <memory>
 #include <optional>
 #include <vector>
 
+#include "app/models/mlp.h"
+#include "app/train/trainer.h"
 #include "support/expect_error.h"
 
 // accelerate(model, optimizer) beside accelerate(model): the same steps, without the gradients of
@@ -19,14 +19,14 @@
 namespace lowrank {
 namespace {
 
-models::Mlp make_model() {
+app::Mlp make_model() {
   at::manual_seed(5);
-  return models::Mlp(models::MlpOptions{.sizes = {20, 30, 7}});
+  return app::Mlp(app::MlpOptions{.sizes = {20, 30, 7}});
 }
 
 /// One of the two ways to train one model.
 struct Training {
-  models::Mlp model = make_model();
+  app::Mlp model = make_model();
   Adam optimizer{model->parameters()};
   std::optional<Acceleration> fast;
 
@@ -181,14 +181,14 @@ TEST(AcceleratedAdam, EndsWithTheAcceleration) {
 
 /// Clipping must see every gradient.
 TEST(AcceleratedAdam, TrainsWithClippedGradients) {
-  ImageDataset data;
+  app::ImageDataset data;
   at::manual_seed(6);
   data.images = at::randint(0, 256, {40, 4, 5}, at::kByte);
   data.labels = at::randint(0, 7, {40}, at::kLong);
   data.classes = 7;
   const auto trained = [&](bool accelerated) {
     auto model = make_model();
-    TrainingTask task;
+    app::TrainingTask task;
     task.forward = [&](const at::Tensor& x) { return model->forward(x); };
     task.data = &data;
     task.indices = at::arange(40, at::kLong);

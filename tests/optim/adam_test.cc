@@ -2,18 +2,18 @@
 #include <ATen/core/grad_mode.h>
 #include <gtest/gtest.h>
 #include <lowrank/adapter/adapter.h>
-#include <lowrank/data/sampler.h>
 #include <lowrank/error.h>
 #include <lowrank/io/safetensors.h>
-#include <lowrank/models/mlp.h>
 #include <lowrank/optim/adam.h>
-#include <lowrank/train/trainer.h>
 #include <torch/nn/modules/linear.h>
 #include <torch/optim/adam.h>
 
 #include <limits>
 #include <string>
 
+#include "app/images/sampler.h"
+#include "app/models/mlp.h"
+#include "app/train/trainer.h"
 #include "support/expect_error.h"
 
 // The optimizer beside torch::optim::Adam in float64, then train() beside PyTorch's Adam: the
@@ -27,13 +27,13 @@ constexpr double kMost = 1e-5;  // of ten steps in float32, in another order of 
 /// number of its example, which `forward` exchanges for the example's eight inputs.
 struct Fixture {
   SafetensorsFile file;
-  models::Mlp model{models::MlpOptions{.sizes = {8, 6, 5, 3}}};
-  ImageDataset data;
-  TrainingTask task;
+  app::Mlp model{app::MlpOptions{.sizes = {8, 6, 5, 3}}};
+  app::ImageDataset data;
+  app::TrainingTask task;
 
   explicit Fixture(const std::string& name)
       : file(SafetensorsFile::open(std::string(LOWRANK_FIXTURES) + "/" + name)) {
-    Sampler sampler(at::arange(40, at::kLong), {.batch_size = 4});
+    app::Sampler sampler(at::arange(40, at::kLong), {.batch_size = 4});
     std::vector<at::Tensor> batches;
     for (int i = 0; i < 10; ++i) batches.push_back(sampler.next());
     const auto order = at::cat(batches);
@@ -56,7 +56,7 @@ struct Fixture {
     }
   }
 
-  TrainResult run(int64_t steps) const {
+  app::TrainResult run(int64_t steps) const {
     return train(task, {.steps = steps, .batch_size = 4, .learning_rate = 0.01}, {.quiet = true});
   }
 

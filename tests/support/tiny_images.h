@@ -5,7 +5,7 @@
 #include <random>
 #include <string>
 
-#include "data/idx_files.h"
+#include "app/images/idx_files.h"
 #include "support/temporary_folder.h"
 
 namespace lowrank {

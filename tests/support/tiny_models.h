@@ -3,12 +3,13 @@
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
 #include <lowrank/adapter/adapter.h>
-#include <lowrank/models/model_folder.h>
 
 #include <cstdint>
 #include <filesystem>
 #include <string>
 #include <vector>
+
+#include "app/models/model_folder.h"
 
 namespace lowrank {
 
@@ -16,7 +17,7 @@ namespace lowrank {
 inline std::string save_tiny_base(const std::filesystem::path& folder, uint64_t seed = 0,
                                   const std::vector<int64_t>& sizes = {16, 8, 10}) {
   at::manual_seed(seed);
-  models::save_classifier({models::Mlp(models::MlpOptions{.sizes = sizes}), {}}, folder);
+  app::save_classifier({app::Mlp(app::MlpOptions{.sizes = sizes}), {}}, folder);
   return folder.string();
 }
 
@@ -24,7 +25,7 @@ inline std::string save_tiny_base(const std::filesystem::path& folder, uint64_t 
 /// `zero_b`, and gives its folder.
 inline std::string save_tiny_adapter(const std::filesystem::path& base,
                                      const std::filesystem::path& folder, bool zero_b = false) {
-  auto classifier = models::load_classifier(base);
+  auto classifier = app::load_classifier(base);
   at::manual_seed(7);
   const auto adapter = attach(*classifier.model, {.rank = 2, .alpha = 4});
   const at::NoGradGuard no_grad;

@@ -3,7 +3,6 @@
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
 #include <lowrank/adapter/adapter.h>
-#include <lowrank/models/mlp.h>
 #include <torch/csrc/jit/serialization/import.h>
 #include <torch/script.h>
 
@@ -16,6 +15,7 @@
 #include <utility>
 #include <vector>
 
+#include "app/models/mlp.h"
 #include "support/dense_reference.h"
 
 /// Models and data for the initialisations that look at data.
@@ -116,7 +116,7 @@ class MlpSubject : public Subject {
  public:
   MlpSubject() {
     at::manual_seed(5);
-    model_ = models::Mlp(models::MlpOptions{.sizes = {12, 10, 9, 8}});
+    model_ = app::Mlp(app::MlpOptions{.sizes = {12, 10, 9, 8}});
     model_->named_parameters()["linear3.bias"].set_requires_grad(false);
     auto marked = model_->named_parameters()["linear2.weight"];
     marked.mutable_grad() = at::randn(marked.sizes());
@@ -146,7 +146,7 @@ class MlpSubject : public Subject {
   }
 
  private:
-  models::Mlp model_{nullptr};
+  app::Mlp model_{nullptr};
 };
 
 /// A scripted net of embedding, convolution, LSTM and two linear layers (reader_scripted.pt).

@@ -7,12 +7,12 @@
 #include <lowrank/io/json.h>
 #include <lowrank/io/safetensors.h>
 #include <lowrank/io/sha256.h>
-#include <lowrank/models/mlp.h>
 #include <torch/nn/modules/linear.h>
 
 #include <cmath>
 #include <limits>
 
+#include "app/models/mlp.h"
 #include "support/expect_error.h"
 #include "support/temporary_folder.h"
 #include "support/tolerances.h"
@@ -20,8 +20,8 @@
 namespace lowrank {
 namespace {
 
-using models::Mlp;
-using models::MlpOptions;
+using app::Mlp;
+using app::MlpOptions;
 
 /// A folder with an adapter of rank 2 on both layers of a small net, and the net it is for.
 class AdapterFiles : public testing::Test {

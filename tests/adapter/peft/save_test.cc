@@ -4,16 +4,16 @@
 #include <lowrank/adapter/adapter.h>
 #include <lowrank/error.h>
 #include <lowrank/io/json.h>
-#include <lowrank/models/mlp.h>
 
+#include "app/models/mlp.h"
 #include "support/expect_error.h"
 #include "support/temporary_folder.h"
 
 namespace lowrank {
 namespace {
 
-using models::Mlp;
-using models::MlpOptions;
+using app::Mlp;
+using app::MlpOptions;
 
 /// An adapter "default" and another "two", which change the outputs differently.
 class SaveAll : public testing::Test {

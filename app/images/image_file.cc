@@ -1,0 +1,170 @@
+#include "app/images/image_file.h"
+
+#include <ATen/ATen.h>
+#include <fmt/format.h>
+#include <lowrank/error.h>
+#include <lowrank/io/file_bytes.h>
+#include <png.h>
+
+#include <algorithm>
+#include <string>
+#include <string_view>
+
+namespace lowrank::app {
+namespace {
+
+constexpr const char* kImageFile = "image";
+constexpr uint64_t kMostBytes = uint64_t{256} << 20;
+constexpr int64_t kMostPixels = int64_t{64} << 20;
+constexpr int64_t kMostSize = int64_t{1} << 24;
+constexpr std::string_view kPngSignature = "\x89PNG\r\n\x1a\n";
+
+void check_size(int64_t width, int64_t height, const std::string& name) {
+  if (width > 0 && height > 0 && width <= kMostSize && height <= kMostSize &&
+      width * height <= kMostPixels) {
+    return;
+  }
+  fail<FileError>(kImageFile, fmt::format("{} must have 1 to {} pixels", name, kMostPixels),
+                  fmt::format("{} x {}", width, height));
+}
+
+/// libpng's simplified reader; it frees what it took also where it is left early.
+struct PngReader {
+  png_image image{};
+  PngReader() { image.version = PNG_IMAGE_VERSION; }
+  ~PngReader() { png_image_free(&image); }
+  PngReader(const PngReader&) = delete;
+  PngReader& operator=(const PngReader&) = delete;
+
+  void require(int succeeded, const std::string& name) const {
+    if (succeeded != 0) return;
+    fail<FileError>(kImageFile, fmt::format("{} must be an intact PNG image", name),
+                    fmt::format("\"{}\"", image.message));
+  }
+};
+
+at::Tensor read_png(const std::string& bytes, const std::string& name) {
+  PngReader reader;
+  reader.require(png_image_begin_read_from_memory(&reader.image, bytes.data(), bytes.size()), name);
+  check_size(reader.image.width, reader.image.height, name);
+  reader.image.format = PNG_FORMAT_GRAY;
+  at::Tensor pixels = at::empty({reader.image.height, reader.image.width}, at::kByte);
+  const png_color white = {255, 255, 255};
+  reader.require(png_image_finish_read(&reader.image, &white, pixels.data_ptr<uint8_t>(),
+                                       /*row_stride=*/0, /*colormap=*/nullptr),
+                 name);
+  return pixels;
+}
+
+/// A PGM file from front to back (netpbm's pgm(5)).
+class PgmReader {
+ public:
+  PgmReader(std::string_view bytes, std::string name) : bytes_(bytes), name_(std::move(name)) {}
+
+  at::Tensor read() {
+    const bool plain = bytes_[1] == '2';
+    at_ = 2;
+    const int64_t width = number(kMostSize, "a width");
+    const int64_t height = number(kMostSize, "a height");
+    const int64_t most = number(65535, "a largest value");
+    check_size(width, height, name_);
+    if (most == 0) fail_content("a largest value of 1 to 65535", "0");
+    const int64_t count = width * height;
+    require_length(plain, plain ? 2 * count : 1 + count * (most < 256 ? 1 : 2));
+    at::Tensor pixels = at::empty({height, width}, at::kByte);
+    if (!plain) ++at_;  // the one blank behind the header
+    auto* values = pixels.data_ptr<uint8_t>();
+    for (int64_t i = 0; i < count; ++i) {
+      const int64_t value = plain ? number(most, "a value") : binary_value(most);
+      values[i] = static_cast<uint8_t>((value * 255 + most / 2) / most);
+    }
+    if (plain) require_end();
+    return pixels;
+  }
+
+ private:
+  [[noreturn]] void fail_content(const std::string& required, const std::string& found) const {
+    fail<FileError>(kImageFile, fmt::format("{} must hold {}", name_, required), found,
+                    "The file is damaged or no PGM image.");
+  }
+
+  /// Behind the header: one blank and the binary values, or at least a blank and a digit each for
+  /// plain ones. So the memory taken follows the file's length.
+  void require_length(bool plain, int64_t needed) const {
+    const auto left = static_cast<int64_t>(bytes_.size() - at_);
+    if (left == needed || (plain && left > needed)) return;
+    fail_content(fmt::format("{}{} bytes behind its header", plain ? "at least " : "", needed),
+                 fmt::format("{}", left));
+  }
+
+  void skip_blanks() {
+    while (at_ < bytes_.size()) {
+      if (bytes_[at_] == '#') {
+        at_ = std::min(bytes_.find('\n', at_), bytes_.size());
+      } else if (std::string_view(" \t\r\n\v\f").find(bytes_[at_]) == std::string_view::npos) {
+        return;
+      } else {
+        ++at_;
+      }
+    }
+  }
+
+  int64_t number(int64_t most, const char* what) {
+    skip_blanks();
+    const size_t begin = at_;
+    int64_t value = 0;
+    for (; at_ < bytes_.size() && bytes_[at_] >= '0' && bytes_[at_] <= '9'; ++at_) {
+      value = std::min<int64_t>(value * 10 + (bytes_[at_] - '0'), int64_t{1} << 40);
+    }
+    const std::string required = fmt::format("{} of 0 to {} at byte {}", what, most, begin);
+    if (begin == bytes_.size()) fail_content(required, "the end of the file");
+    if (begin == at_) fail_content(required, fmt::format("the byte {:02x}", byte(begin)));
+    if (value > most) fail_content(required, std::string(bytes_.substr(begin, at_ - begin)));
+    return value;
+  }
+
+  unsigned byte(size_t i) const { return static_cast<unsigned char>(bytes_[i]); }
+
+  int64_t binary_value(int64_t most) {
+    int64_t value = byte(at_++);
+    if (most >= 256) value = value << 8 | byte(at_++);
+    if (value > most) {
+      fail_content(fmt::format("a value of 0 to {} before byte {}", most, at_),
+                   fmt::format("{}", value));
+    }
+    return value;
+  }
+
+  void require_end() {
+    skip_blanks();
+    if (at_ != bytes_.size()) {
+      fail_content("nothing behind its pixels", fmt::format("{} bytes", bytes_.size() - at_));
+    }
+  }
+
+  std::string_view bytes_;
+  std::string name_;
+  size_t at_ = 0;
+};
+
+std::string first_bytes(const std::string& bytes) {
+  if (bytes.empty()) return "an empty file";
+  std::string text = "a file that begins with";
+  for (size_t i = 0; i < std::min<size_t>(4, bytes.size()); ++i) {
+    text += fmt::format(" {:02x}", static_cast<unsigned char>(bytes[i]));
+  }
+  return text;
+}
+
+}  // namespace
+
+at::Tensor read_grayscale_image(const std::filesystem::path& path) {
+  const std::string name = path.string();
+  const std::string bytes = read_file(path, kMostBytes);
+  if (bytes.starts_with(kPngSignature)) return read_png(bytes, name);
+  if (bytes.starts_with("P2") || bytes.starts_with("P5")) return PgmReader(bytes, name).read();
+  fail<FileError>(kImageFile, fmt::format("{} must be a PNG or PGM (P2, P5) image", name),
+                  first_bytes(bytes));
+}
+
+}  // namespace lowrank::app

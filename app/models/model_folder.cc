@@ -1,0 +1,186 @@
+#include "app/models/model_folder.h"
+
+#include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
+#include <fmt/ranges.h>
+#include <lowrank/error.h>
+#include <lowrank/io/atomic_file.h>
+#include <lowrank/io/json.h>
+#include <lowrank/io/safetensors.h>
+
+#include <cmath>
+#include <nlohmann/json.hpp>
+#include <system_error>
+
+namespace lowrank::app {
+namespace {
+
+constexpr const char* kConfigFile = "config.json";
+constexpr const char* kWeightsFile = "model.safetensors";
+
+using Path = std::filesystem::path;
+
+[[noreturn]] void fail_field(const Path& file, const std::string& required,
+                             const std::string& found) {
+  fail<FileError>("load", fmt::format("\"{}\" must hold {}", file.string(), required), found);
+}
+
+const nlohmann::json& field(const nlohmann::json& config, const char* name, const Path& file) {
+  const auto it = config.find(name);
+  if (it == config.end()) fail_field(file, name, "none");
+  return *it;
+}
+
+std::vector<int64_t> read_sizes(const nlohmann::json& config, const Path& file) {
+  const auto& json = field(config, "sizes", file);
+  const std::string required = "sizes, a list of at least two whole numbers of 1 to 1000000";
+  if (!json.is_array() || json.size() < 2) fail_field(file, required, json.dump());
+  std::vector<int64_t> sizes;
+  for (const auto& size : json) {
+    if (!size.is_number_integer() || size < 1 || size > 1'000'000) {
+      fail_field(file, required, json.dump());
+    }
+    sizes.push_back(size.get<int64_t>());
+  }
+  return sizes;
+}
+
+double read_number(const nlohmann::json& config, const char* name, double otherwise,
+                   const Path& file) {
+  const auto it = config.find(name);
+  if (it == config.end()) return otherwise;
+  if (!it->is_number() || !std::isfinite(it->get<double>())) {
+    fail_field(file, fmt::format("a finite number {}", name), it->dump());
+  }
+  return it->get<double>();
+}
+
+/// Height and width of the images, whose product must be the number of inputs; zeros where the
+/// config does not say.
+std::pair<int64_t, int64_t> read_image_size(const nlohmann::json& config, int64_t inputs,
+                                            const Path& file) {
+  const auto height = config.find("image_height"), width = config.find("image_width");
+  if (height == config.end() && width == config.end()) return {0, 0};
+  const auto fits = [&](const auto& size) {
+    return size != config.end() && size->is_number_integer() && *size >= 1 && *size <= inputs;
+  };
+  if (!fits(height) || !fits(width) || height->get<int64_t>() * width->get<int64_t>() != inputs) {
+    const auto text = [&](const auto& size) {
+      return size == config.end() ? "none" : size->dump();
+    };
+    fail_field(file, fmt::format("image_height and image_width whose product is {}", inputs),
+               fmt::format("{} and {}", text(height), text(width)));
+  }
+  return {height->get<int64_t>(), width->get<int64_t>()};
+}
+
+nlohmann::json read_config(const Path& file) {
+  auto config = read_json_file(file);
+  if (!config.is_object()) fail_field(file, "a JSON object", config.type_name());
+  const auto& type = field(config, "model_type", file);
+  if (type != "mlp") fail_field(file, "model_type \"mlp\"", type.dump());
+  const auto activation = config.find("activation");
+  if (activation != config.end() && *activation != "relu") {
+    fail_field(file, "activation \"relu\"", activation->dump());
+  }
+  return config;
+}
+
+/// The tensors of an MLP of these sizes, checked before a model of that size is made.
+void check_tensors(const SafetensorsFile& file, const std::vector<int64_t>& sizes) {
+  for (size_t i = 1; i < sizes.size(); ++i) {
+    for (const auto& [name, shape] :
+         {std::pair(fmt::format("linear{}.weight", i), std::vector{sizes[i], sizes[i - 1]}),
+          std::pair(fmt::format("linear{}.bias", i), std::vector{sizes[i]})}) {
+      if (!file.contains(name)) {
+        fail_field(file.path(), fmt::format("the tensor \"{}\"", name), "none");
+      }
+      const auto tensor = file.tensor(name);
+      if (tensor.sizes() != at::IntArrayRef(shape) || !tensor.is_floating_point()) {
+        fail_field(file.path(),
+                   fmt::format("\"{}\" as floating-point numbers of shape ({}), as {} says", name,
+                               fmt::join(shape, ", "), kConfigFile),
+                   fmt::format("{} of shape ({})", c10::toString(tensor.scalar_type()),
+                               fmt::join(tensor.sizes(), ", ")));
+      }
+      if (!at::isfinite(tensor).all().item<bool>()) {
+        fail_field(file.path(), fmt::format("finite numbers in \"{}\"", name), "NaN or Inf");
+      }
+    }
+  }
+  const size_t expected = 2 * (sizes.size() - 1);
+  if (file.names().size() != expected) {
+    fail_field(file.path(), fmt::format("{} tensors, as {} says", expected, kConfigFile),
+               fmt::format("{}: {}", file.names().size(), list_names(file.names())));
+  }
+}
+
+/// What is asked for as a base, and is something else that is known.
+void require_model(const Path& folder) {
+  std::error_code none;
+  const bool is_adapter = std::filesystem::exists(folder / "adapter_config.json", none) &&
+                          !std::filesystem::exists(folder / kConfigFile, none);
+  if (!is_adapter && !std::filesystem::is_regular_file(folder, none)) return;
+  fail<FileError>("load",
+                  fmt::format("\"{}\" must be the folder of a model, with {} and {}",
+                              folder.string(), kConfigFile, kWeightsFile),
+                  is_adapter ? "an adapter's" : "a file",
+                  is_adapter ? "An adapter goes beside its base, as --adapter." : "");
+}
+
+/// One that holds every tensor's numbers.
+at::ScalarType widest_dtype(const SafetensorsFile& file) {
+  auto dtype = file.tensor(file.names().front()).scalar_type();
+  for (const auto& name : file.names()) {
+    dtype = c10::promoteTypes(dtype, file.tensor(name).scalar_type());
+  }
+  return dtype;
+}
+
+}  // namespace
+
+void save_classifier(const ImageClassifier& classifier, const Path& folder) {
+  std::vector<SafetensorsEntry> entries;
+  for (const auto& item : classifier.model->named_parameters()) {
+    entries.push_back({item.key(), item.value().detach()});
+  }
+  nlohmann::ordered_json config;
+  config["model_type"] = "mlp";
+  config["sizes"] = classifier.model->options().sizes;
+  config["activation"] = "relu";
+  config["image_mean"] = classifier.normalization.mean;
+  config["image_deviation"] = classifier.normalization.deviation;
+  if (classifier.image_height > 0) {
+    config["image_height"] = classifier.image_height;
+    config["image_width"] = classifier.image_width;
+  }
+  FileGroup files;
+  write_safetensors(files.open(folder / kWeightsFile), entries, {{"format", "pt"}});
+  files.add(folder / kConfigFile, config.dump(2) + "\n");
+  files.commit();
+}
+
+ImageClassifier load_classifier(const Path& folder) {
+  const auto config_file = folder / kConfigFile;
+  require_model(folder);
+  const auto config = read_config(config_file);
+  const auto sizes = read_sizes(config, config_file);
+  const auto file = SafetensorsFile::open(folder / kWeightsFile);
+  check_tensors(file, sizes);
+
+  Normalization normalization;
+  normalization.mean = read_number(config, "image_mean", normalization.mean, config_file);
+  normalization.deviation =
+      read_number(config, "image_deviation", normalization.deviation, config_file);
+  if (normalization.deviation == 0) fail_field(config_file, "image_deviation other than 0", "0");
+
+  const auto [height, width] = read_image_size(config, sizes.front(), config_file);
+  Mlp model(MlpOptions{.sizes = sizes});
+  model->to(widest_dtype(file));
+  const at::NoGradGuard no_grad;
+  for (auto& item : model->named_parameters()) item.value().copy_(file.tensor(item.key()));
+  model->eval();
+  return {model, normalization, height, width};
+}
+
+}  // namespace lowrank::app

@@ -1,0 +1,29 @@
+#pragma once
+
+#include <filesystem>
+
+#include "app/images/dataset.h"
+#include "app/models/mlp.h"
+
+namespace lowrank::app {
+
+/// An image classifier as it lies on disk.
+struct ImageClassifier {
+  Mlp model;
+  /// How its inputs were normalized in training, and must be ever after.
+  Normalization normalization = {};
+  /// Height and width of the images it was trained on; 0 where that is not known.
+  int64_t image_height = 0;
+  int64_t image_width = 0;
+};
+
+/// Writes model.safetensors and config.json (model_type "mlp", sizes, image_mean,
+/// image_deviation, image_height, image_width), both or neither. Throws FileError where the folder
+/// cannot be written.
+void save_classifier(const ImageClassifier& classifier, const std::filesystem::path& folder);
+
+/// Reads what save_classifier wrote; the model is in eval(). Throws FileError, naming the file and
+/// the field or tensor, for what is missing, unexpected, of another shape or type, or not finite.
+ImageClassifier load_classifier(const std::filesystem::path& folder);
+
+}  // namespace lowrank::app

@@ -1,0 +1,135 @@
+#include "app/reports/evaluation_report.h"
+
+#include <ATen/ATen.h>
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+#include <torch/nn/module.h>
+
+#include <map>
+
+#include "app/terminal/message.h"
+#include "app/terminal/table.h"
+
+namespace lowrank::app {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+std::string shape_of(const at::Tensor& tensor) {
+  return fmt::format("({})", fmt::join(tensor.sizes(), ", "));
+}
+
+struct LayerRow {
+  std::string shapes;
+  int64_t base = 0;
+  int64_t lora = 0;
+};
+
+}  // namespace
+
+void print_evaluation(const std::string& title, const Evaluation& evaluation) {
+  fmt::print("{}: accuracy {:.4f} ({} of {})\n", title, evaluation.accuracy(),
+             with_thousands(evaluation.correct), with_thousands(evaluation.total));
+  Table table({"class", "wrong", "of"});
+  for (size_t i = 0; i < evaluation.wrong_by_class.size(); ++i) {
+    table.add({std::to_string(i), std::to_string(evaluation.wrong_by_class[i]),
+               std::to_string(evaluation.total_by_class[i])});
+  }
+  fmt::print("{}\n", table.text());
+}
+
+void print_confusion(const Evaluation& evaluation) {
+  const auto classes = evaluation.confusion.size(0);
+  std::vector<std::string> header = {"true \\ said"};
+  for (int64_t i = 0; i < classes; ++i) header.push_back(std::to_string(i));
+  Table table(header);
+  for (int64_t i = 0; i < classes; ++i) {
+    std::vector<std::string> row = {std::to_string(i)};
+    for (int64_t j = 0; j < classes; ++j) {
+      row.push_back(std::to_string(evaluation.confusion[i][j].item<int64_t>()));
+    }
+    table.add(row);
+  }
+  fmt::print("{}\n", table.text());
+}
+
+Json to_json(const Evaluation& evaluation) {
+  Json json;
+  json["accuracy"] = evaluation.accuracy();
+  json["correct"] = evaluation.correct;
+  json["total"] = evaluation.total;
+  json["wrong_by_class"] = evaluation.wrong_by_class;
+  json["total_by_class"] = evaluation.total_by_class;
+  return json;
+}
+
+Json confusion_json(const Evaluation& evaluation) {
+  Json rows = Json::array();
+  for (int64_t i = 0; i < evaluation.confusion.size(0); ++i) {
+    const auto row = evaluation.confusion[i].contiguous();
+    rows.push_back(
+        std::vector<int64_t>(row.data_ptr<int64_t>(), row.data_ptr<int64_t>() + row.numel()));
+  }
+  return rows;
+}
+
+double ParameterCounts::share_percent() const {
+  return base == 0 ? 0 : 100.0 * static_cast<double>(lora) / static_cast<double>(base);
+}
+
+ParameterCounts count_parameters(const torch::nn::Module& model, const Adapter* adapter) {
+  ParameterCounts counts;
+  for (const auto& parameter : model.parameters()) counts.base += parameter.numel();
+  if (adapter != nullptr) counts.lora = adapter->parameter_count();
+  return counts;
+}
+
+void print_parameters(const torch::nn::Module& model, const Adapter* adapter) {
+  std::vector<std::string> order;
+  std::map<std::string, LayerRow> rows;
+  for (const auto& item : model.named_parameters()) {
+    const auto dot = item.key().rfind('.');
+    const auto layer = dot == std::string::npos ? std::string() : item.key().substr(0, dot);
+    auto& row = rows[layer];
+    if (row.base == 0) order.push_back(layer);
+    row.base += item.value().numel();
+    row.shapes += (row.shapes.empty() ? "" : " + ") + shape_of(item.value());
+  }
+  if (adapter != nullptr) {
+    for (const auto& layer : adapter->layers()) {
+      auto& row = rows[layer.name];
+      row.lora = layer.a.numel() + layer.b.numel();
+      row.shapes += fmt::format(" + B {} · A {}", shape_of(layer.b), shape_of(layer.a));
+    }
+  }
+  Table table({"layer", "shapes", "base", "LoRA"});
+  for (const auto& layer : order) {
+    const auto& row = rows[layer];
+    table.add({layer, row.shapes, with_thousands(row.base), with_thousands(row.lora)});
+  }
+  const auto counts = count_parameters(model, adapter);
+  table.rule();
+  table.add({"total", "", with_thousands(counts.base), with_thousands(counts.lora)});
+  fmt::print("{}", table.text());
+  if (adapter != nullptr) {
+    fmt::print("With LoRA {} parameters; {} added, {:.3f} % of the base.\n",
+               with_thousands(counts.base + counts.lora), with_thousands(counts.lora),
+               counts.share_percent());
+  }
+  fmt::print("\n");
+}
+
+void warn(const LoadReport& report, const std::string& folder) {
+  if (!report.base_matches()) {
+    print_message(fmt::format(
+        "warning: the adapter \"{}\" was trained on another base of the same shapes (SHA-256 "
+        "{}..., this one is {}...): its results will not be those it was made for.",
+        folder, report.expected_base.substr(0, 12), report.found_base.substr(0, 12)));
+  }
+  if (report.acts_like_base) {
+    print_message(fmt::format(
+        "warning: every lora_B in \"{}\" is zero: the adapter acts like the base.", folder));
+  }
+}
+
+}  // namespace lowrank::app

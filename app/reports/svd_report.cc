@@ -1,0 +1,173 @@
+#include "app/reports/svd_report.h"
+
+#include <ATen/ATen.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <cmath>
+#include <vector>
+
+#include "app/terminal/printable.h"
+
+namespace lowrank::app {
+namespace {
+
+constexpr int64_t kMostRows = 20;     // of a matrix that is printed whole
+constexpr int64_t kMostColumns = 12;  // the same
+constexpr int64_t kMostValues = 12;   // singular values and outputs in a list that is printed whole
+constexpr int64_t kFirstValues = 9;   // what a longer list begins with
+
+std::vector<double> numbers(const at::Tensor& x) {
+  const auto dense = x.to(at::kCPU, at::kDouble).contiguous();
+  const auto* begin = dense.data_ptr<double>();
+  return {begin, begin + dense.numel()};
+}
+
+bool is_small(const at::Tensor& w) {
+  return w.size(0) <= kMostRows && w.size(1) <= kMostColumns && w.numel() > 0;
+}
+
+/// Four decimals as PyTorch prints, or powers of ten where those would say too little or too much.
+std::vector<std::string> aligned(const std::vector<double>& values) {
+  double largest = 0;
+  for (const double value : values) largest = std::max(largest, std::abs(value));
+  const bool fixed = largest == 0 || (largest >= 1e-2 && largest < 1e5);
+  std::vector<std::string> texts;
+  size_t width = 0;
+  for (const double value : values) {
+    texts.push_back(fixed ? fmt::format("{:.4f}", value) : fmt::format("{:.4e}", value));
+    width = std::max(width, texts.back().size());
+  }
+  for (auto& text : texts) text = fmt::format("{:>{}}", text, width);
+  return texts;
+}
+
+void print_matrix(const at::Tensor& w) {
+  const auto texts = aligned(numbers(w));
+  const auto columns = static_cast<size_t>(w.size(1));
+  for (size_t i = 0; i < texts.size(); i += columns) {
+    const auto row = texts.begin() + static_cast<std::ptrdiff_t>(i);
+    fmt::print("  {}\n", fmt::join(row, row + static_cast<std::ptrdiff_t>(columns), " "));
+  }
+  fmt::print("\n");
+}
+
+void print_line(const std::string& name, const std::string& value) {
+  fmt::print("{:<22}{}\n", name, value);
+}
+
+void print_singular_values(const at::Tensor& s) {
+  const auto values = numbers(s);
+  const auto count = static_cast<int64_t>(values.size());
+  const int64_t shown = count <= kMostValues ? count : kFirstValues;
+  std::string text;
+  for (int64_t i = 0; i < shown; ++i) {
+    // Two lines of six: what is left of 100 columns.
+    if (i > 0) text += i % 6 == 0 ? fmt::format("\n{:<22}", "") : " ";
+    text += fmt::format("{:<10.5g}", values[static_cast<size_t>(i)]);
+  }
+  text.erase(text.find_last_not_of(' ') + 1);
+  if (count > shown) text += fmt::format(" ... {:.5g} ({} in all)", values.back(), count);
+  print_line("singular values", count == 0 ? "none" : text);
+}
+
+void print_outputs(const SvdReport& report) {
+  fmt::print("\nFor a random x and b:\n");
+  const auto dense = numbers(report.dense_output);
+  const auto factored = numbers(report.factored_output);
+  const size_t shown = dense.size() <= kMostValues ? dense.size() : kFirstValues;
+  if (shown > 0) fmt::print("{:>16}{:>18}{:>14}\n", "y = Wx + b", "y' = B(Ax) + b", "difference");
+  for (size_t i = 0; i < shown; ++i) {
+    fmt::print("{:>16.6g}{:>18.6g}{:>14.1e}\n", dense[i], factored[i],
+               std::abs(dense[i] - factored[i]));
+  }
+  if (dense.size() > shown) fmt::print("{:>16} ({} in all)\n", "...", dense.size());
+  print_line("largest difference", fmt::format("{:.3g}", report.output_max_difference()));
+}
+
+void print_error(const ErrorFigures& error) {
+  fmt::print("\nError W - BA, in float64:\n");
+  print_line("  Frobenius", fmt::format("{:.4g}", error.frobenius));
+  print_line("  relative Frobenius", fmt::format("{:.4g}", error.relative_frobenius));
+  print_line("  spectral", fmt::format("{:.4g}", error.spectral));
+  print_line("  largest entry", fmt::format("{:.4g}", error.largest_entry));
+  print_line("  retained energy", fmt::format("{:.6f} %", 100 * error.retained_energy));
+}
+
+std::string with_separators(int64_t count) {
+  const std::string digits = std::to_string(count);
+  std::string text;
+  for (size_t i = 0; i < digits.size(); ++i) {
+    if (i > 0 && (digits.size() - i) % 3 == 0) text += ',';
+    text += digits[i];
+  }
+  return text;
+}
+
+std::string parameter_line(const SvdReport& report) {
+  const auto dense = static_cast<double>(report.dense_parameters());
+  const auto factored = static_cast<double>(report.factored_parameters());
+  return fmt::format("{} in W, {} in B and A{}", with_separators(report.dense_parameters()),
+                     with_separators(report.factored_parameters()),
+                     dense > 0 ? fmt::format(" ({:.3g} %)", 100 * factored / dense) : "");
+}
+
+std::string dtype_name(const at::Tensor& x) {
+  return x.scalar_type() == at::kDouble ? "float64" : "float32";
+}
+
+}  // namespace
+
+double SvdReport::output_max_difference() const {
+  if (dense_output.numel() == 0) return 0;
+  return (dense_output - factored_output).abs().max().item<double>();
+}
+
+void print_report(const SvdReport& report) {
+  const auto& [b, a] = report.factors;
+  fmt::print("W = {}\n\n", printable(report.source));
+  if (is_small(report.w)) print_matrix(report.w);
+  print_line("shape",
+             fmt::format("{} x {}, {}", report.w.size(0), report.w.size(1), dtype_name(report.w)));
+  print_line("numerical rank", fmt::format("{}", report.numerical_rank));
+  print_singular_values(report.singular_values);
+  print_line("rank of B and A", fmt::format("{} ({})", report.factors.rank(), report.rule));
+  print_line("B", fmt::format("{} x {}, {}", b.size(0), b.size(1),
+                              report.balanced ? "U_r sqrt(S_r)" : "U_r S_r"));
+  print_line("A", fmt::format("{} x {}, {}", a.size(0), a.size(1),
+                              report.balanced ? "sqrt(S_r) V_r^T" : "V_r^T"));
+  print_line("parameters", parameter_line(report));
+  print_outputs(report);
+  print_error(report.error);
+  if (report.saved.empty()) return;
+  fmt::print("\nSaved lora_B and lora_A to {}\n", printable(report.saved));
+}
+
+nlohmann::ordered_json to_json(const SvdReport& report) {
+  const auto& [b, a] = report.factors;
+  nlohmann::ordered_json json;
+  json["source"] = report.source;
+  json["shape"] = report.w.sizes().vec();
+  json["dtype"] = dtype_name(report.w);
+  json["rank"] = report.factors.rank();
+  json["rank_rule"] = report.rule;
+  json["numerical_rank"] = report.numerical_rank;
+  json["singular_values"] = numbers(report.singular_values);
+  json["factors"] = {{"b", b.sizes().vec()}, {"a", a.sizes().vec()}, {"balanced", report.balanced}};
+  json["parameters"] = {{"dense", report.dense_parameters()},
+                        {"factored", report.factored_parameters()}};
+  json["error"] = {{"frobenius", report.error.frobenius},
+                   {"relative_frobenius", report.error.relative_frobenius},
+                   {"spectral", report.error.spectral},
+                   {"largest_entry", report.error.largest_entry},
+                   {"retained_energy", report.error.retained_energy}};
+  json["output_max_difference"] = report.output_max_difference();
+  if (is_small(report.w)) {
+    auto& matrix = json["matrix"] = nlohmann::ordered_json::array();
+    for (int64_t i = 0; i < report.w.size(0); ++i) matrix.push_back(numbers(report.w[i]));
+  }
+  if (!report.saved.empty()) json["saved"] = report.saved;
+  return json;
+}
+
+}  // namespace lowrank::app

@@ -1,0 +1,38 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+#include <lowrank/linalg/error_figures.h>
+#include <lowrank/linalg/factorize.h>
+
+#include <cstdint>
+#include <nlohmann/json.hpp>
+#include <string>
+
+namespace lowrank::app {
+
+/// All that `lowrank svd` found out about one matrix.
+struct SvdReport {
+  std::string source;          // what W is, for people
+  at::Tensor w;                // (m, n)
+  at::Tensor singular_values;  // (k)
+  int64_t numerical_rank = 0;
+  std::string rule;  // how the rank was chosen: "numerical", "--energy 0.99"
+  bool balanced = false;
+  Factors factors;
+  at::Tensor dense_output;     // y = Wx + b, (m)
+  at::Tensor factored_output;  // y' = B(Ax) + b, (m)
+  ErrorFigures error;
+  std::string saved;  // the file that was written, or empty
+
+  double output_max_difference() const;
+  int64_t dense_parameters() const { return w.size(0) * w.size(1); }
+  int64_t factored_parameters() const { return factors.rank() * (w.size(0) + w.size(1)); }
+};
+
+/// Prints it for people; large matrices and long lists are shortened.
+void print_report(const SvdReport& report);
+
+/// All figures, and the matrix where it is small enough to be printed.
+nlohmann::ordered_json to_json(const SvdReport& report);
+
+}  // namespace lowrank::app

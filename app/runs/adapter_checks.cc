@@ -1,0 +1,149 @@
+#include "app/runs/adapter_checks.h"
+
+#include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
+#include <fmt/format.h>
+#include <lowrank/io/sha256.h>
+#include <torch/nn/module.h>
+
+#include "app/runs/runs.h"
+
+namespace lowrank::app {
+namespace {
+
+/// ‖found − expected‖ / ‖expected‖ that rounding explains, by the dtype of the model.
+double tolerance(at::ScalarType dtype) { return dtype == at::kDouble ? 1e-13 : 1e-5; }
+
+double relative_difference(const at::Tensor& found, const at::Tensor& expected) {
+  const auto reference = expected.to(at::kDouble);
+  const double norm = reference.norm().item<double>();
+  const double difference = (found.to(at::kDouble) - reference).norm().item<double>();
+  return norm > 0 ? difference / norm : difference;
+}
+
+/// W + s·B·A in float64, from nothing but the stored numbers.
+at::Tensor effective_weight(const AdaptedLayer& layer) {
+  const auto w = layer.weight.data().to(at::kDouble);
+  const auto b = layer.b.detach().to(at::kDouble);
+  const auto a = layer.a.detach().to(at::kDouble);
+  return w + layer.scaling * b.mm(a);
+}
+
+Check unchanged_base(const Checked& checked) {
+  const auto now = parameter_sums(*checked.classifier.model);
+  size_t same = 0;
+  for (const auto& [name, sum] : checked.sums_before) same += now.at(name) == sum ? 1 : 0;
+  return {"base_unchanged", same == now.size() && same == checked.sums_before.size(),
+          fmt::format("{} of {} tensors have the SHA-256 they had before", same, now.size())};
+}
+
+Check only_factors_have_gradients(const Checked& checked) {
+  size_t base = 0;
+  for (const auto& parameter : checked.classifier.model->parameters()) {
+    if (parameter.grad().defined() || parameter.requires_grad()) ++base;
+  }
+  const auto factors = checked.adapter.parameters();
+  size_t with = 0;
+  for (const auto& factor : factors) {
+    if (factor.grad().defined() && factor.grad().ne(0).any().item<bool>()) ++with;
+  }
+  return {"only_lora_gradients", base == 0 && with == factors.size(),
+          fmt::format("{} of {} factors and {} base tensors have gradients", with, factors.size(),
+                      base)};
+}
+
+/// An identity matrix through the weight of each layer gives what the layer multiplies by.
+Check identity_matrix(const Checked& checked) {
+  double worst = 0;
+  size_t exact = 0;
+  const auto layers = checked.adapter.layers();
+  // The weights' float64 sums come from raw storage, so the adapter must be off to read them.
+  for (const auto& layer : layers) {
+    const auto eye = at::eye(layer.weight.size(1), layer.weight.options());
+    at::Tensor expected, stored;
+    {
+      const DisableAdapter off(checked.adapter);
+      expected = effective_weight(layer).t();
+      stored = layer.weight.clone();
+      if (at::equal(at::linear(eye, layer.weight), stored.t())) ++exact;
+    }
+    worst = std::max(worst, relative_difference(at::linear(eye, layer.weight), expected));
+  }
+  const double most = tolerance(checked.resources.dtype);
+  return {"identity_gives_effective_weight", worst <= most && exact == layers.size(),
+          fmt::format("on: within {:.1e} of (W + alpha/r B A)ᵀ in float64 (at most {:.0e}); off: "
+                      "Wᵀ bit for bit in {} of {} layers",
+                      worst, most, exact, layers.size())};
+}
+
+Check dense_model(const Checked& checked) {
+  auto dense = load_base(checked.base_folder, checked.resources);
+  auto parameters = dense.model->named_parameters();
+  {
+    const DisableAdapter off(checked.adapter);
+    for (const auto& layer : checked.adapter.layers()) {
+      parameters[layer.name + ".weight"].copy_(effective_weight(layer));
+    }
+  }
+  const double difference =
+      relative_difference(checked.on, logits_of(dense, *checked.data, checked.resources));
+  const double most = tolerance(checked.resources.dtype);
+  return {"equals_dense_model", difference <= most,
+          fmt::format("logits within {:.1e} of a dense model of those weights (at most {:.0e})",
+                      difference, most)};
+}
+
+Check off_is_base(const Checked& checked) {
+  return {
+      "off_is_base", at::equal(checked.off, checked.base),
+      fmt::format("{} logits bit-identical", checked.off.eq(checked.base).sum().item<int64_t>())};
+}
+
+Check reloaded(const Checked& checked) {
+  auto fresh = load_base(checked.base_folder, checked.resources);
+  const auto loaded = load_adapter(*fresh.model, checked.adapter_folder);
+  const auto logits = logits_of(fresh, *checked.data, checked.resources);
+  return {"reloaded_is_same", at::equal(logits, checked.on) && loaded.report.base_matches(),
+          fmt::format("{} logits bit-identical with base and adapter read from disk",
+                      logits.eq(checked.on).sum().item<int64_t>())};
+}
+
+/// Merging rounds W + s·B·A to W's dtype, so outputs agree within a tolerance, and predictions
+/// wherever the two largest logits differ by more than that.
+Check merged(Checked& checked) {
+  checked.adapter.merge();
+  const auto logits = logits_of(checked.classifier, *checked.data, checked.resources);
+  checked.adapter.unmerge();
+  const double difference = relative_difference(logits, checked.on);
+  const double most = tolerance(checked.resources.dtype);
+  const auto top = std::get<0>(checked.on.topk(2, 1));
+  const auto clear = (top.select(1, 0) - top.select(1, 1)).gt(most * top.abs().max());
+  const auto equal = logits.argmax(1).eq(checked.on.argmax(1));
+  const auto clear_count = clear.sum().item<int64_t>();
+  const auto agreed = clear.logical_and(equal).sum().item<int64_t>();
+  return {"merged_agrees", difference <= most && agreed == clear_count,
+          fmt::format("logits within {:.1e} (at most {:.0e}); the same prediction for {} of {} "
+                      "images whose two largest logits differ by more ({} too close to tell)",
+                      difference, most, agreed, clear_count, equal.numel() - clear_count)};
+}
+
+}  // namespace
+
+std::map<std::string, std::string> parameter_sums(const torch::nn::Module& model) {
+  std::map<std::string, std::string> sums;
+  for (const auto& item : model.named_parameters()) sums[item.key()] = sha256_hex(item.value());
+  return sums;
+}
+
+std::vector<Check> check_adapter(Checked& checked) {
+  const at::NoGradGuard no_grad;
+  std::vector<Check> checks = {unchanged_base(checked),  only_factors_have_gradients(checked),
+                               identity_matrix(checked), dense_model(checked),
+                               off_is_base(checked),     reloaded(checked),
+                               merged(checked)};
+  checks.push_back(unchanged_base(checked));
+  checks.back().name = "base_restored_after_unmerge";
+  return checks;
+}
+
+}  // namespace lowrank::app

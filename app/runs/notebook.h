@@ -1,0 +1,86 @@
+#pragma once
+
+#include <fmt/format.h>
+#include <lowrank/adapter/adapter.h>
+
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "app/reports/evaluation_report.h"
+#include "app/runs/adapter_checks.h"
+#include "app/runs/runs.h"
+
+/// The LoRA notebook from end to end: pretraining, evaluation, LoRA on one digit, the checks,
+/// evaluation with LoRA on and off.
+namespace lowrank::app {
+
+constexpr const char* kNotebookRun = "run.json";
+constexpr const char* kNotebookReport = "report.json";
+
+struct NotebookRun {
+  NotebookRun();
+
+  CommonOptions common;
+  std::string data = "mnist";
+  std::string digit = "2";  // or "worst"
+  int64_t epochs = 1;
+  FinetuneRun finetune;
+};
+
+/// What kNotebookRun holds: the options that decide a run's results.
+nlohmann::ordered_json identity(const NotebookRun& run, const Resources& resources);
+
+/// 0 to 9; nothing for "worst". Throws ArgumentError for anything else.
+std::optional<int64_t> digit_of(const std::string& text);
+
+/// The notebook's run, step by step; each step prints what it did.
+class Notebook {
+ public:
+  Notebook(NotebookRun& run, std::filesystem::path folder, const Resources& resources)
+      : run_(run), folder_(std::move(folder)), resources_(resources) {}
+
+  /// Reads the data and refuses what cannot work, before anything is written.
+  void prepare();
+  /// Whether all checks hold.
+  bool operator()();
+
+ private:
+  template <class... Args>
+  void say(fmt::format_string<Args...> format, Args&&... args) const {
+    if (!run_.common.json) fmt::print("{}\n", fmt::format(format, std::forward<Args>(args)...));
+  }
+  void heading(const std::string& text) const;
+  RunContext context(const std::filesystem::path& folder) const;
+  void show_data() const;
+  void pretrain();
+  void evaluate_base();
+  void attach_and_finetune();
+  void run_checks();
+  void evaluate_adapted();
+  void write_report();
+
+  NotebookRun& run_;
+  std::filesystem::path folder_;
+  Resources resources_;
+  BaseRun base_run_;
+  ImageDataset train_, test_;
+  std::unique_ptr<ImageClassifier> classifier_;
+  std::unique_ptr<Adapter> adapter_;
+  ParameterCounts counts_;
+  at::Tensor base_logits_, on_logits_, off_logits_;
+  Evaluation base_, on_, off_;
+  std::map<std::string, std::string> sums_before_;
+  std::map<std::string, double> seconds_;
+  nlohmann::ordered_json pretraining_, finetuning_;
+  std::vector<Check> checks_;
+  int64_t digit_ = 0;
+};
+
+}  // namespace lowrank::app

@@ -1,0 +1,73 @@
+#include "app/runs/resources.h"
+
+#include <ATen/ATen.h>
+#include <fmt/format.h>
+#include <lowrank/error.h>
+#include <lowrank/machine/machine.h>
+#include <sched.h>
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+#include <thread>
+
+namespace lowrank::app {
+namespace {
+
+constexpr int kMostThreads = 1024;
+
+at::Device device_of(const std::string& name) {
+  if (name == "cpu") return at::kCPU;
+  if (name == "auto") return at::hasCUDA() ? at::kCUDA : at::kCPU;
+  if (name != "cuda") {
+    fail<ArgumentError>("device", "--device must be auto, cpu or cuda", fmt::format("\"{}\"", name),
+                        did_you_mean(name, {"auto", "cpu", "cuda"}));
+  }
+  if (!at::hasCUDA()) {
+    fail<ArgumentError>("device", "--device cuda needs a LibTorch with CUDA and a GPU",
+                        "a machine where LibTorch finds none", "Use --device cpu.");
+  }
+  return at::kCUDA;
+}
+
+at::ScalarType dtype_of(const std::string& name) {
+  if (name == "float32") return at::kFloat;
+  if (name == "float64") return at::kDouble;
+  fail<ArgumentError>("dtype", "--dtype must be float32 or float64", fmt::format("\"{}\"", name),
+                      did_you_mean(name, {"float32", "float64"}));
+}
+
+}  // namespace
+
+int usable_cores() {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  if (sched_getaffinity(0, sizeof(set), &set) == 0) return std::max(1, CPU_COUNT(&set));
+  return std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+}
+
+Resources apply_common_options(const CommonOptions& options) {
+  if (options.threads < 0 || options.threads > kMostThreads) {
+    fail<ArgumentError>("threads",
+                        fmt::format("--threads must be 0 (all cores) to {}", kMostThreads),
+                        fmt::format("{}", options.threads));
+  }
+  Resources resources;
+  resources.dtype = dtype_of(options.dtype);
+  resources.device = device_of(options.device);
+  resources.threads = options.threads == 0 ? usable_cores() : options.threads;
+  set_threads(resources.threads);
+  instruction_set();  // a wrong LOWRANK_CPU is said before any work
+  at::manual_seed(options.seed);
+  return resources;
+}
+
+nlohmann::ordered_json to_json(const CommonOptions& options, const Resources& resources) {
+  nlohmann::ordered_json json;
+  json["seed"] = options.seed;
+  json["threads"] = resources.threads;
+  json["device"] = resources.device.is_cuda() ? "cuda" : "cpu";
+  json["dtype"] = options.dtype;
+  return json;
+}
+
+}  // namespace lowrank::app

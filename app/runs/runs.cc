@@ -1,0 +1,262 @@
+#include "app/runs/runs.h"
+
+#include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
+#include <fmt/format.h>
+#include <lowrank/error.h>
+#include <lowrank/io/atomic_file.h>
+#include <lowrank/io/json.h>
+#include <lowrank/train/interrupt.h>
+
+#include <algorithm>
+#include <system_error>
+
+#include "app/images/sampler.h"
+#include "app/runs/lora_json.h"
+#include "app/train/evaluate.h"
+
+namespace lowrank::app {
+namespace {
+
+using Json = nlohmann::ordered_json;
+using ImageClassifier;
+
+constexpr const char* kTrainingFile = "training.json";
+
+std::function<at::Tensor(const at::Tensor&)> forward_of(const ImageClassifier& classifier) {
+  return [model = classifier.model](const at::Tensor& x) mutable { return model->forward(x); };
+}
+
+RunOptions run_options(const RunContext& context, const Json& identity, std::string title) {
+  return {.checkpoint = checkpoint_of(context.folder),
+          .identity = to_text(identity, -1),
+          .resume = context.resume,
+          .resume_folder = context.resume_folder,
+          .title = std::move(title),
+          .quiet = context.quiet};
+}
+
+TrainingTask task_for(const ImageClassifier& classifier, const ImageDataset& data,
+                      const Resources& resources) {
+  TrainingTask task;
+  task.forward = forward_of(classifier);
+  task.set_training = [model = classifier.model](bool training) mutable { model->train(training); };
+  task.data = &data;
+  task.normalization = classifier.normalization;
+  task.indices = at::arange(data.size(), at::kLong);
+  task.device = resources.device;
+  task.dtype = resources.dtype;
+  return task;
+}
+
+void write_training(const std::filesystem::path& folder, const Json& identity,
+                    const TrainResult& result) {
+  Json json;
+  json["run"] = identity;
+  json["result"] = to_json(result, /*with_times=*/false);
+  write_file_atomically(folder / kTrainingFile, to_text(json) + "\n");
+}
+
+/// Goes over the first batches that the training will see, forward and for LoRA-GA backward.
+void run_first_batches(const FinetuneRun& run, const TrainingTask& task) {
+  const auto& train = run.train;
+  const auto split = split_validation(task.indices, train.validation, train.seed);
+  const SamplerOptions options = {
+      .batch_size = train.batch_size, .seed = train.seed, .replay = train.replay};
+  Sampler sampler(split.train, options, task.replay_indices);
+  for (int64_t i = 0; i < run.init_batches; ++i) {
+    const auto indices = sampler.next();
+    const auto inputs = batch_inputs(*task.data, indices, task.normalization, task.dtype);
+    const auto logits = task.forward(inputs.to(task.device));
+    if (run.lora.init != LoraInit::kLoraGa) continue;
+    const auto labels = batch_labels(*task.data, indices);
+    at::cross_entropy_loss(logits, labels.to(task.device)).backward();
+  }
+}
+
+/// All that the adapter trains, B at its own rate.
+std::vector<NamedTensor> trained(const Adapter& adapter, double lora_plus_ratio) {
+  std::vector<NamedTensor> parameters;
+  for (const auto& [name, tensor] : adapter.named_parameters()) {
+    parameters.push_back({name, tensor});
+  }
+  for (const auto& group : adapter.parameter_groups(1, lora_plus_ratio, /*embedding_rate=*/1)) {
+    for (const auto& tensor : group.parameters) {
+      const auto at = std::find_if(parameters.begin(), parameters.end(),
+                                   [&](const auto& own) { return own.tensor.is_same(tensor); });
+      at->rate = group.learning_rate;
+    }
+  }
+  return parameters;
+}
+
+/// One forward, to see which layers it reaches.
+void require_reached(const Adapter& adapter, const TrainingTask& task) {
+  const at::NoGradGuard no_grad;
+  const auto one = task.indices.slice(0, 0, 1);
+  task.forward(batch_inputs(*task.data, one, task.normalization, task.dtype).to(task.device));
+  const auto unreached = adapter.unreached_layers();
+  if (unreached.empty()) return;
+  fail<ArgumentError>("finetune", "a forward must reach every adapted layer",
+                      fmt::format("no use of {}", list_names(unreached)),
+                      "Leave them out of --target-modules.");
+}
+
+}  // namespace
+
+std::filesystem::path checkpoint_of(const std::filesystem::path& folder) {
+  return folder / "checkpoint.safetensors";
+}
+
+void require_free_folder(const std::filesystem::path& folder, bool force) {
+  const auto checkpoint = checkpoint_of(folder);
+  if (std::error_code none; !force && std::filesystem::exists(checkpoint, none)) {
+    fail<FileError>("output",
+                    fmt::format("\"{}\" must not exist yet, or be empty", folder.string()),
+                    "an interrupted run",
+                    fmt::format("Go on with it by --resume \"{}\", or pass --force to begin anew.",
+                                folder.string()));
+  }
+  require_writable_output(folder, force);
+}
+
+void take_identity(const std::filesystem::path& folder,
+                   const std::function<void(const nlohmann::json&)>& take) {
+  const auto file = checkpoint_of(folder).string();
+  const auto identity =
+      parse_json(checkpoint_identity(file), fmt::format("the identity in \"{}\"", file), "resume");
+  try {
+    take(identity);
+  } catch (const nlohmann::json::exception&) {
+    fail<FileError>("resume", fmt::format("\"{}\" must be a checkpoint of this command", file),
+                    to_text(identity, -1).substr(0, 120));
+  }
+}
+
+Json identity(const BaseRun& run, const Resources& resources) {
+  auto json = to_json(run.common, resources);
+  json["data"] = run.data;
+  json["sizes"] = run.sizes;
+  json["mean"] = run.normalization.mean;
+  json["deviation"] = run.normalization.deviation;
+  json["train"] = to_json(run.train);
+  return json;
+}
+
+Json identity(const FinetuneRun& run, const std::string& base_sha256, const Resources& resources) {
+  auto json = to_json(run.common, resources);
+  json["base"] = run.base;
+  json["base_sha256"] = base_sha256;
+  json["data"] = run.data;
+  json["only"] = run.only ? Json(*run.only) : Json(nullptr);
+  json["lora"] = to_json(run.lora);
+  json["init_batches"] = run.init_batches;
+  json["lora_plus_ratio"] = run.lora_plus_ratio;
+  json["train"] = to_json(run.train);
+  return json;
+}
+
+Json to_json(const TrainResult& result, bool with_times) {
+  Json json;
+  json["steps"] = result.steps;
+  json["mean_loss"] = result.mean_loss;
+  if (result.best_step > 0) {
+    json["best_step"] = result.best_step;
+    json["best_validation_loss"] = result.best_validation_loss;
+  }
+  if (with_times) {
+    json["seconds"] = result.seconds;
+    json["steps_per_second"] = result.steps_per_second;
+  }
+  return json;
+}
+
+BaseResult train_base(const BaseRun& run, const ImageDataset& data, const RunContext& context) {
+  ImageClassifier classifier{Mlp(MlpOptions{.sizes = run.sizes}), run.normalization,
+                             data.images.size(1), data.images.size(2)};
+  classifier.model->to(context.resources.device, context.resources.dtype);
+  require_fit(classifier, data);
+  auto task = task_for(classifier, data, context.resources);
+  for (const auto& item : classifier.model->named_parameters()) {
+    task.parameters.push_back({item.key(), item.value()});
+  }
+  const auto id = identity(run, context.resources);
+  task.accelerated = classifier.model.get();
+  const auto result = train(task, run.train, run_options(context, id, "pretrain"));
+  classifier.model->zero_grad(/*set_to_none=*/true);  // of what comes next it gets none
+  const InterruptGuard whole;                         // the files are written to their end
+  write_training(context.folder, id, result);
+  save_classifier(classifier, context.folder);
+  std::filesystem::remove(checkpoint_of(context.folder));
+  return {classifier, result};
+}
+
+FinetuneResult finetune(const FinetuneRun& run, ImageClassifier& classifier,
+                        const ImageDataset& data, const RunContext& context) {
+  require_fit(classifier, data);
+  auto task = task_for(classifier, data, context.resources);
+  if (run.only) task.indices = indices_of_class(data, *run.only);
+  if (run.train.replay > 0) {
+    if (!run.only) {
+      fail<ArgumentError>("finetune", "--replay mixes other classes in beside --only", "no --only");
+    }
+    task.replay_indices = indices_of_other_classes(data, *run.only);
+  }
+  const auto base_sha256 = base_fingerprint(*classifier.model);
+  // The factors are drawn from the seed, whatever was drawn before them in this process.
+  at::manual_seed(run.common.seed);
+  auto adapter = attach(*classifier.model, run.lora, [&] { run_first_batches(run, task); });
+  require_reached(adapter, task);
+  task.parameters = trained(adapter, run.lora_plus_ratio);
+  const auto id = identity(run, base_sha256, context.resources);
+  const auto result = train(task, run.train, run_options(context, id, "finetune"));
+  const InterruptGuard whole;
+  write_training(context.folder, id, result);
+  adapter.save(context.folder, {.force = true, .base_model = run.base});
+  std::filesystem::remove(checkpoint_of(context.folder));
+  return {adapter, result};
+}
+
+ImageClassifier load_base(const std::filesystem::path& folder, const Resources& resources) {
+  auto classifier = load_classifier(folder);
+  const auto read = classifier.model->parameters().front().scalar_type();
+  classifier.model->to(resources.device, resources.dtype);
+  for (const auto& item : classifier.model->named_parameters()) {
+    if (read == resources.dtype) break;  // load_classifier() has looked at these numbers
+    if (at::isfinite(item.value()).all().item<bool>()) continue;
+    fail<FileError>("load",
+                    fmt::format("\"{}\" in \"{}\" must be finite as {}", item.key(),
+                                folder.string(), c10::toString(resources.dtype)),
+                    "numbers that it does not hold", "Pass --dtype float64.");
+  }
+  return classifier;
+}
+
+at::Tensor logits_of(const ImageClassifier& classifier, const ImageDataset& data,
+                     const Resources& resources) {
+  const auto logits = compute_logits(forward_of(classifier), data, classifier.normalization,
+                                     resources.dtype, resources.device);
+  require_finite_outputs(logits);
+  return logits;
+}
+
+void require_finite_outputs(const at::Tensor& outputs) {
+  const auto broken = at::isfinite(outputs).logical_not().any(/*dim=*/1).sum().item<int64_t>();
+  if (broken == 0) return;
+  fail<TensorError>("model", "the model's outputs must be finite",
+                    fmt::format("NaN or Inf for {} of {} images", broken, outputs.size(0)),
+                    "Its weights are too large for this dtype, or its training diverged.");
+}
+
+void require_fit(const ImageClassifier& classifier, const ImageDataset& data) {
+  const auto& sizes = classifier.model->options().sizes;
+  const auto pixels = data.images.size(1) * data.images.size(2);
+  if (sizes.front() != pixels || sizes.back() != data.classes) {
+    fail<ArgumentError>("model",
+                        fmt::format("the model for {} must have {} inputs and {} outputs",
+                                    data.name, pixels, data.classes),
+                        fmt::format("{} and {}", sizes.front(), sizes.back()));
+  }
+}
+
+}  // namespace lowrank::app

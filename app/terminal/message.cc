@@ -1,0 +1,30 @@
+#include "app/terminal/message.h"
+
+#include <cstdio>
+
+#include "app/terminal/printable.h"
+
+namespace lowrank::app {
+namespace {
+
+constexpr size_t kLongest = 2000;  // bytes
+
+bool continues_character(char byte) { return (static_cast<unsigned char>(byte) & 0xC0U) == 0x80U; }
+
+/// At most `kLongest` bytes, cut between two characters of UTF-8.
+std::string shortened(std::string line) {
+  if (line.size() <= kLongest) return line;
+  size_t end = kLongest;
+  while (end > 0 && continues_character(line[end])) --end;
+  line.resize(end);
+  return line + "...";
+}
+
+}  // namespace
+
+void print_message(const std::string& sentence) {
+  const auto line = "lowrank: " + shortened(printable(sentence)) + "\n";
+  std::fputs(line.c_str(), stderr);
+}
+
+}  // namespace lowrank::app

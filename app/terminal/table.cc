@@ -1,0 +1,73 @@
+#include "app/terminal/table.h"
+
+#include <fmt/format.h>
+#include <lowrank/error.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "app/terminal/printable.h"
+
+namespace lowrank::app {
+namespace {
+
+constexpr size_t kGap = 2;
+
+/// Columns a UTF-8 text takes on a terminal, for the scripts we print: one a code point.
+size_t width(const std::string& text) {
+  return static_cast<size_t>(std::count_if(text.begin(), text.end(), [](char byte) {
+    return (static_cast<unsigned char>(byte) & 0xC0U) != 0x80U;
+  }));
+}
+
+}  // namespace
+
+Table::Table(std::vector<std::string> header) { rows_.push_back(std::move(header)); }
+
+void Table::add(std::vector<std::string> row) {
+  if (row.size() != rows_.front().size()) {
+    fail<ArgumentError>("table", fmt::format("a row must have {} cells", rows_.front().size()),
+                        fmt::format("{}", row.size()));
+  }
+  for (auto& cell : row) cell = printable(cell);
+  rows_.push_back(std::move(row));
+}
+
+void Table::rule() { rows_.emplace_back(); }
+
+std::string Table::text() const {
+  std::vector<size_t> widths(rows_.front().size(), 0);
+  for (const auto& row : rows_) {
+    for (size_t i = 0; i < row.size(); ++i) widths[i] = std::max(widths[i], width(row[i]));
+  }
+  size_t total = kGap * (widths.size() - 1);
+  for (const auto column : widths) total += column;
+  std::string text;
+  for (const auto& row : rows_) {
+    std::string line;
+    if (row.empty()) line.assign(total, '-');
+    for (size_t i = 0; i < row.size(); ++i) {
+      const size_t padding = widths[i] - width(row[i]);
+      if (i > 0) line.append(kGap + padding, ' ');
+      line += row[i];
+      if (i == 0) line.append(padding, ' ');
+    }
+    line.erase(line.find_last_not_of(' ') + 1);
+    text += line;
+    text += '\n';
+  }
+  return text;
+}
+
+std::string with_thousands(int64_t number) {
+  const auto digits = fmt::format("{}", number);
+  const size_t first = number < 0 ? 1 : 0;
+  std::string text;
+  for (size_t i = 0; i < digits.size(); ++i) {
+    if (i > first && (digits.size() - i) % 3 == 0) text += ',';
+    text += digits[i];
+  }
+  return text;
+}
+
+}  // namespace lowrank::app

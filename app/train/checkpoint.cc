@@ -1,0 +1,160 @@
+#include "app/train/checkpoint.h"
+
+#include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
+#include <c10/util/Exception.h>
+#include <fmt/ranges.h>
+#include <lowrank/error.h>
+#include <lowrank/io/json.h>
+#include <lowrank/io/json_difference.h>
+#include <lowrank/io/safetensors.h>
+
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <utility>
+
+namespace lowrank::app {
+
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Counters, step, loss_sum, loss_count, last_mean, best_step,
+                                   best_loss)
+
+namespace {
+
+constexpr const char* kIdentity = "lowrank.identity";
+constexpr const char* kCounters = "lowrank.counters";
+constexpr const char* kGenerator = "generator";
+
+SafetensorsFile open_checkpoint(const std::filesystem::path& path) {
+  if (!std::filesystem::exists(path)) {
+    fail<FileError>("resume", fmt::format("\"{}\" must exist", path.string()), "no such file",
+                    "A run that ended well leaves none, so there is nothing to go on with.");
+  }
+  return SafetensorsFile::open(path);
+}
+
+const std::string& metadata(const SafetensorsFile& file, const char* key) {
+  const auto it = file.metadata().find(key);
+  if (it == file.metadata().end()) {
+    fail<FileError>("resume", fmt::format("\"{}\" must be a checkpoint", file.path().string()),
+                    fmt::format("a file without {} in its metadata", key));
+  }
+  return it->second;
+}
+
+at::Tensor read_like(const SafetensorsFile& file, const std::string& name,
+                     const at::Tensor& parameter) {
+  auto tensor = file.tensor(name);
+  if (tensor.sizes() != parameter.sizes() || tensor.scalar_type() != parameter.scalar_type()) {
+    fail<FileError>(
+        "resume",
+        fmt::format("\"{}\" in \"{}\" must be {} of shape ({})", name, file.path().string(),
+                    c10::toString(parameter.scalar_type()), fmt::join(parameter.sizes(), ", ")),
+        fmt::format("{} of shape ({})", c10::toString(tensor.scalar_type()),
+                    fmt::join(tensor.sizes(), ", ")));
+  }
+  return tensor.clone();  // the file's memory is only mapped, and the file goes away
+}
+
+/// An identity as JSON; nothing where it is some other text.
+std::optional<nlohmann::json> as_object(const std::string& identity) {
+  try {
+    auto json = parse_json(identity, "the identity of a checkpoint", "resume");
+    if (json.is_object()) return json;
+  } catch (const FileError&) {  // any text may be an identity
+  }
+  return std::nullopt;
+}
+
+/// Identities that are JSON are told apart by their first field that differs.
+void require_identity(const SafetensorsFile& file, const std::string& wanted) {
+  const auto& found = metadata(file, kIdentity);
+  if (found == wanted) return;
+  const auto path = file.path().string();
+  const auto held = as_object(found), given = as_object(wanted);
+  if (held && given) require_same_options<FileError>(*held, *given, path);
+  fail<FileError>("resume", fmt::format("\"{}\" must be of the run {}", path, wanted), found,
+                  "Give the options the run was started with.");
+}
+
+/// A conversion would take 70.5 for 70.
+bool has_whole_counts(const nlohmann::json& json) {
+  return json.at("step").is_number_integer() && json.at("loss_count").is_number_integer() &&
+         json.at("best_step").is_number_integer();
+}
+
+Counters read_counters(const SafetensorsFile& file) {
+  const auto json = parse_json(metadata(file, kCounters), "the counters of a checkpoint", "resume");
+  try {
+    if (has_whole_counts(json)) return json.get<Counters>();
+  } catch (const nlohmann::json::exception&) {  // a field that is missing, or no number
+  }
+  fail<FileError>("resume", fmt::format("\"{}\" must hold a run's counters", file.path().string()),
+                  json.dump().substr(0, 80));
+}
+
+}  // namespace
+
+at::Tensor generator_state(at::Device device) {
+  return at::globalContext().defaultGenerator(device).get_state();
+}
+
+void restore_generator(at::Device device, const at::Tensor& state) {
+  auto generator = at::globalContext().defaultGenerator(device);
+  try {
+    generator.set_state(state);
+  } catch (const c10::Error& error) {
+    const std::string reason = error.what_without_backtrace();
+    fail<FileError>("resume", "the checkpoint must hold the state of LibTorch's generator",
+                    reason.substr(0, reason.find('\n')),
+                    "Another version of LibTorch may have written it.");
+  }
+}
+
+void write_checkpoint(const std::filesystem::path& path, const std::string& identity,
+                      const std::vector<NamedTensor>& parameters, const Adam& optimizer,
+                      const TrainingState& state) {
+  std::vector<SafetensorsEntry> entries;
+  for (size_t i = 0; i < parameters.size(); ++i) {
+    const auto& [name, tensor, rate] = parameters[i];
+    entries.push_back({"parameter." + name, tensor.detach()});
+    const auto& moments = optimizer.moments()[i];
+    if (moments.steps > 0) {
+      entries.push_back({"exp_avg." + name, moments.exp_avg});
+      entries.push_back({"exp_avg_sq." + name, moments.exp_avg_sq});
+    }
+    if (!state.best.empty()) entries.push_back({"best." + name, state.best[i]});
+  }
+  if (state.generator.defined()) entries.push_back({kGenerator, state.generator});
+  write_safetensors(path, entries,
+                    {{kIdentity, identity}, {kCounters, nlohmann::json(state.counters).dump()}});
+}
+
+TrainingState read_checkpoint(const std::filesystem::path& path, const std::string& identity,
+                              const std::vector<NamedTensor>& parameters, Adam& optimizer) {
+  const auto file = open_checkpoint(path);
+  require_identity(file, identity);
+  TrainingState state;
+  state.counters = read_counters(file);
+  const at::NoGradGuard no_grad;
+  auto moments = optimizer.moments();
+  for (size_t i = 0; i < parameters.size(); ++i) {
+    const auto& [name, tensor, rate] = parameters[i];
+    auto parameter = tensor;
+    parameter.copy_(read_like(file, "parameter." + name, tensor));
+    if (file.contains("best." + name)) {
+      state.best.push_back(read_like(file, "best." + name, tensor));
+    }
+    if (!file.contains("exp_avg." + name)) continue;
+    moments[i] = {state.counters.step, read_like(file, "exp_avg." + name, tensor),
+                  read_like(file, "exp_avg_sq." + name, tensor)};
+  }
+  optimizer.restore(moments);
+  if (file.contains(kGenerator)) state.generator = file.tensor(kGenerator).clone();
+  return state;
+}
+
+std::string checkpoint_identity(const std::filesystem::path& checkpoint) {
+  return metadata(open_checkpoint(checkpoint), kIdentity);
+}
+
+}  // namespace lowrank::app

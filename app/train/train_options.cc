@@ -1,0 +1,58 @@
+#include "app/train/train_options.h"
+
+#include <fmt/format.h>
+#include <lowrank/error.h>
+
+#include <cmath>
+#include <nlohmann/json.hpp>
+
+namespace lowrank::app {
+namespace {
+
+void require(bool holds, const char* required, double found) {
+  if (!holds) fail<ArgumentError>("train", required, fmt::format("{}", found));
+}
+
+}  // namespace
+
+void check(const TrainOptions& options) {
+  const auto number = [](int64_t value) { return static_cast<double>(value); };
+  require(options.steps >= 0, "steps must be at least 0", number(options.steps));
+  require(options.steps > 0 || options.epochs >= 1, "epochs must be at least 1",
+          number(options.epochs));
+  require(options.epochs <= 1'000'000, "epochs must be at most 1000000", number(options.epochs));
+  require(options.batch_size >= 1, "the batch size must be at least 1", number(options.batch_size));
+  require(options.batch_size <= 1'000'000'000, "the batch size must be at most 1000000000",
+          number(options.batch_size));
+  require(std::isfinite(options.learning_rate) && options.learning_rate > 0,
+          "the learning rate must be finite and above 0", options.learning_rate);
+  require(options.schedule.warmup_steps >= 0, "warm-up steps must be at least 0",
+          number(options.schedule.warmup_steps));
+  require(std::isfinite(options.clip_norm) && options.clip_norm >= 0,
+          "the norm to clip at must be finite and at least 0 (0 disables)", options.clip_norm);
+  require(options.accumulate >= 1, "batches a step must be at least 1", number(options.accumulate));
+  require(options.accumulate <= 1'000'000, "batches a step must be at most 1000000",
+          number(options.accumulate));
+  require(options.validation >= 0 && options.validation < 1,
+          "the validation share must be at least 0 and below 1", options.validation);
+  require(options.replay >= 0 && options.replay < 1,
+          "the replay share must be at least 0 and below 1", options.replay);
+}
+
+nlohmann::ordered_json to_json(const TrainOptions& options) {
+  nlohmann::ordered_json json;
+  json["epochs"] = options.epochs;
+  json["steps"] = options.steps;
+  json["batch_size"] = options.batch_size;
+  json["learning_rate"] = options.learning_rate;
+  json["schedule"] = schedule_name(options.schedule.kind);
+  json["warmup_steps"] = options.schedule.warmup_steps;
+  json["clip_norm"] = options.clip_norm;
+  json["accumulate"] = options.accumulate;
+  json["validation"] = options.validation;
+  json["replay"] = options.replay;
+  json["seed"] = options.seed;
+  return json;
+}
+
+}  // namespace lowrank::app

@@ -1,0 +1,109 @@
+#include <ATen/Context.h>
+#include <fmt/ranges.h>
+#include <lowrank/io/json.h>
+#include <lowrank/machine/machine.h>
+#include <lowrank/version.h>
+
+#include <filesystem>
+#include <fstream>
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "cli/commands/commands.h"
+#include "cli/flags/common_flags.h"
+
+namespace lowrank::cli {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+constexpr const char* kExamples = R"(Examples:
+  lowrank doctor
+  lowrank doctor --threads 1 --json
+  LOWRANK_CPU=avx2 lowrank doctor)";
+
+/// The processor's name as Linux tells it.
+std::string processor() {
+  std::ifstream file("/proc/cpuinfo");
+  for (std::string line; std::getline(file, line);) {
+    const auto colon = line.find(": ");
+    if (line.rfind("model name", 0) == 0 && colon != std::string::npos) {
+      return line.substr(colon + 2);
+    }
+  }
+  return "unknown";
+}
+
+/// The one command that would make this machine faster; empty where none is known.
+std::string remedy(const BlasLibrary& blas) {
+  if (!blas.better_kernels.empty()) {
+    return fmt::format("export OPENBLAS_CORETYPE={}", blas.better_kernels);
+  }
+  if (blas.name != "reference BLAS" && !blas.own_threads) return "";
+  const auto folder = std::filesystem::path(blas.path).parent_path().parent_path();
+  const auto openmp = folder / "openblas-openmp" / "libblas.so.3";
+  std::error_code none;
+  if (!std::filesystem::exists(openmp, none)) {
+    return "sudo apt-get install libopenblas0-openmp";
+  }
+  return fmt::format("sudo update-alternatives --set libblas.so.3-{} {}",
+                     folder.filename().string(), openmp.string());
+}
+
+void run_doctor(const app::CommonOptions& options) {
+  const auto resources = app::apply_common_options(options);
+  const auto blas = blas_library();
+  const auto used = instruction_set();
+  const auto speed = measure_speed();
+  const auto command = remedy(blas);
+  const bool gpu = at::hasCUDA();
+  if (options.json) {
+    Json json;
+    json["versions"] = {{"lowrank", version()}, {"libtorch", libtorch_version()}};
+    json["processor"] = processor();
+    json["cores"] = app::usable_cores();
+    json["threads"] = resources.threads;
+    json["instruction_sets"] = instruction_sets();
+    json["instruction_set"] = used;
+    json["blas"] = {{"name", blas.name},
+                    {"path", blas.path},
+                    {"own_threads", blas.own_threads},
+                    {"kernels", blas.kernels.empty() ? Json(nullptr) : Json(blas.kernels)}};
+    json["gflops"] = {{"thin_product", speed.thin_product}, {"large_product", speed.large_product}};
+    json["copy_gb_per_second"] = speed.copy;
+    json["cuda"] = gpu;
+    json["remedy"] = command.empty() ? Json(nullptr) : Json(command);
+    fmt::print("{}\n", to_text(json));
+    return;
+  }
+  const auto line = [](const char* name, const std::string& text) {
+    fmt::print("{:<18}{}\n", name, text);
+  };
+  line("lowrank", fmt::format("{}, LibTorch {}", version(), libtorch_version()));
+  line("Processor", fmt::format("{}, {} cores for this process", processor(), app::usable_cores()));
+  line("Threads", fmt::format("{}", resources.threads));
+  line("Kernels",
+       fmt::format("{} (of {}; LOWRANK_CPU chooses)", used, fmt::join(instruction_sets(), ", ")));
+  const auto of_kernels = blas.kernels.empty() ? "" : fmt::format(", kernels for {}", blas.kernels);
+  line("BLAS library",
+       fmt::format("{}{}{}, {}", blas.name, blas.own_threads ? " with threads of its own" : "",
+                   of_kernels, blas.path));
+  line("Products", fmt::format("{:.0f} GFLOP/s with 10 rows (our kernel), {:.0f} with 2048 (BLAS)",
+                               speed.thin_product, speed.large_product));
+  line("Memory", fmt::format("{:.1f} GB/s read and written", speed.copy));
+  line("GPU", gpu ? "CUDA" : "none that LibTorch finds");
+  line("To be faster", command.empty() ? "nothing to do" : command);
+}
+
+}  // namespace
+
+void add_doctor(const Flags& flags) {
+  auto options = std::make_shared<CommonOptions>();
+  const auto doctor =
+      flags.command("doctor", "What the work runs on, how fast that is, what would be faster");
+  add_common_flags(doctor, *options);
+  doctor.footer(kExamples);
+  doctor.action([options] { run_doctor(*options); });
+}
+
+}  // namespace lowrank::cli

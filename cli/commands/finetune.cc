@@ -1,0 +1,157 @@
+#include <fmt/format.h>
+#include <lowrank/error.h>
+#include <lowrank/io/atomic_file.h>
+#include <lowrank/io/json.h>
+
+#include <algorithm>
+#include <cmath>
+#include <memory>
+
+#include "app/runs/kept_inputs.h"
+#include "app/runs/runs.h"
+#include "app/terminal/message.h"
+#include "app/terminal/table.h"
+#include "cli/commands/commands.h"
+#include "cli/flags/common_flags.h"
+#include "cli/flags/lora_flags.h"
+#include "cli/flags/training_flags.h"
+
+namespace lowrank::cli {
+namespace {
+
+struct FinetuneCommand {
+  app::FinetuneRun run;
+  RunFolder folder;
+};
+
+constexpr auto kExamples = R"(Examples:
+  lowrank finetune base/ --data mnist --only 2 --rank 1 --alpha 1 --steps 100 --out two/
+  lowrank finetune base/ --only 2 --replay 0.5 --steps 300 --out gentle/
+  lowrank finetune --resume two/)";
+
+void take_run(const Flags& flags, app::FinetuneRun& run, const nlohmann::json& id) {
+  take_common(flags, run.common, id);
+  take_unless_given(flags, "base", run.base, id.at("base"));
+  take_unless_given(flags, "--data", run.data, id.at("data"));
+  if (!flags.given("--only") && !id.at("only").is_null()) run.only = id.at("only").get<int64_t>();
+  take_unless_given(flags, "--replay", run.train.replay, id.at("train").at("replay"));
+  take_training(flags, run.train, id.at("train"));
+  take_lora(flags, run.lora, id.at("lora"));
+  take_unless_given(flags, "--init-batches", run.init_batches, id.at("init_batches"));
+  take_unless_given(flags, "--lora-plus-ratio", run.lora_plus_ratio, id.at("lora_plus_ratio"));
+}
+
+/// A rank above min(in, out) is legal and brings nothing.
+void warn_of_rank(const Adapter& adapter) {
+  for (const auto& layer : adapter.layers()) {
+    const auto most = std::min(layer.weight.size(0), layer.weight.size(1));
+    if (layer.a.size(0) <= most) continue;
+    app::print_message(
+        fmt::format("warning: rank {} is above {}, the most that \"{}\" ({} x {}) can have; "
+                    "what is above it only costs.",
+                    layer.a.size(0), most, layer.name, layer.weight.size(0), layer.weight.size(1)));
+  }
+}
+
+void print(const app::FinetuneResult& result, const app::FinetuneRun& run,
+           const std::string& folder) {
+  const auto parameters = result.adapter.parameter_count();
+  if (run.common.json) {
+    auto json = to_json(result.training, /*with_times=*/true);
+    json["parameters"] = parameters;
+    json["out"] = folder;
+    fmt::print("{}\n", to_text(json));
+    return;
+  }
+  fmt::print(
+      "Trained {} parameters in {} layers for {} steps ({:.1f} a second); mean loss {:.4f}.\n",
+      app::with_thousands(parameters), result.adapter.layers().size(),
+      app::with_thousands(result.training.steps), result.training.steps_per_second,
+      result.training.mean_loss);
+  const auto path = std::filesystem::path(folder);
+  fmt::print("Wrote {} and {}.\n", (path / "adapter_model.safetensors").string(),
+             (path / "adapter_config.json").string());
+}
+
+void check_own(const app::FinetuneRun& run) {
+  if (run.init_batches < 1) {
+    fail<ArgumentError>("finetune", "--init-batches must be at least 1",
+                        fmt::format("{}", run.init_batches));
+  }
+  if (!(std::isfinite(run.lora_plus_ratio) && run.lora_plus_ratio > 0)) {
+    fail<ArgumentError>("finetune", "--lora-plus-ratio must be finite and above 0",
+                        fmt::format("{}", run.lora_plus_ratio));
+  }
+}
+
+/// Where the base lies that an interrupted run was trained on. A run of `lowrank mnist` names it
+/// from the adapter's folder, one of `finetune` from where it was called.
+std::filesystem::path base_of(const app::FinetuneRun& run, const std::filesystem::path& folder,
+                              const std::string& sha256, const app::Resources& resources) {
+  const std::filesystem::path called = run.base, beside = folder / called;
+  std::error_code none;
+  const bool lies_beside = std::filesystem::exists(beside / "model.safetensors", none) &&
+                           base_fingerprint(*app::load_base(beside, resources).model) == sha256;
+  return lies_beside ? beside : called;
+}
+
+void run_finetune(const Flags& flags, FinetuneCommand& command) {
+  auto& run = command.run;
+  const auto folder = command.folder.folder("finetune");
+  const bool resume = !command.folder.resume.empty();
+  std::string base_sha256;  // of the run that goes on, unless another base was asked for
+  if (resume) {
+    app::take_identity(folder, [&](const auto& id) {
+      take_run(flags, run, id);
+      if (!flags.given("base")) base_sha256 = id.at("base_sha256").template get<std::string>();
+    });
+  }
+  if (run.base.empty()) {
+    fail<ArgumentError>("finetune", "the folder of a base model must be given", "none");
+  }
+  run.train.seed = run.common.seed;
+  require_steps(flags, "finetune", run.train);
+  check(run.train);
+  check(run.lora);
+  check_own(run);
+  const auto resources = app::apply_common_options(run.common);
+  const auto base = base_sha256.empty() ? std::filesystem::path(run.base)
+                                        : base_of(run, folder, base_sha256, resources);
+  auto classifier = app::load_base(base, resources);
+  const auto data = app::load_image_dataset(run.data, app::Split::kTrain);
+  app::require_no_input(folder, {base.string()});
+  if (!resume) app::require_free_folder(folder, run.common.force);
+  const auto result = finetune(
+      run, classifier, data,
+      {.folder = folder, .resume = resume, .quiet = run.common.quiet, .resources = resources});
+  warn_of_rank(result.adapter);
+  print(result, run, folder);
+}
+
+}  // namespace
+
+void add_finetune(const Flags& flags) {
+  auto command = std::make_shared<FinetuneCommand>();
+  auto& run = command->run;
+  const auto finetune = flags.command("finetune", "Train a LoRA adapter on a frozen base");
+  finetune.option("base", &run.base, "Folder of the base model").type_name("BASE");
+  finetune.option("--data", &run.data, "mnist, or a folder in MNIST's layout").shows_default();
+  finetune.option("--only", &run.only, "Train on this one class");
+  finetune.option("--replay", &run.train.replay,
+                  "Share of each batch taken from the other classes");
+  add_run_folder(finetune, command->folder);
+  add_lora_flags(finetune, run.lora);
+  finetune
+      .option("--init-batches", &run.init_batches,
+              "Batches that --init eva, corda and lora_ga see first")
+      .shows_default();
+  finetune
+      .option("--lora-plus-ratio", &run.lora_plus_ratio, "Learning rate of B to that of A (LoRA+)")
+      .shows_default();
+  add_training_flags(finetune, run.train);
+  add_common_flags(finetune, run.common);
+  finetune.footer(kExamples);
+  finetune.action([finetune, command] { run_finetune(finetune, *command); });
+}
+
+}  // namespace lowrank::cli

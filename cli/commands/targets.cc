@@ -1,0 +1,150 @@
+#include <c10/util/Exception.h>
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+#include <lowrank/adapter/plan.h>
+#include <lowrank/error.h>
+#include <lowrank/io/json.h>
+#include <torch/csrc/jit/serialization/import.h>
+
+#include <filesystem>
+#include <fstream>
+#include <memory>
+
+#include "app/models/model_folder.h"
+#include "app/terminal/table.h"
+#include "cli/commands/commands.h"
+#include "cli/flags/common_flags.h"
+#include "cli/flags/lora_flags.h"
+
+namespace lowrank::cli {
+namespace {
+
+using Json = nlohmann::ordered_json;
+namespace fs = std::filesystem;
+
+struct TargetsCommand {
+  app::CommonOptions common;
+  std::string model;
+  LoraConfig lora;
+};
+
+constexpr const char* kScriptHint =
+    "torch.jit.script(model).save(...) writes one; torch.save does not.";
+
+constexpr auto kExamples = R"(Examples:
+  lowrank targets base/
+  lowrank targets classifier.pt --target-modules embedding,lstm --rank 4
+  lowrank targets classifier.pt --target-regex '.*\.(query|value)' --rank-pattern query=16 --json)";
+
+/// Before LibTorch sees it, which would wait for a pipe and words what it finds for programmers.
+void require_archive(const fs::path& file) {
+  std::string begin(4, '\0');
+  const bool is_file = fs::is_regular_file(file);
+  std::ifstream stream;
+  if (is_file) stream.open(file, std::ios::binary);
+  stream.read(begin.data(), 4);
+  if (begin == "PK\x03\x04") return;
+  const char* found = !is_file            ? "a pipe or device"
+                      : !stream.is_open() ? "one that cannot be read"
+                                          : "a file that is no zip archive";
+  fail<FileError>("targets", fmt::format("\"{}\" must be a TorchScript file", file.string()), found,
+                  kScriptHint);
+}
+
+torch::jit::Module load_script(const fs::path& file) {
+  require_archive(file);
+  try {
+    return torch::jit::load(file.string(), at::kCPU);
+  } catch (const std::exception& error) {  // c10::Error, or torch::jit::ErrorReport of its code
+    const std::string reason = error.what();
+    fail<FileError>("targets", fmt::format("\"{}\" must be a TorchScript file", file.string()),
+                    reason.substr(0, reason.find('\n')), kScriptHint);
+  }
+}
+
+AdapterPlan plan_for(const fs::path& model, const LoraConfig& config) {
+  if (!fs::exists(model)) {
+    fail<FileError>("targets", "the model must be a model folder or a TorchScript file",
+                    fmt::format("nothing at \"{}\"", model.string()));
+  }
+  if (fs::is_directory(model)) return plan_adapter(*app::load_classifier(model).model, config);
+  return plan_adapter(load_script(model), config);
+}
+
+double share(int64_t part, int64_t whole) {
+  return whole == 0 ? 0 : static_cast<double>(part) / static_cast<double>(whole);
+}
+
+Json to_json(const AdapterPlan& plan) {
+  Json json;
+  json["layers"] = Json::array();
+  for (const auto& layer : plan.layers) {
+    json["layers"].push_back({{"name", layer.name},
+                              {"kind", layer.kind},
+                              {"shape", layer.shape},
+                              {"rank", layer.rank},
+                              {"alpha", layer.alpha},
+                              {"scaling", layer.scaling},
+                              {"parameters", layer.parameters},
+                              {"share", share(layer.parameters, layer.weights)}});
+  }
+  json["whole"] = Json::array();
+  for (const auto& whole : plan.whole) {
+    json["whole"].push_back(
+        {{"name", whole.name}, {"shape", whole.shape}, {"parameters", whole.parameters}});
+  }
+  json["model_parameters"] = plan.model_parameters;
+  json["trained_parameters"] = plan.trained_parameters;
+  json["share"] = share(plan.trained_parameters, plan.model_parameters);
+  return json;
+}
+
+std::string shape_text(const std::vector<int64_t>& shape) {
+  return fmt::format("({})", fmt::join(shape, ", "));
+}
+
+std::string percent(double share) { return fmt::format("{:.2f} %", 100 * share); }
+
+void print(const AdapterPlan& plan) {
+  app::Table table({"layer", "kind", "shape", "rank", "alpha", "parameters", "of the weight"});
+  for (const auto& layer : plan.layers) {
+    table.add({layer.name.empty() ? "(the model)" : layer.name, layer.kind, shape_text(layer.shape),
+               std::to_string(layer.rank), fmt::format("{}", layer.alpha),
+               app::with_thousands(layer.parameters),
+               percent(share(layer.parameters, layer.weights))});
+  }
+  for (const auto& whole : plan.whole) {
+    table.add({whole.name, "whole", shape_text(whole.shape), "", "",
+               app::with_thousands(whole.parameters), percent(1)});
+  }
+  fmt::print("{}{} parameters to train, {} of the model's {}.\n", table.text(),
+             app::with_thousands(plan.trained_parameters),
+             percent(share(plan.trained_parameters, plan.model_parameters)),
+             app::with_thousands(plan.model_parameters));
+}
+
+void run_targets(const TargetsCommand& command) {
+  app::apply_common_options(command.common);
+  const auto plan = plan_for(command.model, command.lora);
+  if (command.common.json) {
+    fmt::print("{}\n", to_text(to_json(plan)));
+  } else {
+    print(plan);
+  }
+}
+
+}  // namespace
+
+void add_targets(const Flags& flags) {
+  auto command = std::make_shared<TargetsCommand>();
+  const auto targets = flags.command("targets", "Show which layers of a model would be adapted");
+  targets.option("model", &command->model, "Folder of a model, or a TorchScript file")
+      .type_name("MODEL")
+      .required();
+  add_lora_flags(targets, command->lora);
+  add_common_flags(targets, command->common);
+  targets.footer(kExamples);
+  targets.action([command] { run_targets(*command); });
+}
+
+}  // namespace lowrank::cli

@@ -1,0 +1,113 @@
+#include <fmt/format.h>
+#include <lowrank/error.h>
+#include <lowrank/io/atomic_file.h>
+#include <lowrank/io/json.h>
+
+#include <memory>
+
+#include "app/runs/runs.h"
+#include "app/terminal/table.h"
+#include "cli/commands/commands.h"
+#include "cli/flags/common_flags.h"
+#include "cli/flags/training_flags.h"
+
+namespace lowrank::cli {
+namespace {
+
+struct TrainCommand {
+  app::BaseRun run;
+  RunFolder folder;
+};
+
+constexpr auto kExamples = R"(Examples:
+  lowrank train --data mnist --epochs 1 --seed 0 --out base/
+  lowrank train --data /usr/share/datasets/fashion-mnist --mean 0.286 --deviation 0.353 --out f/
+  lowrank train --resume base/)";
+
+void take_run(const Flags& flags, app::BaseRun& run, const nlohmann::json& id) {
+  take_common(flags, run.common, id);
+  take_unless_given(flags, "--data", run.data, id.at("data"));
+  take_unless_given(flags, "--sizes", run.sizes, id.at("sizes"));
+  take_unless_given(flags, "--mean", run.normalization.mean, id.at("mean"));
+  take_unless_given(flags, "--deviation", run.normalization.deviation, id.at("deviation"));
+  take_training(flags, run.train, id.at("train"));
+}
+
+/// A checkpoint holds every parameter: known before memory is taken for a model of its sizes.
+void require_held(const std::vector<int64_t>& sizes, const std::filesystem::path& checkpoint) {
+  double numbers = 0;
+  for (size_t i = 1; i < sizes.size(); ++i) {
+    numbers += static_cast<double>(sizes[i]) * static_cast<double>(sizes[i - 1]);
+  }
+  const auto bytes = static_cast<double>(std::filesystem::file_size(checkpoint));
+  if (numbers * sizeof(float) <= bytes) return;
+  fail<FileError>("resume",
+                  fmt::format("\"{}\" must hold the parameters of its run", checkpoint.string()),
+                  fmt::format("{:.0f} bytes for {:.0f} numbers", bytes, numbers));
+}
+
+void print(const app::BaseResult& result, const app::BaseRun& run, const std::string& folder) {
+  int64_t parameters = 0;
+  for (const auto& parameter : result.classifier.model->parameters()) {
+    parameters += parameter.numel();
+  }
+  if (run.common.json) {
+    auto json = to_json(result.training, /*with_times=*/true);
+    json["parameters"] = parameters;
+    json["out"] = folder;
+    fmt::print("{}\n", to_text(json));
+    return;
+  }
+  fmt::print("Trained {} parameters for {} steps ({:.1f} a second); mean loss {:.4f}.\n",
+             app::with_thousands(parameters), app::with_thousands(result.training.steps),
+             result.training.steps_per_second, result.training.mean_loss);
+  const auto path = std::filesystem::path(folder);
+  fmt::print("Wrote {} and {}.\n", (path / "model.safetensors").string(),
+             (path / "config.json").string());
+}
+
+void run_train(const Flags& flags, TrainCommand& command) {
+  const auto folder = command.folder.folder("train");
+  const bool resume = !command.folder.resume.empty();
+  if (resume) {
+    app::take_identity(folder, [&](const auto& id) { take_run(flags, command.run, id); });
+    require_held(command.run.sizes, app::checkpoint_of(folder));
+  }
+  command.run.train.seed = command.run.common.seed;
+  require_steps(flags, "train", command.run.train);
+  check(command.run.train);
+  const auto resources = app::apply_common_options(command.run.common);
+  const auto data = app::load_image_dataset(command.run.data, app::Split::kTrain);
+  if (!resume) app::require_free_folder(folder, command.run.common.force);
+  const auto result = app::train_base(command.run, data,
+                                      {.folder = folder,
+                                       .resume = resume,
+                                       .quiet = command.run.common.quiet,
+                                       .resources = resources});
+  print(result, command.run, folder);
+}
+
+}  // namespace
+
+void add_train(const Flags& flags) {
+  auto command = std::make_shared<TrainCommand>();
+  const auto train = flags.command("train", "Train a classifier from scratch");
+  train.option("--data", &command->run.data, "mnist, or a folder in MNIST's layout")
+      .shows_default();
+  train.option("--sizes", &command->run.sizes, "Inputs, hidden layers and outputs")
+      .type_name("N,N,...")
+      .default_text("784,1000,2000,10");
+  train.option("--mean", &command->run.normalization.mean, "Mean the pixels are shifted by")
+      .shows_default();
+  train
+      .option("--deviation", &command->run.normalization.deviation,
+              "Deviation the pixels are divided by")
+      .shows_default();
+  add_run_folder(train, command->folder);
+  add_training_flags(train, command->run.train);
+  add_common_flags(train, command->run.common);
+  train.footer(kExamples);
+  train.action([train, command] { run_train(train, *command); });
+}
+
+}  // namespace lowrank::cli

@@ -1,0 +1,105 @@
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+#include <gtest/gtest.h>
+#include <lowrank/error.h>
+
+#include <limits>
+
+#include "app/images/dataset.h"
+#include "support/expect_error.h"
+
+namespace lowrank::app {
+namespace {
+
+/// 40 images of 16 x 16 that hold every pixel value.
+ImageDataset all_values() {
+  const at::Tensor pixels = at::arange(40 * 256, at::kLong) * 7 + 3;
+  return {pixels.remainder(256).to(at::kByte).view({40, 16, 16}),
+          at::arange(40, at::kLong).remainder(10), "all", 10};
+}
+
+/// torchvision's ToTensor and Normalize, operation by operation.
+at::Tensor torchvision(const at::Tensor& images, const Normalization& normalization,
+                       at::ScalarType dtype) {
+  const at::Tensor mean = at::tensor({normalization.mean}).to(dtype);
+  const at::Tensor deviation = at::tensor({normalization.deviation}).to(dtype);
+  return images.to(dtype).div(255).sub_(mean).div_(deviation).flatten(1);
+}
+
+TEST(Batch, EqualsTorchvisionBitForBit) {
+  const auto set = all_values();
+  const at::Tensor indices = at::tensor({5, 0, 39, 5, 17}, at::kLong);
+  const at::Tensor images = set.images.index_select(0, indices);
+  for (const Normalization normalization :
+       {Normalization{}, Normalization{0.5, 0.5}, Normalization{0.2860, 0.3530},
+        Normalization{0, 1}, Normalization{-3.7, 1e-3}}) {
+    const at::Tensor batch = batch_inputs(set, indices, normalization);
+    EXPECT_EQ(batch.scalar_type(), at::kFloat);
+    EXPECT_TRUE(at::equal(batch, torchvision(images, normalization, at::kFloat)));
+    const at::Tensor wide = batch_inputs(set, indices, normalization, at::kDouble);
+    EXPECT_TRUE(at::equal(wide, torchvision(images, normalization, at::kDouble)));
+    for (const auto half : {at::kHalf, at::kBFloat16}) {
+      EXPECT_TRUE(at::equal(batch_inputs(set, indices, normalization, half), batch.to(half)));
+    }
+    EXPECT_TRUE(at::equal(normalize_images(images, normalization), batch));
+    EXPECT_TRUE(at::equal(normalize_images(images[0], normalization), batch.narrow(0, 0, 1)));
+  }
+}
+
+TEST(Batch, IsTheSameWithAnyNumberOfThreads) {
+  const auto set = all_values();
+  const at::Tensor indices = at::randint(40, {5000}, at::kLong);
+  const int before = at::get_num_threads();
+  at::set_num_threads(1);
+  const at::Tensor one = batch_inputs(set, indices, {});
+  at::set_num_threads(2);
+  const at::Tensor two = batch_inputs(set, indices, {});
+  at::set_num_threads(before);
+  EXPECT_TRUE(at::equal(one, two));
+  EXPECT_TRUE(at::equal(one, torchvision(set.images.index_select(0, indices), {}, at::kFloat)));
+}
+
+TEST(Batch, TakesIndicesOfAnyLayout) {
+  const auto set = all_values();
+  const at::Tensor strided = at::arange(40, at::kLong).slice(0, 1, 40, 3);
+  EXPECT_TRUE(
+      at::equal(batch_inputs(set, strided, {}), batch_inputs(set, strided.contiguous(), {})));
+  EXPECT_TRUE(at::equal(batch_labels(set, strided), strided.remainder(10)));
+  EXPECT_EQ(batch_inputs(set, at::empty({0}, at::kLong), {}).sizes(), (at::IntArrayRef{0, 256}));
+}
+
+TEST(Batch, RefusesWrongIndices) {
+  const auto set = all_values();
+  LOWRANK_EXPECT_ERROR(batch_inputs(set, at::tensor({0, 40}, at::kLong), {}), TensorError,
+                       "[data] indices must be 0 to 39. Got 40.");
+  LOWRANK_EXPECT_ERROR(batch_labels(set, at::tensor({-1}, at::kLong)), TensorError,
+                       "[data] indices must be 0 to 39. Got -1.");
+  LOWRANK_EXPECT_ERROR(batch_inputs(set, at::zeros({2, 2}, at::kLong), {}), TensorError,
+                       "[data] indices must be int64 of one dimension. Got Long of 2.");
+  LOWRANK_EXPECT_ERROR(batch_inputs(set, at::zeros({2}), {}), TensorError, "Got Float of 1.");
+}
+
+TEST(Batch, RefusesImpossibleNormalization) {
+  const auto set = all_values();
+  const at::Tensor indices = at::zeros({1}, at::kLong);
+  const double nan = std::numeric_limits<double>::quiet_NaN();
+  const double infinity = std::numeric_limits<double>::infinity();
+  for (const double deviation : {0.0, -0.0, nan, infinity, 1e-60}) {
+    LOWRANK_EXPECT_ERROR(
+        batch_inputs(set, indices, {0.1, deviation}), ArgumentError,
+        "[data] the deviation pixels are divided by must be finite and not 0. Got");
+  }
+  LOWRANK_EXPECT_ERROR(batch_inputs(set, indices, {nan, 1}), ArgumentError,
+                       "[data] the mean taken from pixels must be finite. Got nan.");
+  LOWRANK_EXPECT_ERROR(batch_inputs(set, indices, {}, at::kInt), TensorError,
+                       "[data] inputs must be of a floating-point dtype. Got Int.");
+}
+
+TEST(Batch, RefusesWhatIsNoImage) {
+  LOWRANK_EXPECT_ERROR(normalize_images(at::zeros({2, 2}), {}), TensorError,
+                       "[data] images must be uint8 (N, H, W) or (H, W) on the CPU. Got Float");
+  LOWRANK_EXPECT_ERROR(normalize_images({}, {}), TensorError, "Got an undefined tensor.");
+}
+
+}  // namespace
+}  // namespace lowrank::app

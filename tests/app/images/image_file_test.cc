@@ -1,0 +1,142 @@
+#include "app/images/image_file.h"
+
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+#include <lowrank/error.h>
+#include <png.h>
+#include <zlib.h>
+
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "support/expect_error.h"
+#include "support/temporary_folder.h"
+
+namespace lowrank::app {
+namespace {
+
+/// `pixels` in libpng's simplified `format` (PNG_FORMAT_GRAY, ..._RGBA, ...) as a PNG file.
+std::string png_bytes(uint32_t width, uint32_t height, uint32_t format,
+                      const std::vector<uint8_t>& pixels) {
+  png_image image{};
+  image.version = PNG_IMAGE_VERSION;
+  image.width = width;
+  image.height = height;
+  image.format = format;
+  std::string bytes(1 << 16, '\0');
+  png_alloc_size_t size = bytes.size();
+  if (png_image_write_to_memory(&image, bytes.data(), &size, 0, pixels.data(), 0, nullptr) == 0) {
+    throw std::runtime_error(image.message);
+  }
+  bytes.resize(size);
+  return bytes;
+}
+
+at::Tensor read(const std::string& bytes) {
+  const TemporaryFolder folder;
+  return read_grayscale_image(folder.write("image", bytes));
+}
+
+at::Tensor gray(const std::vector<int64_t>& values, at::IntArrayRef sizes) {
+  return at::tensor(values).to(at::kByte).view(sizes);
+}
+
+void expect_file_error(const std::string& bytes, const std::string& message) {
+  const TemporaryFolder folder;
+  const auto path = folder.write("picture", bytes);
+  LOWRANK_EXPECT_ERROR(read_grayscale_image(path), FileError,
+                       "[image] " + path.string() + " " + message);
+}
+
+const std::string kGrayPng = png_bytes(3, 2, PNG_FORMAT_GRAY, {0, 1, 2, 127, 254, 255});
+
+TEST(ImageFile, ReadsGrayPngUnchanged) {
+  const at::Tensor image = read(kGrayPng);
+  EXPECT_EQ(image.scalar_type(), at::kByte);
+  EXPECT_TRUE(at::equal(image, gray({0, 1, 2, 127, 254, 255}, {2, 3})));
+}
+
+TEST(ImageFile, ConvertsColoursToLuminance) {
+  const at::Tensor image =
+      read(png_bytes(3, 1, PNG_FORMAT_RGB, {255, 255, 255, 80, 80, 80, 0, 255, 0}));
+  EXPECT_EQ(image[0][0].item<int>(), 255);
+  EXPECT_NEAR(image[0][1].item<int>(), 80, 1);
+  EXPECT_GT(image[0][2].item<int>(), 150);  // green is most of what the eye sees
+}
+
+TEST(ImageFile, LaysTransparentPixelsOnWhite) {
+  const at::Tensor image = read(png_bytes(2, 1, PNG_FORMAT_RGBA, {0, 0, 0, 0, 0, 0, 0, 255}));
+  EXPECT_TRUE(at::equal(image, gray({255, 0}, {1, 2})));
+  EXPECT_TRUE(at::equal(read(png_bytes(2, 1, PNG_FORMAT_GA, {0, 0, 0, 255})), image));
+}
+
+TEST(ImageFile, ReadsPlainAndBinaryPgm) {
+  const at::Tensor expected = gray({0, 10, 255, 7}, {2, 2});
+  EXPECT_TRUE(at::equal(read("P2\n# made by hand\n2 2 # size\n255\n0 10\n255 7\n"), expected));
+  EXPECT_TRUE(at::equal(read(std::string("P5 2 2 255\n\0\x0a\xff\x07", 15)), expected));
+  EXPECT_TRUE(at::equal(read("P2 1 1 255 9"), gray({9}, {1, 1})));
+}
+
+TEST(ImageFile, ScalesOtherPgmRanges) {
+  EXPECT_TRUE(at::equal(read("P2 4 1 15\n0 1 8 15"), gray({0, 17, 136, 255}, {1, 4})));
+  EXPECT_TRUE(at::equal(read(std::string("P5 3 1 65535\n\0\0\x80\x00\xff\xff", 19)),
+                        gray({0, 128, 255}, {1, 3})));
+}
+
+TEST(ImageFile, RefusesOtherFiles) {
+  expect_file_error(
+      "\xff\xd8\xff\xe0....",
+      "must be a PNG or PGM (P2, P5) image. Got a file that begins with ff d8 ff e0.");
+  expect_file_error("", "must be a PNG or PGM (P2, P5) image. Got an empty file.");
+  expect_file_error(
+      "P6 1 1 255\n...",
+      "must be a PNG or PGM (P2, P5) image. Got a file that begins with 50 36 20 31.");
+  const TemporaryFolder folder;
+  LOWRANK_EXPECT_ERROR(read_grayscale_image(folder / "none.png"), FileError, "none.png");
+  LOWRANK_EXPECT_ERROR(read_grayscale_image(folder.path()), FileError, "folder");
+}
+
+TEST(ImageFile, RefusesDamagedPng) {
+  expect_file_error(kGrayPng.substr(0, 20), "must be an intact PNG image. Got \"");
+  expect_file_error(kGrayPng.substr(0, kGrayPng.size() - 20),
+                    "must be an intact PNG image. Got \"");
+  std::string flipped = kGrayPng;
+  flipped[20] = static_cast<char>(flipped[20] ^ 1);  // in IHDR, which its checksum guards
+  expect_file_error(flipped, "must be an intact PNG image. Got \"");
+}
+
+TEST(ImageFile, RefusesHugeImagesBeforeReadingThem) {
+  const std::string required = "must have 1 to 67108864 pixels. Got ";
+  expect_file_error("P5 10000 10000 255\n", required + "10000 x 10000.");
+  expect_file_error("P2 0 3 255\n", required + "0 x 3.");
+  // IHDR with 20000 x 20000 pixels and the checksum that belongs to it.
+  std::string huge = kGrayPng;
+  huge.replace(16, 8, std::string("\0\0\x4e\x20\0\0\x4e\x20", 8));
+  const uint32_t sum =
+      static_cast<uint32_t>(crc32(0, reinterpret_cast<const Bytef*>(huge.data() + 12), 17));
+  for (int i = 0; i < 4; ++i) huge[29 + i] = static_cast<char>(sum >> (24 - 8 * i) & 0xff);
+  expect_file_error(huge, required + "20000 x 20000.");
+}
+
+TEST(ImageFile, RefusesDamagedPgm) {
+  expect_file_error("P5 2 2 255\n...", "must hold 5 bytes behind its header. Got 4.");
+  expect_file_error("P5 2 2 255\n.....", "must hold 5 bytes behind its header. Got 6.");
+  expect_file_error("P5 2 2 300\n....", "must hold 9 bytes behind its header. Got 5.");
+  expect_file_error("P2 2 2 255\n1 2 3", "must hold at least 8 bytes behind its header. Got 6.");
+  expect_file_error("P2 2 2 255\n  1  2  3",
+                    "must hold a value of 0 to 255 at byte 20. Got the end of the file.");
+  expect_file_error("P2 2 2 255\n1 2 3 4 5", "must hold nothing behind its pixels. Got 1 bytes.");
+  expect_file_error("P2 1 1 15\n16", "must hold a value of 0 to 15 at byte 10. Got 16.");
+  expect_file_error("P2 1 1 15\n-1", "must hold a value of 0 to 15 at byte 10. Got the byte 2d.");
+  expect_file_error("P5 1 1 15\n\x10", "must hold a value of 0 to 15 before byte 11. Got 16.");
+  expect_file_error("P2 1 1 0\n0", "must hold a largest value of 1 to 65535. Got 0.");
+  expect_file_error("P2 1 1 70000\n0",
+                    "must hold a largest value of 0 to 65535 at byte 7. Got 70000.");
+  expect_file_error("P2 99999999999999999999 1 1 0",
+                    "must hold a width of 0 to 16777216 at byte 3. Got 99999999999999999999.");
+  expect_file_error("P2", "must hold a width of 0 to 16777216 at byte 2. Got the end of the file.");
+}
+
+}  // namespace
+}  // namespace lowrank::app

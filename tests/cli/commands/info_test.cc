@@ -1,0 +1,161 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <lowrank/io/safetensors.h>
+
+#include <cmath>
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "support/refusals.h"
+#include "support/tiny_models.h"
+
+namespace lowrank {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+using ::testing::Not;
+namespace fs = std::filesystem;
+
+uintmax_t bytes_of(const fs::path& folder, std::initializer_list<const char*> names) {
+  uintmax_t bytes = 0;
+  for (const char* name : names) bytes += fs::file_size(folder / name);
+  return bytes;
+}
+
+class InfoCommand : public ::testing::Test {
+ protected:
+  const TemporaryFolder folder_;
+  const std::string base_ = save_tiny_base(folder_ / "base");
+  const std::string adapter_ = save_tiny_adapter(base_, folder_ / "two");
+};
+
+TEST_F(InfoCommand, TellsOfAnAdapter) {
+  const auto results = run_each({{"info", adapter_, "--json"}, {"info", adapter_}});
+  ASSERT_EQ(results[0].status, 0) << results[0].err;
+  const auto json = nlohmann::json::parse(results[0].out);
+  EXPECT_EQ(json.at("kind"), "adapter");
+  EXPECT_EQ(json.at("rank"), 2);
+  EXPECT_EQ(json.at("alpha"), 4);
+  EXPECT_EQ(json.at("scaling"), 2);
+  EXPECT_EQ(json.at("base_model_name_or_path"), base_);
+  const auto classifier = app::load_classifier(base_);
+  EXPECT_EQ(json.at("base_sha256"), base_fingerprint(*classifier.model));
+  EXPECT_EQ(json.at("bytes"),
+            bytes_of(adapter_, {"adapter_model.safetensors", "adapter_config.json"}));
+  ASSERT_EQ(json.at("layers").size(), 2);
+  const auto layer = json.at("layers")[0];
+  EXPECT_EQ(layer.at("name"), "linear1");
+  EXPECT_EQ(layer.at("in"), 16);
+  EXPECT_EQ(layer.at("out"), 8);
+  EXPECT_EQ(layer.at("parameters"), 2 * (16 + 8));
+  const auto file = SafetensorsFile::open(fs::path(adapter_) / "adapter_model.safetensors");
+  const auto a = file.tensor("base_model.model.linear1.lora_A.weight").to(at::kDouble);
+  const auto b = file.tensor("base_model.model.linear1.lora_B.weight").to(at::kDouble);
+  EXPECT_NEAR(layer.at("norm_a"), a.norm().item<double>(), 1e-12);
+  EXPECT_NEAR(layer.at("norm_b"), b.norm().item<double>(), 1e-12);
+  EXPECT_NEAR(layer.at("norm_update"), 2 * b.mm(a).norm().item<double>(), 1e-9);
+
+  EXPECT_THAT(results[1].out,
+              AllOf(HasSubstr("LoRA adapter: rank 2, alpha 4, scaling 2"), HasSubstr(base_),
+                    HasSubstr("(2, 16)"), HasSubstr("84 parameters in 2 layers.")));
+}
+
+TEST_F(InfoCommand, ScalesEachLayerByItsOwnRankAndAlpha) {
+  const auto config = folder_ / "two" / "adapter_config.json";
+  auto json = nlohmann::json::parse(read_bytes(config));
+  json["rank_pattern"] = {{"linear1", 2}};
+  json["alpha_pattern"] = {{"linear2", 20}};
+  json["r"] = 8;
+  json["use_rslora"] = true;
+  folder_.write("two/adapter_config.json", json.dump());
+  const auto file = SafetensorsFile::open(folder_ / "two" / "adapter_model.safetensors");
+  const auto results = run_each({{"info", adapter_, "--json"}, {"info", adapter_}});
+  ASSERT_EQ(results[0].status, 0) << results[0].err;
+  const auto layers = nlohmann::json::parse(results[0].out).at("layers");
+  const auto expect_scaled = [&](size_t i, double scaling) {
+    const auto key = "base_model.model." + layers[i].at("name").get<std::string>();
+    const auto a = file.tensor(key + ".lora_A.weight").to(at::kDouble);
+    const auto b = file.tensor(key + ".lora_B.weight").to(at::kDouble);
+    EXPECT_NEAR(layers[i].at("scaling"), scaling, 1e-12);
+    EXPECT_NEAR(layers[i].at("norm_update"), scaling * b.mm(a).norm().item<double>(), 1e-9);
+  };
+  expect_scaled(0, 4 / std::sqrt(2));
+  expect_scaled(1, 20 / std::sqrt(8));
+  EXPECT_THAT(results[1].out, HasSubstr("rank 8, alpha 4, scaling 1.41421, rsLoRA\n"));
+}
+
+/// Convolutions' factors have a kernel's dimensions, embeddings' have names of their own; what is
+/// no factor is counted too.
+TEST_F(InfoCommand, TellsOfEveryKindOfLayer) {
+  const auto a = at::randn({2, 3, 3, 3}), b = at::randn({4, 2, 1, 1});
+  const std::string prefix = "base_model.model.";
+  write_safetensors(folder_ / "two" / "adapter_model.safetensors",
+                    {{prefix + "conv.lora_A.weight", a},
+                     {prefix + "conv.lora_B.weight", b},
+                     {prefix + "emb.lora_embedding_A", at::ones({2, 10})},
+                     {prefix + "emb.lora_embedding_B", at::ones({4, 2})},
+                     {prefix + "head.bias", at::ones({7})}});
+  const auto results = run_each({{"info", adapter_, "--json"}, {"info", adapter_}});
+  ASSERT_EQ(results[0].status, 0) << results[0].err;
+  const auto layers = nlohmann::json::parse(results[0].out).at("layers");
+  ASSERT_EQ(layers.size(), 2);
+  const auto product = b.flatten(1).to(at::kDouble).mm(a.flatten(1).to(at::kDouble));
+  EXPECT_NEAR(layers[0].at("norm_update"), 2 * product.norm().item<double>(), 1e-9);
+  EXPECT_NEAR(layers[1].at("norm_update"), 2 * 2 * std::sqrt(40), 1e-9);
+  EXPECT_THAT(results[1].out,
+              AllOf(HasSubstr("(2, 3, 3, 3)"), HasSubstr("(4, 2, 1, 1)"), HasSubstr("(2, 10)"),
+                    HasSubstr("90 parameters in 2 layers.\n7 more in other tensors")));
+}
+
+TEST_F(InfoCommand, RefusesARankThatIsNone) {
+  for (const char* rank : {"0", "-3", "1e300"}) {
+    auto json = nlohmann::json::parse(read_bytes(folder_ / "two" / "adapter_config.json"));
+    json["r"] = nlohmann::json::parse(rank);
+    folder_.write("two/adapter_config.json", json.dump());
+    expect_refusals({{{"info", adapter_}, 1, "adapter_config.json"}});
+  }
+}
+
+TEST_F(InfoCommand, TellsOfAModel) {
+  const auto results = run_each({{"info", base_, "--json"}, {"info", base_}});
+  ASSERT_EQ(results[0].status, 0) << results[0].err;
+  const auto json = nlohmann::json::parse(results[0].out);
+  EXPECT_EQ(json.at("kind"), "model");
+  EXPECT_EQ(json.at("parameters"), 16 * 8 + 8 + 8 * 10 + 10);
+  EXPECT_EQ(json.at("config").at("sizes"), (std::vector<int64_t>{16, 8, 10}));
+  EXPECT_EQ(json.at("tensors").size(), 4);
+  EXPECT_EQ(json.at("bytes"), bytes_of(base_, {"model.safetensors", "config.json"}));
+  EXPECT_THAT(results[1].out, AllOf(HasSubstr("linear1.weight"), HasSubstr("(8, 16)"),
+                                    HasSubstr("226 parameters.")));
+}
+
+TEST_F(InfoCommand, RefusesWhatIsNeither) {
+  const auto broken = save_tiny_adapter(base_, folder_ / "broken");
+  folder_.write("broken/adapter_config.json", "{\"r\": 2, \"r\": 3}");
+  const auto lacking = save_tiny_adapter(base_, folder_ / "lacking");
+  folder_.write("lacking/adapter_config.json", "{\"r\": 2}");
+  const auto file = folder_.write("file", "x").string();
+  expect_refusals({
+      {{"info"}, 2, "folder is required"},
+      {{"info", (folder_ / "none").string()},
+       1,
+       "must hold an adapter_config.json or a config.json. Got neither in"},
+      {{"info", file}, 1, "must hold an adapter_config.json or a config.json"},
+      {{"info", broken}, 1, "Got the key \"r\" twice."},
+      {{"info", lacking}, 1, "must hold a number lora_alpha. Got none."},
+  });
+}
+
+TEST_F(InfoCommand, NamesTheFieldOfAWrongType) {
+  folder_.write("two/adapter_config.json",
+                R"({"peft_type": "LORA", "target_modules": ["linear1"], "r": 2, "lora_alpha": 2,
+                      "use_rslora": "yes"})");
+  const auto result = run_lowrank({"info", adapter_});
+  EXPECT_EQ(result.status, 1);
+  EXPECT_THAT(result.err, AllOf(HasSubstr("adapter_config.json"), HasSubstr("use_rslora"),
+                                Not(HasSubstr("json.exception"))));
+}
+
+}  // namespace
+}  // namespace lowrank
