@@ -9,25 +9,19 @@
 #include <map>
 #include <utility>
 
-#include "adapter/peft/keys.h"
 #include "adapter/state.h"
+#include "adapter/trained_tensors.h"
 
 namespace lowrank {
 namespace {
 
 using Names = std::vector<std::string>;
 
-void require_unmerged(const NamedAdapter& adapter, const char* operation) {
-  if (!adapter.merged) return;
-  fail<TensorError>(operation, "the adapter must not be merged",
-                    fmt::format("\"{}\", which is", adapter.name), "Unmerge it first.");
-}
-
 LayerPath path_of(const AdaptedTensor& tensor) {
   const auto& site = *tensor.site;
   if (!effective::is_bound(tensor.tensor, site)) return LayerPath::kUnreached;
-  if (site.dense_reads > 0) return LayerPath::kGeneral;
-  return site.factored_reads > 0 ? LayerPath::kFast : LayerPath::kUnreached;
+  if (site.dense_reads > 0) return LayerPath::kDense;
+  return site.factored_reads > 0 ? LayerPath::kFactored : LayerPath::kUnreached;
 }
 
 }  // namespace
@@ -107,19 +101,12 @@ std::vector<AdaptedLayer> Adapter::layers(const std::string& name) const {
   return layers;
 }
 
-std::vector<std::pair<std::string, at::Tensor>> Adapter::named_parameters(
-    const std::string& name) const {
-  const StateLock lock(state_->mutex);
-  std::vector<std::pair<std::string, at::Tensor>> parameters;
-  for (const auto& tensor : file_tensors(state_->adapter(name))) {
-    parameters.emplace_back(tensor.name, tensor.tensor);
-  }
-  return parameters;
-}
-
 std::vector<at::Tensor> Adapter::parameters(const std::string& name) const {
+  const StateLock lock(state_->mutex);
   std::vector<at::Tensor> parameters;
-  for (const auto& [path, tensor] : named_parameters(name)) parameters.push_back(tensor);
+  for (const auto& trained : trained_tensors(state_->adapter(name))) {
+    parameters.push_back(trained.tensor);
+  }
   return parameters;
 }
 

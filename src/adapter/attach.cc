@@ -11,30 +11,11 @@
 #include "adapter/init/initialise.h"
 #include "adapter/init/share_ranks.h"
 #include "adapter/state.h"
+#include "effective/dora.h"
 
 // From a config to the factors of an adapter, in a model that may carry others already.
 namespace lowrank {
 namespace {
-
-effective::Form form_of(LayerKind kind) {
-  switch (kind) {
-    case LayerKind::kLinear:
-      return effective::Form::kMatrix;
-    case LayerKind::kConv1D:
-      return effective::Form::kTransposed;
-    case LayerKind::kConv:
-      return effective::Form::kConv;
-    case LayerKind::kEmbedding:
-      return effective::Form::kEmbedding;
-    case LayerKind::kExperts:
-      return effective::Form::kExperts;
-    case LayerKind::kTransposedExperts:
-      return effective::Form::kTransposedExperts;
-    case LayerKind::kOther:
-      break;
-  }
-  return effective::Form::kOther;
-}
 
 /// m starts as the norm of what each row of M starts as.
 at::Tensor initial_magnitude(const LayerFactors& layer, const effective::Site& site) {
@@ -69,8 +50,8 @@ LayerFactors make_layer(Adapter::State& state, const LoraConfig& config, const T
   layer.minus_a = initial.minus_a;
   layer.minus_b = initial.minus_b;
   if (config.lora_bias) {
-    layer.bias_site = state.site_for(target.layer + ".bias", target.bias, effective::Form::kOther,
-                                     1, target.is_training);
+    layer.bias_site = state.site_for(target.layer + ".bias", target.bias, LayerKind::kOther, 1,
+                                     target.is_training);
     layer.bias = initial.bias;
   }
   if (config.use_dora) {
@@ -84,18 +65,18 @@ LayerFactors make_layer(Adapter::State& state, const LoraConfig& config, const T
 
 /// What is trained whole is read by any operator; of a weight that an embedding and a head share,
 /// by its own layer's.
-effective::Form form_of_whole(const Adapter::State& state, const std::string& path,
-                              const at::Tensor& tensor) {
+LayerKind kind_of_whole(const Adapter::State& state, const std::string& path,
+                        const at::Tensor& tensor) {
   int owners = 0;
-  auto own = effective::Form::kOther;
+  auto own = LayerKind::kOther;
   for (const auto& layer : state.model) {
     for (const auto& [name, parameter] : layer.parameters) {
       if (!parameter.is_same(tensor)) continue;
       ++owners;
-      if (layer.name + "." + name == path) own = form_of(layer.kind);
+      if (dotted_path(layer.name, name) == path) own = layer.kind;
     }
   }
-  return owners > 1 ? own : effective::Form::kOther;
+  return owners > 1 ? own : LayerKind::kOther;
 }
 
 void refuse_what_has_no_kernel(const LoraConfig& config, const Target& target) {
@@ -136,7 +117,7 @@ std::vector<BaseParameter> base_parameters(const std::vector<ModelLayer>& layers
   std::vector<BaseParameter> parameters;
   for (const auto& layer : layers) {
     for (const auto& [name, tensor] : layer.parameters) {
-      const auto path = layer.name.empty() ? name : layer.name + "." + name;
+      const auto path = dotted_path(layer.name, name);
       parameters.push_back({path, tensor, tensor.requires_grad()});
     }
   }
@@ -162,7 +143,7 @@ void prepare_script() {
 }
 
 size_t site_of(Adapter::State& state, const Target& target) {
-  return state.site_for(shown_path(target), target.weight, form_of(target.kind), target.groups,
+  return state.site_for(shown_path(target), target.weight, target.kind, target.groups,
                         target.is_training);
 }
 
@@ -188,13 +169,13 @@ NamedAdapter make_adapter(Adapter::State& state, const std::string& name, const 
     adapter.layers.push_back(make_layer(state, config, targets[i], std::move(data[i])));
   }
   for (const auto& [path, tensor] : whole) {
-    const auto site = state.site_for(path, tensor, form_of_whole(state, path, tensor), 1, {});
+    const auto site = state.site_for(path, tensor, kind_of_whole(state, path, tensor), 1, {});
     const auto value = effective::without_mark(tensor).detach().clone().requires_grad_();
     adapter.whole.push_back({path, site, value, {}});
   }
   for (const auto& [layer, tensor, rows] : tokens) {
     const auto path = layer + ".weight";
-    const auto site = state.site_for(path, tensor, form_of_whole(state, path, tensor), 1, {});
+    const auto site = state.site_for(path, tensor, kind_of_whole(state, path, tensor), 1, {});
     const auto value = effective::without_mark(tensor).detach().index_select(0, rows);
     adapter.whole.push_back({path, site, value.requires_grad_(), rows});
   }

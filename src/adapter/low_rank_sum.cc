@@ -11,14 +11,13 @@
 namespace lowrank {
 namespace {
 
-using effective::Form;
-using kernels::is_plain;
-
-bool is_one_matrix(Form form) { return form != Form::kExperts && form != Form::kTransposedExperts; }
+using kernels::is_kernel_ready;
 
 bool are_plain_factors(const effective::Term& term) {
-  return term.a.defined() && !term.magnitude.defined() && is_plain(term.a) && is_plain(term.b) &&
-         (!term.minus_a.defined() || (is_plain(term.minus_a) && is_plain(term.minus_b)));
+  return term.a.defined() && !term.magnitude.defined() && is_kernel_ready(term.a) &&
+         is_kernel_ready(term.b) &&
+         (!term.minus_a.defined() ||
+          (is_kernel_ready(term.minus_a) && is_kernel_ready(term.minus_b)));
 }
 
 /// The largest magnitude of each column's numbers, in float64.
@@ -30,8 +29,8 @@ at::Tensor largest_of_columns(const at::Tensor& matrix) {
 
 std::optional<LowRankSum> low_rank_sum(const at::Tensor& weight, const effective::Site& site,
                                        const effective::Meaning& meaning) {
-  const bool fits = is_plain(weight) && weight.is_contiguous() && weight.dim() >= 2 &&
-                    weight.numel() > 0 && site.groups == 1 && is_one_matrix(site.form) &&
+  const bool fits = is_kernel_ready(weight) && weight.is_contiguous() && weight.dim() >= 2 &&
+                    weight.numel() > 0 && site.groups == 1 && !are_experts(site.kind) &&
                     !meaning.terms.empty() && !meaning.replacement.defined() &&
                     std::all_of(meaning.terms.begin(), meaning.terms.end(), are_plain_factors);
   if (!fits) return {};
@@ -44,7 +43,7 @@ std::optional<LowRankSum> low_rank_sum(const at::Tensor& weight, const effective
     of_a.push_back(term.minus_a.detach().flatten(1));
   }
   const auto b = at::cat(of_b, 1), a = at::cat(of_a, 0);
-  const bool transposed = site.form == Form::kTransposed || site.form == Form::kEmbedding;
+  const bool transposed = lies_transposed(site.kind);
   auto sum = transposed ? LowRankSum{a.t().contiguous(), b.t().contiguous()} : LowRankSum{b, a};
   const int64_t rows = sum.left.size(0), columns = sum.right.size(1);
   if (rows != weight.size(0) || rows * columns != weight.numel()) return {};  // after set_data()
@@ -61,7 +60,7 @@ bool is_surely_finite(const at::Tensor& weight, const LowRankSum& sum) {
 }
 
 kernels::SumFigures write_sum(const at::Tensor& to, const at::Tensor& from, const LowRankSum& sum) {
-  const bool fits = is_plain(to) && to.is_contiguous() && to.sizes() == from.sizes();
+  const bool fits = is_kernel_ready(to) && to.is_contiguous() && to.sizes() == from.sizes();
   const auto lying = fits ? to : at::empty_like(from);
   const auto figures = kernels::add_product(lying.data_ptr<float>(), from.data_ptr<float>(),
                                             kernels::thin_product({.x = sum.left, .w = sum.right}));

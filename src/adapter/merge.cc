@@ -36,12 +36,12 @@ Change change_of(const AdaptedTensor& tensor, const at::Tensor& base, const Mean
   change.sum = low_rank_sum(base, site, meaning);
   if (change.sum && is_surely_finite(base, *change.sum)) return change;
   change.sum.reset();
-  change.values = effective::dense(base, site, meaning);
+  change.values = effective::effective_weight(base, site, meaning);
   if (!at::isfinite(change.values).all().item<bool>()) {
     fail<TensorError>("merge", "W + s·B·A must be finite in every layer",
                       fmt::format("NaN or Inf in \"{}\"", site.path), "Nothing was changed.");
   }
-  const auto exact = effective::dense(base.to(at::kDouble), site, meaning);
+  const auto exact = effective::effective_weight(base.to(at::kDouble), site, meaning);
   const auto difference = exact - base.to(at::kDouble);
   const double size = norm_of(difference);
   change.report.largest_change = difference.abs().max().item<double>();
@@ -122,7 +122,7 @@ void write_meaning(const at::Tensor& to, const at::Tensor& from, const effective
   if (const auto sum = low_rank_sum(from, site, meaning)) {
     write_sum(to, from, *sum);
   } else {
-    to.copy_(effective::dense(from, site, meaning));
+    to.copy_(effective::effective_weight(from, site, meaning));
   }
 }
 

@@ -5,8 +5,8 @@
 #include <array>
 #include <cmath>
 
-#include "adapter/peft/keys.h"
 #include "adapter/state.h"
+#include "adapter/trained_tensors.h"
 
 namespace lowrank {
 namespace {
@@ -15,6 +15,20 @@ void require_rate(double rate, const char* what) {
   if (std::isfinite(rate) && rate > 0) return;
   fail<ArgumentError>("parameter_groups", fmt::format("{} must be finite and above 0", what),
                       fmt::format("{}", rate));
+}
+
+bool is_of_embedding(const TrainedTensor& trained) {
+  return trained.layer != nullptr && trained.layer->target.kind == LayerKind::kEmbedding &&
+         (trained.role == TensorRole::kA || trained.role == TensorRole::kB);
+}
+
+/// PEFT's rule (optimizers/loraplus.py): B, its bias, and every other vector. The magnitude of a
+/// convolution is none there, for it has the convolution's dimensions.
+bool is_trained_as_b(const TrainedTensor& trained) {
+  if (trained.role == TensorRole::kB || trained.role == TensorRole::kBias) return true;
+  const bool of_convolution =
+      trained.layer != nullptr && trained.layer->target.kind == LayerKind::kConv;
+  return trained.tensor.dim() == 1 && !of_convolution;
 }
 
 }  // namespace
@@ -27,11 +41,9 @@ std::vector<ParameterGroup> Adapter::parameter_groups(double learning_rate, doub
   require_rate(embedding_rate, "the learning rate of embeddings");
   const StateLock lock(state_->mutex);
   ParameterGroup a{{}, learning_rate}, embeddings{{}, embedding_rate}, b{{}, learning_rate * ratio};
-  for (const auto& tensor : file_tensors(state_->adapter(name))) {
-    const auto has = [&](const char* part) { return tensor.name.find(part) != std::string::npos; };
-    const bool with_b = has("lora_B") || tensor.shape.size() == 1;
-    auto& group = has("lora_embedding_") ? embeddings : with_b ? b : a;
-    group.parameters.push_back(tensor.tensor);
+  for (const auto& trained : trained_tensors(state_->adapter(name))) {
+    auto& group = is_of_embedding(trained) ? embeddings : is_trained_as_b(trained) ? b : a;
+    group.parameters.push_back(trained.tensor);
   }
   std::vector<ParameterGroup> groups;
   for (auto* group : {&a, &embeddings, &b}) {

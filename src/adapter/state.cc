@@ -49,17 +49,16 @@ bool Adapter::State::any_merged() const {
                      [](const NamedAdapter& adapter) { return adapter.merged; });
 }
 
-size_t Adapter::State::site_for(const std::string& path, const at::Tensor& tensor,
-                                effective::Form form, int64_t groups,
-                                const std::function<bool()>& is_training) {
+size_t Adapter::State::site_for(const std::string& path, const at::Tensor& tensor, LayerKind kind,
+                                int64_t groups, const std::function<bool()>& is_training) {
   for (size_t i = 0; i < tensors.size(); ++i) {
-    // A parameter that is replaced in one adapter may carry factors in another: the form of the
-    // factors counts.
+    // A parameter that one adapter replaces may carry factors in another: the kind that the factors
+    // are made for counts.
     auto& site = *tensors[i].site;
     if (!tensors[i].tensor.is_same(tensor)) continue;
-    if (site.form == form || form == effective::Form::kOther) return i;
-    if (site.form == effective::Form::kOther) {
-      site.form = form;
+    if (site.kind == kind || kind == LayerKind::kOther) return i;
+    if (site.kind == LayerKind::kOther) {
+      site.kind = kind;
       site.groups = groups;
       site.is_training = is_training;
       return i;
@@ -67,7 +66,7 @@ size_t Adapter::State::site_for(const std::string& path, const at::Tensor& tenso
   }
   auto site = std::make_shared<effective::Site>();
   site->path = path;
-  site->form = form;
+  site->kind = kind;
   site->groups = groups;
   site->is_training = is_training;
   site->board = board;
@@ -84,6 +83,18 @@ effective::Term term_of(const LayerFactors& layer, const NamedAdapter& adapter) 
           .magnitude = layer.magnitude,
           .scaling = layer.target.scaling * adapter.scale,
           .dropout = adapter.config.lora_dropout};
+}
+
+void require_unmerged(const NamedAdapter& adapter, const char* operation) {
+  if (!adapter.merged) return;
+  fail<TensorError>(operation, "the adapter must not be merged",
+                    fmt::format("\"{}\", which is", adapter.name), "Unmerge it first.");
+}
+
+void require_unmerged(const Adapter& adapter, const char* operation) {
+  if (!adapter.merged()) return;
+  fail<TensorError>(operation, "the adapter must not be merged", "one that is merged",
+                    "Unmerge it first.");
 }
 
 bool takes_off_the_base(const NamedAdapter& adapter) {

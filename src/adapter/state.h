@@ -8,6 +8,7 @@
 #include "adapter/targets/model_view.h"
 #include "adapter/targets/targets.h"
 #include "effective/mark.h"
+#include "effective/selection.h"
 
 namespace lowrank {
 
@@ -69,8 +70,8 @@ struct Adapter::State {
   bool any_merged() const;
 
   /// The number of this tensor's site, which is made where there is none.
-  size_t site_for(const std::string& path, const at::Tensor& tensor, effective::Form form,
-                  int64_t groups, const std::function<bool()>& is_training);
+  size_t site_for(const std::string& path, const at::Tensor& tensor, LayerKind kind, int64_t groups,
+                  const std::function<bool()>& is_training);
 
   /// What each of the model's tensors means with these adapters on, whether they are merged or not.
   /// Throws ArgumentError where two of them replace one tensor.
@@ -85,6 +86,10 @@ using StateLock = std::lock_guard<std::recursive_mutex>;
 
 /// The meaning of one layer's weight and bias under one adapter.
 effective::Term term_of(const LayerFactors& layer, const NamedAdapter& adapter);
+
+/// Throws TensorError for an adapter that is merged, or a model with one that is.
+void require_unmerged(const NamedAdapter& adapter, const char* operation);
+void require_unmerged(const Adapter& adapter, const char* operation);
 
 /// Whether factors of any layer are taken off the base (PiSSA and its like).
 bool takes_off_the_base(const NamedAdapter& adapter);

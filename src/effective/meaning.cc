@@ -1,9 +1,10 @@
 #include "effective/meaning.h"
 
 #include <ATen/ATen.h>
-#include <ATen/core/grad_mode.h>
 #include <fmt/format.h>
 #include <lowrank/error.h>
+
+#include "effective/dora.h"
 
 namespace lowrank::effective {
 namespace {
@@ -21,8 +22,6 @@ at::Tensor product_by_expert(const at::Tensor& b, const at::Tensor& a, int64_t e
   return at::bmm(of_b, of_a);
 }
 
-bool are_experts(Form form) { return form == Form::kExperts || form == Form::kTransposedExperts; }
-
 /// The tensor itself, or what an adapter puts in its place.
 at::Tensor base_of(const at::Tensor& weight, const Meaning& meaning) {
   if (!meaning.replacement.defined()) return weight;
@@ -30,31 +29,6 @@ at::Tensor base_of(const at::Tensor& weight, const Meaning& meaning) {
   if (!meaning.rows.defined()) return replacement;
   return weight.index_copy(0, on_device_of(meaning.rows, weight),
                            replacement.to(weight.scalar_type()));
-}
-
-/// A vector (out) in the shape that scales the rows of M in the weight's form.
-at::Tensor by_output(const at::Tensor& vector, Form form, int64_t dimensions) {
-  if (form == Form::kTransposed || form == Form::kEmbedding) return vector;
-  std::vector<int64_t> shape(static_cast<size_t>(dimensions), 1);
-  shape[0] = -1;
-  return vector.reshape(shape);
-}
-
-/// The dimensions of a weight that are not the outputs.
-std::vector<int64_t> input_dimensions(Form form, int64_t dimensions) {
-  if (form == Form::kTransposed || form == Form::kEmbedding) return {0};
-  std::vector<int64_t> inputs;
-  for (int64_t i = 1; i < dimensions; ++i) inputs.push_back(i);
-  return inputs;
-}
-
-/// V = W + scaling · (B·A - B₀·A₀).
-at::Tensor direction(const at::Tensor& weight, const Site& site, const Term& term) {
-  return weight + on_device_of(low_rank_delta(term, site, weight.sizes()), weight);
-}
-
-at::Tensor norms_of(const at::Tensor& v, Form form) {
-  return at::linalg_vector_norm(v.detach(), 2, input_dimensions(form, v.dim()));
 }
 
 }  // namespace
@@ -73,34 +47,21 @@ at::Tensor low_rank_delta(const Term& term, const Site& site, at::IntArrayRef sh
                     site.path),
         "a need for one dense weight", "Such an adapter cannot be merged.");
   }
-  auto delta = are_experts(site.form) ? product_by_expert(term.b, term.a, shape[0])
+  auto delta = are_experts(site.kind) ? product_by_expert(term.b, term.a, shape[0])
                                       : product(term.b, term.a);
   if (term.minus_a.defined()) delta = delta - product(term.minus_b, term.minus_a);
   if (term.scaling != 1) delta = delta * term.scaling;
-  if (site.form == Form::kTransposed || site.form == Form::kEmbedding) return delta.t();
-  if (site.form == Form::kTransposedExperts) return delta.transpose(1, 2);
+  if (lies_transposed(site.kind)) return delta.t();
+  if (site.kind == LayerKind::kTransposedExperts) return delta.transpose(1, 2);
   return delta.view(shape);
 }
 
-at::Tensor row_norms(const at::Tensor& weight, const Site& site, const Term& term) {
-  const at::NoGradGuard no_grad;
-  return norms_of(direction(weight, site, term), site.form);
-}
-
-at::Tensor magnitude_over_norm(const at::Tensor& weight, const Site& site, const Term& term) {
-  return on_device_of(term.magnitude, weight) / row_norms(weight, site, term);
-}
-
-at::Tensor dense(const at::Tensor& weight, const Site& site, const Meaning& meaning) {
+at::Tensor effective_weight(const at::Tensor& weight, const Site& site, const Meaning& meaning) {
   auto sum = base_of(weight, meaning);
   for (const auto& term : meaning.terms) {
-    if (term.magnitude.defined()) {
-      const auto v = direction(weight, site, term);
-      const auto scale = on_device_of(term.magnitude, v) / norms_of(v, site.form);
-      sum = sum + (by_output(scale, site.form, v.dim()) * v - weight);
-    } else {
-      sum = sum + on_device_of(low_rank_delta(term, site, weight.sizes()), weight);
-    }
+    sum = sum + (term.magnitude.defined()
+                     ? dora_weight(weight, site, term) - weight
+                     : on_device_of(low_rank_delta(term, site, weight.sizes()), weight));
   }
   return sum.to(weight.scalar_type());
 }

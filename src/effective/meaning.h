@@ -9,21 +9,12 @@
 #include <string>
 #include <vector>
 
+#include "effective/layer_kind.h"
+
 /// What an adapted tensor means beside what its storage holds: tensors in, tensors out.
 namespace lowrank::effective {
 
 class Switchboard;
-
-/// How a weight W lies in memory beside the matrix M (out, in) that factors are made for.
-enum class Form {
-  kMatrix,      ///< W (out, in): M itself
-  kTransposed,  ///< W (in, out): M is its transpose (transformers' Conv1D)
-  kConv,        ///< W (out, in / groups, kernel...)
-  kEmbedding,   ///< W (entries, width): M (width, entries); read by aten::embedding alone
-  kExperts,     ///< W (experts, out, in): one M each; A (rank·experts, in), B (out, rank·experts)
-  kTransposedExperts,  ///< W (experts, in, out): the same with each M transposed
-  kOther,  ///< W (out, ...) of any other layer, or a tensor that is only replaced; read by all
-};
 
 /// One adapter's part in one weight: scaling · (B·A - B₀·A₀).
 struct Term {
@@ -52,7 +43,7 @@ struct Meaning {
 /// An adapted tensor's place in its model; shared by the tensor, its views and its copies. What
 /// each operator reads comes first, in one line of the cache.
 struct Site {
-  Form form = Form::kMatrix;
+  LayerKind kind = LayerKind::kLinear;
   size_t index = 0;                                ///< in Selection::meanings
   std::shared_ptr<Switchboard> board;              ///< which adapters are on
   std::string path;                                ///< "encoder.query", for messages
@@ -68,16 +59,9 @@ struct Site {
 at::Tensor low_rank_delta(const Term& term, const Site& site, at::IntArrayRef shape);
 
 /// What `weight` (unmarked) means as a dense tensor, under autograd, in its own dtype and device.
-/// With DoRA each term contributes (m / ‖V‖) V - W with V = W + low_rank_delta, the norm of a row
-/// of M held constant (arXiv 2402.09353, section 4.3). Throws TensorError, naming the site, for the
-/// factors of a grouped convolution, which no dense weight can express.
-at::Tensor dense(const at::Tensor& weight, const Site& site, const Meaning& meaning);
-
-/// ‖V‖ of each row of M, (out), without a history.
-at::Tensor row_norms(const at::Tensor& weight, const Site& site, const Term& term);
-
-/// m / ‖V‖ of a DoRA term, (out), without the norm's history.
-at::Tensor magnitude_over_norm(const at::Tensor& weight, const Site& site, const Term& term);
+/// A DoRA term adds dora_weight() - W, any other low_rank_delta(). Throws TensorError, naming the
+/// site, for the factors of a grouped convolution, which no dense weight can express.
+at::Tensor effective_weight(const at::Tensor& weight, const Site& site, const Meaning& meaning);
 
 /// `factor` on the device of `other`.
 at::Tensor on_device_of(const at::Tensor& factor, const at::Tensor& other);

@@ -17,8 +17,8 @@ constexpr int64_t kNumbersPerThread = int64_t{1} << 15;
 }  // namespace
 
 at::Tensor relu_gradient(const at::Tensor& dy, const at::Tensor& y) {
-  const bool plain = is_plain(dy) && is_plain(y) && dy.is_contiguous() && y.is_contiguous() &&
-                     dy.sizes() == y.sizes() && !at::GradMode::is_enabled();
+  const bool plain = is_kernel_ready(dy) && is_kernel_ready(y) && dy.is_contiguous() &&
+                     y.is_contiguous() && dy.sizes() == y.sizes() && !at::GradMode::is_enabled();
   if (!plain) return at::threshold_backward(dy, y, 0);
   const at::Tensor gradient(at::detail::empty_cpu(dy.sizes(), at::kFloat));
   parallel_for(0, dy.numel(), kNumbersPerThread, [&](int64_t begin, int64_t end) {

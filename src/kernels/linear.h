@@ -9,7 +9,7 @@
 namespace lowrank::kernels {
 
 /// Whether the kernels can take them: float32 on the CPU, of shapes that fit.
-bool is_plain_linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias);
+bool is_kernel_ready_linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias);
 
 /// (N, out): x·Wᵀ + bias, through the activation.
 at::Tensor linear_forward(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,

@@ -13,7 +13,7 @@ namespace {
 
 /// Whether these are factors of this matrix that the kernels can take.
 bool are_plain_factors(const at::Tensor& weight, const at::Tensor& a, const at::Tensor& b) {
-  return is_plain_matrix(a) && is_plain_matrix(b) && a.size(1) == weight.size(1) &&
+  return is_kernel_ready_matrix(a) && is_kernel_ready_matrix(b) && a.size(1) == weight.size(1) &&
          b.size(0) == weight.size(0) && a.size(0) == b.size(1);
 }
 
@@ -69,7 +69,7 @@ at::Tensor scaled(const at::Tensor& tensor, double scaling) {
 LoraLinearOutput lora_linear_forward(const at::Tensor& x, const at::Tensor& weight,
                                      const at::Tensor& bias, const at::Tensor& a,
                                      const at::Tensor& b, double scaling, Activation activation) {
-  if (!is_plain_linear(x, weight, bias) || !are_plain_factors(weight, a, b)) {
+  if (!is_kernel_ready_linear(x, weight, bias) || !are_plain_factors(weight, a, b)) {
     return forward_by_operators(x, weight, bias, a, b, scaling, activation);
   }
   const auto down = product({x, Operand(a).t()});
@@ -82,7 +82,7 @@ LoraLinearGradients lora_linear_backward(const at::Tensor& dy, const at::Tensor&
                                          const at::Tensor& a, const at::Tensor& b, double scaling,
                                          LoraLinearWanted wanted) {
   const auto is_plain_or_none = [](const at::Tensor* tensor) {
-    return !tensor->defined() || is_plain_matrix(*tensor);
+    return !tensor->defined() || is_kernel_ready_matrix(*tensor);
   };
   const auto all = {&dy, &x, &down, &weight, &a, &b};
   // Under create_graph the gradients are differentiated again, which the kernels know nothing of.
@@ -95,7 +95,7 @@ LoraLinearGradients lora_linear_backward(const at::Tensor& dy, const at::Tensor&
   if (wanted.b) gradients.b = outer_product(dy, scaled(down, scaling));
   if (wanted.a) gradients.a = product({Operand(dy_down).t(), x});
   if (wanted.bias) gradients.bias = dy.sum(0);
-  if (wanted.x) gradients.x = product_of_halves({dy, weight}, {dy_down, a});
+  if (wanted.x) gradients.x = input_gradient({dy, weight}, {dy_down, a});
   return gradients;
 }
 

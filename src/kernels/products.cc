@@ -23,7 +23,7 @@ at::Tensor empty_matrix(int64_t rows, int64_t columns) {
   return at::Tensor(at::detail::empty_cpu({rows, columns}, at::kFloat));
 }
 
-/// Below this many rows or columns a plain loop copies faster than LibTorch's operator.
+/// Below this many rows or columns a simple loop copies faster than LibTorch's operator.
 constexpr int64_t kNarrow = 16;
 
 at::Tensor copy_of(const Operand& matrix) {
@@ -40,43 +40,43 @@ at::Tensor copy_of(const Operand& matrix) {
                                   {matrix.row, matrix.column}, at::kFloat));
 }
 
-ThinTerm thin_term(const Factors& factors, bool transposed) {
-  return {.x = factors.x.numbers,
-          .x_row = factors.x.row,
-          .x_column = factors.x.column,
-          .w = factors.w.numbers,
-          .w_row = transposed ? factors.w.column : factors.w.row,
-          .depth = factors.x.columns};
+ThinTerm thin_term(const MatmulOperands& operands, bool transposed) {
+  return {.x = operands.x.numbers,
+          .x_row = operands.x.row,
+          .x_column = operands.x.column,
+          .w = operands.w.numbers,
+          .w_row = transposed ? operands.w.column : operands.w.row,
+          .depth = operands.x.columns};
 }
 
-/// Factors that lie as a kernel reads them, and the copies that this took.
-struct Lying {
-  Factors factors;
+/// MatmulOperands that lie as a kernel reads them, and the copies that this took.
+struct ReadyOperands {
+  MatmulOperands operands;
   at::Tensor x, w;
 
-  Lying(const Factors& given, bool transposed) : factors(given) {
-    if (transposed && !has_contiguous_rows(given.x)) factors.x = x = copy_of(given.x);
+  ReadyOperands(const MatmulOperands& given, bool transposed) : operands(given) {
+    if (transposed && !has_contiguous_rows(given.x)) operands.x = x = copy_of(given.x);
     if (transposed && !has_contiguous_rows(given.w.t())) {
-      factors.w = Operand(w = copy_of(given.w.t())).t();
+      operands.w = Operand(w = copy_of(given.w.t())).t();
     } else if (!transposed && !has_contiguous_rows(given.w)) {
-      factors.w = w = copy_of(given.w);
+      operands.w = w = copy_of(given.w);
     }
   }
 };
 
 using Multiply = void (*)(const ThinProduct&, const KernelTable&);
 
-at::Tensor product_by(Multiply multiply, const Factors& first, const Factors& second,
+at::Tensor product_by(Multiply multiply, const MatmulOperands& first, const MatmulOperands& second,
                       const at::Tensor& bias, Activation activation) {
   const bool transposed = reads_transposed(first.w);
-  const Lying one(first, transposed), two(second, transposed);
-  const auto plain_bias = bias.defined() ? bias.contiguous() : bias;
+  const ReadyOperands one(first, transposed), two(second, transposed);
+  const auto contiguous_bias = bias.defined() ? bias.contiguous() : bias;
   auto y = empty_matrix(first.x.rows, first.w.columns);
-  const ThinProduct product = {.first = thin_term(one.factors, transposed),
-                               .second = thin_term(two.factors, transposed),
+  const ThinProduct product = {.first = thin_term(one.operands, transposed),
+                               .second = thin_term(two.operands, transposed),
                                .rows = first.x.rows,
                                .columns = first.w.columns,
-                               .bias = bias.defined() ? plain_bias.data_ptr<float>() : nullptr,
+                               .bias = bias.defined() ? contiguous_bias.data_ptr<float>() : nullptr,
                                .rectify = activation == Activation::kRelu,
                                .y = y.data_ptr<float>(),
                                .y_row = first.w.columns};
@@ -86,12 +86,14 @@ at::Tensor product_by(Multiply multiply, const Factors& first, const Factors& se
 
 }  // namespace
 
-bool is_plain(const at::Tensor& tensor) {
+bool is_kernel_ready(const at::Tensor& tensor) {
   return tensor.is_cpu() && tensor.scalar_type() == at::kFloat && tensor.layout() == at::kStrided &&
          !tensor.is_neg() && !tensor._is_zerotensor();
 }
 
-bool is_plain_matrix(const at::Tensor& tensor) { return is_plain(tensor) && tensor.dim() == 2; }
+bool is_kernel_ready_matrix(const at::Tensor& tensor) {
+  return is_kernel_ready(tensor) && tensor.dim() == 2;
+}
 
 Operand::Operand(const at::Tensor& matrix)
     : numbers(matrix.data_ptr<float>()),
@@ -107,23 +109,23 @@ Operand Operand::t() const {
   return transposed;
 }
 
-ThinProduct thin_product(const Factors& factors) {
-  return {.first = thin_term(factors, /*transposed=*/false),
-          .rows = factors.x.rows,
-          .columns = factors.w.columns};
+ThinProduct thin_product(const MatmulOperands& operands) {
+  return {.first = thin_term(operands, /*transposed=*/false),
+          .rows = operands.x.rows,
+          .columns = operands.w.columns};
 }
 
-at::Tensor product(const Factors& first, const Factors& second, const at::Tensor& bias,
-                   Activation activation) {
+at::Tensor product(const MatmulOperands& first, const MatmulOperands& second,
+                   const at::Tensor& bias, Activation activation) {
   return product_by(&multiply, first, second, bias, activation);
 }
 
-at::Tensor transposed_product(const Factors& factors) {
-  const auto transposed = product(factors);
+at::Tensor transposed_product(const MatmulOperands& operands) {
+  const auto transposed = product(operands);
   return copy_of(Operand(transposed).t());
 }
 
-at::Tensor product_of_halves(const Factors& first, const Factors& second) {
+at::Tensor input_gradient(const MatmulOperands& first, const MatmulOperands& second) {
   return product_by(&multiply_halves, first, second, {}, Activation::kNone);
 }
 

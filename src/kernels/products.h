@@ -10,9 +10,9 @@ namespace lowrank::kernels {
 
 /// Whether the kernels can take it: float32 on the CPU, strided, and its numbers are those that lie
 /// there (those of imag(conj(z)) are to be negated first).
-bool is_plain(const at::Tensor& tensor);
+bool is_kernel_ready(const at::Tensor& tensor);
 /// The same, of two dimensions.
-bool is_plain_matrix(const at::Tensor& tensor);
+bool is_kernel_ready_matrix(const at::Tensor& tensor);
 
 /// Where the numbers of a plain matrix lie; the tensor must outlive it. Its transpose costs
 /// nothing, where a view of a tensor costs as much as a small product.
@@ -28,23 +28,24 @@ struct Operand {
 };
 
 /// x·w, x (rows, depth), w (depth, columns).
-struct Factors {
+struct MatmulOperands {
   Operand x, w;
 };
 
 /// x·w for multiply(), without a y; w with contiguous rows.
-ThinProduct thin_product(const Factors& factors);
+ThinProduct thin_product(const MatmulOperands& operands);
 
 /// first.x·first.w (+ second.x·second.w) (+ bias), through the activation. What does not lie as the
 /// kernels read it is copied first: a second w that lies other than the first, an x or a w without
 /// contiguous rows.
-at::Tensor product(const Factors& first, const Factors& second = {}, const at::Tensor& bias = {},
-                   Activation activation = Activation::kNone);
+at::Tensor product(const MatmulOperands& first, const MatmulOperands& second = {},
+                   const at::Tensor& bias = {}, Activation activation = Activation::kNone);
 
 /// (x·w)ᵀ.
-at::Tensor transposed_product(const Factors& factors);
+at::Tensor transposed_product(const MatmulOperands& operands);
 
-/// The sum of two products by multiply_halves(), for a weight w: dy·W.
-at::Tensor product_of_halves(const Factors& first, const Factors& second = {});
+/// The gradient dy·W of a layer's input, + dy₂·W₂: products by multiply_halves(), which two threads
+/// share by the rows of W.
+at::Tensor input_gradient(const MatmulOperands& first, const MatmulOperands& second = {});
 
 }  // namespace lowrank::kernels

@@ -1,7 +1,7 @@
 #include <ATen/ATen.h>
 #include <lowrank/nn/linear_relu.h>
 
-#include "effective/ops/linear_relu.h"
+#include "effective/ops/linear.h"
 
 namespace lowrank::nn {
 

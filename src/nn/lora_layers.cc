@@ -6,6 +6,7 @@
 
 #include <optional>
 
+#include "adapter/state.h"
 #include "effective/mark.h"
 
 // attach() on the layer itself, in its constructor; the forward is LibTorch's own.
@@ -35,11 +36,6 @@ LoraOptions options_of(const LoraConfig& config) {
           .alpha = config.alpha,
           .lora_dropout = config.lora_dropout,
           .use_rslora = config.use_rslora};
-}
-
-void require_unmerged(const Adapter& adapter, const char* operation) {
-  if (!adapter.merged()) return;
-  fail<TensorError>(operation, "the layer must not be merged", "a merged one", "Unmerge it first.");
 }
 
 /// Takes the mark off a weight until the end of the scope, within which set_data() may give it

@@ -17,7 +17,7 @@ struct Acceleration::Impl {
   Impl(const Impl&) = delete;
   Impl& operator=(const Impl&) = delete;
   ~Impl() {
-    for (const auto& weight : weights) effective::unbind_fast(weight);
+    for (const auto& weight : weights) effective::end_acceleration(weight);
   }
 };
 
@@ -35,8 +35,8 @@ Acceleration accelerate(torch::nn::Module& model, const DeferredOf& deferred_of)
   for (const auto& layer : layers_of(model)) {
     if (layer.kind != LayerKind::kLinear) continue;
     const auto weight = layer.parameter("weight");
-    if (!weight.defined() || !kernels::is_plain_matrix(weight)) continue;
-    if (effective::bind_fast(weight, deferred_of(weight))) impl->weights.push_back(weight);
+    if (!weight.defined() || !kernels::is_kernel_ready_matrix(weight)) continue;
+    if (effective::accelerate_weight(weight, deferred_of(weight))) impl->weights.push_back(weight);
   }
   return Acceleration(std::move(impl));
 }

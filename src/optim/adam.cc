@@ -57,9 +57,10 @@ void step_in_one_pass(const at::Tensor& parameter, const at::Tensor& gradient,
 
 void step_of_product(const at::Tensor& parameter, const effective::GradientProduct& gradient,
                      const Adam::Moments& moments, const kernels::AdamStep& step) {
-  const kernels::Factors factors = {.x = kernels::Operand(gradient.dy).t(), .w = gradient.x};
+  const kernels::MatmulOperands operands = {.x = kernels::Operand(gradient.dy).t(),
+                                            .w = gradient.x};
   kernels::adam_step(parameter.data_ptr<float>(), moments.exp_avg.data_ptr<float>(),
-                     moments.exp_avg_sq.data_ptr<float>(), kernels::thin_product(factors), step);
+                     moments.exp_avg_sq.data_ptr<float>(), kernels::thin_product(operands), step);
   parameter.unsafeGetTensorImpl()->bump_version();
 }
 

@@ -1,3 +1,5 @@
+// Covers adapters exchanged while other threads run: src/adapter, src/effective/selection.cc.
+
 #include <ATen/Parallel.h>
 #include <gtest/gtest.h>
 

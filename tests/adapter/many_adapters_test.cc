@@ -1,3 +1,5 @@
+// Covers several adapters on one model: src/adapter/adapter.cc, state.cc and src/effective.
+
 #include <gtest/gtest.h>
 #include <lowrank/error.h>
 

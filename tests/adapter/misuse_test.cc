@@ -1,3 +1,5 @@
+// Covers what src/adapter is not meant to be asked for.
+
 #include <gtest/gtest.h>
 #include <lowrank/error.h>
 #include <torch/nn/modules/container/sequential.h>

@@ -1,3 +1,5 @@
+// Covers TorchScript files: src/adapter/targets/model_view_script.cc and src/effective/ops.
+
 #include <gtest/gtest.h>
 #include <lowrank/error.h>
 #include <lowrank/optim/adam.h>
@@ -48,7 +50,7 @@ TEST_P(Script, MeansItsDenseWeights) {
         [](const AdaptedLayer& layer) { return layer.name == "embedding"; });
   }
   for (const auto& layer : adapter.layers()) {
-    EXPECT_EQ(layer.path, layer.name.starts_with("lstm") ? LayerPath::kGeneral : LayerPath::kFast)
+    EXPECT_EQ(layer.path, layer.name.starts_with("lstm") ? LayerPath::kDense : LayerPath::kFactored)
         << layer.name;
   }
 }

@@ -1,3 +1,5 @@
+// Covers what a model goes through while it is adapted: src/adapter and src/effective.
+
 #include <ATen/autocast_mode.h>
 #include <c10/core/InferenceMode.h>
 #include <gtest/gtest.h>

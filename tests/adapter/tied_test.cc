@@ -1,3 +1,5 @@
+// Covers an embedding and a head with one weight: src/effective and src/adapter.
+
 #include <gtest/gtest.h>
 #include <lowrank/error.h>
 #include <torch/nn/modules/embedding.h>

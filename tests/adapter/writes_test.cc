@@ -1,3 +1,5 @@
+// Covers writes into adapted weights: src/effective/ops/fallback.cc and src/adapter/merge.cc.
+
 #include <gtest/gtest.h>
 #include <lowrank/error.h>
 #include <torch/nn/modules/linear.h>

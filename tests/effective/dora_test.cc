@@ -96,7 +96,7 @@ TEST_F(Dora, LinearInFactoredForm) {
     const auto path = expect_definition(
         *module, "weight", [&] { return module(x_); },
         [&](const auto& w) { return at::linear(x_, w, b); });
-    EXPECT_EQ(path, LayerPath::kFast);
+    EXPECT_EQ(path, LayerPath::kFactored);
   }
 }
 
@@ -107,7 +107,7 @@ TEST_F(Dora, ConvolutionInFactoredForm) {
   const auto path = expect_definition(
       *module, "weight", [&] { return module(image); },
       [&](const auto& w) { return at::conv2d(image, w, module->bias.detach(), 2, 1); });
-  EXPECT_EQ(path, LayerPath::kFast);
+  EXPECT_EQ(path, LayerPath::kFactored);
 }
 
 TEST_F(Dora, EmbeddingInFactoredForm) {
@@ -117,7 +117,7 @@ TEST_F(Dora, EmbeddingInFactoredForm) {
   const auto path = expect_definition(
       *module, "weight", [&] { return module(ids); },
       [&](const auto& w) { return at::embedding(w, ids); }, /*transposed=*/true);
-  EXPECT_EQ(path, LayerPath::kFast);
+  EXPECT_EQ(path, LayerPath::kFactored);
 }
 
 TEST_F(Dora, RecurrentWeightAsADenseOne) {
@@ -136,7 +136,7 @@ TEST_F(Dora, RecurrentWeightAsADenseOne) {
                      /*train=*/true, /*bidirectional=*/false,
                      /*batch_first=*/false));
       });
-  EXPECT_EQ(path, LayerPath::kGeneral);
+  EXPECT_EQ(path, LayerPath::kDense);
 }
 
 TEST_F(Dora, BilinearWeightAsADenseOne) {
@@ -146,7 +146,7 @@ TEST_F(Dora, BilinearWeightAsADenseOne) {
   const auto path = expect_definition(
       *module, "weight", [&] { return module(x_, other); },
       [&](const auto& w) { return at::bilinear(x_, other, w, module->bias.detach()); });
-  EXPECT_EQ(path, LayerPath::kGeneral);
+  EXPECT_EQ(path, LayerPath::kDense);
 }
 
 /// In training the input of A is dropped, and so is that of the base in what the magnitude adds;

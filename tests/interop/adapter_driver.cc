@@ -44,7 +44,7 @@ LoadedAdapter attach_and_save(torch::jit::Module& model, const Json& job) {
   for (const auto& name : adapter.names()) perturb(adapter, name);
   const auto folder = job.at("save").get<std::string>();
   if (others.empty()) {
-    adapter.save(folder, {.plain_form = job.value("plain_form", false)});
+    adapter.save(folder, {.convert = job.value("convert", false)});
   } else {
     adapter.save_all(folder);
   }

@@ -1,3 +1,5 @@
+// Covers src/linalg/numerical_rank.cc and rank_rule.cc.
+
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 #include <lowrank/error.h>

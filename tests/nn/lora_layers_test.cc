@@ -194,8 +194,8 @@ TEST(LoraLayers, MergedIsNeitherSavedNorCloned) {
   const auto y = layer->forward(x);
   layer->adapter().merge();
   expect_near(layer->forward(x), y);
-  LOWRANK_EXPECT_ERROR(layer->clone(), TensorError, "[clone] the layer must not be merged");
-  LOWRANK_EXPECT_ERROR(saved(layer), TensorError, "[save] the layer must not be merged");
+  LOWRANK_EXPECT_ERROR(layer->clone(), TensorError, "[clone] the adapter must not be merged");
+  LOWRANK_EXPECT_ERROR(saved(layer), TensorError, "[save] the adapter must not be merged");
   layer->adapter().unmerge();
   EXPECT_TRUE(at::equal(layer->forward(x), y));
 }

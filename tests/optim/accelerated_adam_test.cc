@@ -1,3 +1,5 @@
+// Covers src/optim/adam.cc and accelerate.cc together.
+
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
 #include <gtest/gtest.h>

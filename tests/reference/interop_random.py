@@ -66,7 +66,7 @@ class Case:
         config = self.folder / "theirs" / "adapter_config.json"
         return [
             self.job("theirs", load=self.folder / "theirs"),
-            self.job("ours", attach=config, seed=self.seed, save=self.folder / "ours", plain_form=self.seed % 4 == 0),
+            self.job("ours", attach=config, seed=self.seed, save=self.folder / "ours", convert=self.seed % 4 == 0),
         ]
 
     @torch.no_grad()
@@ -95,7 +95,7 @@ class Case:
         found |= {f"bias {options['bias']}", f"init {options['init_lora_weights']}", f"file in {str(self.dtype)[6:]}"}
         targets = options["target_modules"]
         form = "names" if isinstance(targets, list) else "all-linear" if targets == "all-linear" else "regex"
-        return found | {f"targets by {form}"} | ({"plain form"} if self.plain else set())
+        return found | {f"targets by {form}"} | ({"converted"} if self.plain else set())
 
 
 def difference(ours, theirs):

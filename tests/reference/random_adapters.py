@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 # pissa_niter_N draws random numbers again when a file is read: PEFT itself does not get the same
-# adapter back, unless it is converted to the plain form.
+# adapter back, unless it is converted to the converted form.
 INITS = [True, True, True, False, "gaussian", "pissa", "olora", "orthogonal", "pissa_niter_4"]
 CHANGE_THE_BASE = ("pissa", "olora", "pissa_niter_4")
 NOTHING_BUT_FACTORS = {"use_dora": False, "lora_bias": False, "bias": "none"}
@@ -137,15 +137,15 @@ def keep_order(file, config):
 
 
 def write_folder(rng, net, options, folder):
-    """What PEFT saves of such an adapter; whether it is the plain form, and the file's dtype."""
+    """What PEFT saves of such an adapter; whether it is the converted form, and the file's dtype."""
     model = peft.get_peft_model(copy.deepcopy(net), peft.LoraConfig(**options))
     start = folder.parent / "start"
-    # PEFT's plain form has the factors of linear layers alone: what else is trained is lost.
+    # PEFT's converted form has the factors of linear layers alone: what else is trained is lost.
     init = options["init_lora_weights"]
     has_embedding = any("lora_embedding" in name for name, _ in model.named_parameters())
     keeps_all = options == {**options, **NOTHING_BUT_FACTORS} and "modules_to_save" not in options and not has_embedding
     if init == "pissa_niter_4" and not keeps_all:
-        raise ValueError("pissa_niter without a plain form: every reader draws its start anew")
+        raise ValueError("pissa_niter without a converted form: every reader draws its start anew")
     plain = init == "pissa_niter_4" or (init in CHANGE_THE_BASE and keeps_all and rng.random() < 0.4)
     if plain:
         model.peft_config["default"].init_lora_weights = True  # that PEFT asks for, of the start's file

@@ -24,8 +24,8 @@ namespace lowrank {
 /// How forwards have met an adapted layer since it was attached, adapter on.
 enum class LayerPath {
   kUnreached,  ///< no forward has read its weight: it is not trained, and changes nothing
-  kFast,       ///< always in factored form: W + s·B·A was never formed
-  kGeneral,    ///< at least once as the dense W + s·B·A: right, and slow
+  kFactored,   ///< always in factored form: W + s·B·A was never formed
+  kDense,      ///< at least once as the dense W + s·B·A: right, and slow
 };
 
 /// One layer of one adapter. The factors are those of the matrix M (out, in): a Linear's weight, a
@@ -51,7 +51,7 @@ struct SaveOptions {
   /// For an initialisation that takes B₀·A₀ off the base: write [A; A₀] and [B, -B₀] with twice the
   /// rank, which any reader applies to the base as it is (PEFT's subtract_mutated_init). Otherwise
   /// the config names the initialisation, and readers repeat it on the base.
-  bool plain_form = false;
+  bool convert = false;
 };
 
 /// What load_adapter found beside the factors.

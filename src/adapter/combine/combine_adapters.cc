@@ -28,9 +28,10 @@ void require_plain(const NamedAdapter& adapter) {
                       : has_experts            ? "the packed factors of experts"
                                                : nullptr;
   if (found == nullptr) return;
-  fail<ArgumentError>("combine", "adapters to combine must consist of factors alone",
-                      fmt::format("\"{}\", with {}", adapter.name, found),
-                      taken_off ? "Save it in the plain form and load it again." : "");
+  fail<ArgumentError>(
+      "combine", "adapters to combine must consist of factors alone",
+      fmt::format("\"{}\", with {}", adapter.name, found),
+      taken_off ? "Save it converted (SaveOptions::convert) and load it again." : "");
 }
 
 struct Part {

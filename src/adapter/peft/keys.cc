@@ -8,6 +8,8 @@
 #include <set>
 #include <string_view>
 
+#include "adapter/trained_tensors.h"
+
 namespace lowrank {
 namespace {
 
@@ -31,29 +33,6 @@ bool is_factor(const std::string& segment) {
   static const std::set<std::string> factors = {"lora_A", "lora_B", "lora_embedding_A",
                                                 "lora_embedding_B", "lora_magnitude_vector"};
   return factors.contains(segment);
-}
-
-/// "lora_A.default.weight" is "lora_A.weight"; an embedding's factors and DoRA's magnitude are
-/// parameters of their own, without ".weight".
-std::string canonical(std::string_view name, const std::string& adapter) {
-  if (name.starts_with(kKeyPrefix)) name.remove_prefix(std::string_view(kKeyPrefix).size());
-  auto segments = segments_of(name);
-  for (size_t i = 0; i < segments.size(); ++i) {
-    // What follows the adapter's name tells it from a suffix of the same word ("weight").
-    const bool bare = is_factor(segments[i]) && segments[i] != "lora_A" && segments[i] != "lora_B";
-    const bool named = i + (bare ? 1 : 2) < segments.size() &&
-                       (segments[i + 1] == "default" || segments[i + 1] == adapter);
-    const auto next = segments.begin() + static_cast<std::ptrdiff_t>(i) + 1;
-    if (segments[i] == "modules_to_save" && named) {
-      segments.erase(next - 1, next + 1);
-      break;
-    }
-    if (!is_factor(segments[i])) continue;
-    if (named) segments.erase(next);
-    if (bare && segments.size() == i + 2 && segments.back() == "weight") segments.pop_back();
-    break;
-  }
-  return joined(segments);
 }
 
 /// PEFT's wrapper of a MultiheadAttention holds that of its output projection.
@@ -103,6 +82,20 @@ std::vector<int64_t> magnitude_shape(const LayerFactors& layer) {
   return shape;
 }
 
+const char* suffix_of(const TrainedTensor& trained) {
+  const bool embedding = trained.layer->target.kind == LayerKind::kEmbedding;
+  switch (trained.role) {
+    case TensorRole::kA:
+      return embedding ? kEmbeddingKeyA : kKeyA;
+    case TensorRole::kB:
+      return embedding ? kEmbeddingKeyB : kKeyB;
+    case TensorRole::kBias:
+      return "lora_B.bias";
+    default:
+      return "lora_magnitude_vector";
+  }
+}
+
 /// The bias of an adapted layer lies below PEFT's wrapper of it.
 std::string whole_name(const WholeParameter& whole, const NamedAdapter& adapter) {
   if (whole.rows.defined()) {
@@ -118,29 +111,53 @@ std::string whole_name(const WholeParameter& whole, const NamedAdapter& adapter)
 
 }  // namespace
 
+std::string canonical_key(std::string_view name, const std::string& adapter) {
+  if (name.starts_with(kKeyPrefix)) name.remove_prefix(std::string_view(kKeyPrefix).size());
+  auto segments = segments_of(name);
+  for (size_t i = 0; i < segments.size(); ++i) {
+    // What follows the adapter's name tells it from a suffix of the same word ("weight").
+    const bool bare = is_factor(segments[i]) && segments[i] != "lora_A" && segments[i] != "lora_B";
+    const bool named = i + (bare ? 1 : 2) < segments.size() &&
+                       (segments[i + 1] == "default" || segments[i + 1] == adapter);
+    const auto next = segments.begin() + static_cast<std::ptrdiff_t>(i) + 1;
+    if (segments[i] == "modules_to_save" && named) {
+      segments.erase(next - 1, next + 1);
+      break;
+    }
+    if (!is_factor(segments[i])) continue;
+    if (named) segments.erase(next);
+    if (bare && segments.size() == i + 2 && segments.back() == "weight") segments.pop_back();
+    break;
+  }
+  return joined(segments);
+}
+
 std::vector<FileTensor> file_tensors(const NamedAdapter& adapter) {
   std::vector<FileTensor> tensors;
-  for (const auto& layer : adapter.layers) {
-    const auto prefix = prefix_of(layer, adapter);
-    const auto path = fmt::format("the layer \"{}\" with a weight of ({})", layer.target.path(),
-                                  fmt::join(layer.target.weight.sizes(), ", "));
-    const bool embedding = layer.target.kind == LayerKind::kEmbedding;
-    const auto add = [&](const char* suffix, const at::Tensor& tensor) {
-      tensors.push_back({prefix + suffix, tensor, tensor.sizes().vec(), path});
-    };
-    add(embedding ? "lora_embedding_A" : "lora_A.weight", layer.a);
-    add(embedding ? "lora_embedding_B" : "lora_B.weight", layer.b);
-    if (layer.bias.defined()) add("lora_B.bias", layer.bias);
-    if (layer.magnitude.defined()) {
-      tensors.push_back(
-          {prefix + "lora_magnitude_vector", layer.magnitude, magnitude_shape(layer), path});
+  for (const auto& trained : trained_tensors(adapter)) {
+    if (trained.role == TensorRole::kWhole) {
+      tensors.push_back({whole_name(*trained.whole, adapter), trained.tensor,
+                         trained.tensor.sizes().vec(), fmt::format("\"{}\"", trained.whole->path)});
+      continue;
     }
-  }
-  for (const auto& whole : adapter.whole) {
-    tensors.push_back({whole_name(whole, adapter), whole.value, whole.value.sizes().vec(),
-                       fmt::format("\"{}\"", whole.path)});
+    const auto& layer = *trained.layer;
+    const bool is_magnitude = trained.role == TensorRole::kMagnitude;
+    tensors.push_back({prefix_of(layer, adapter) + suffix_of(trained), trained.tensor,
+                       is_magnitude ? magnitude_shape(layer) : trained.tensor.sizes().vec(),
+                       fmt::format("the layer \"{}\" with a weight of ({})", layer.target.path(),
+                                   fmt::join(layer.target.weight.sizes(), ", "))});
   }
   return tensors;
+}
+
+std::vector<std::pair<std::string, at::Tensor>> Adapter::named_parameters(
+    const std::string& name) const {
+  const StateLock lock(state_->mutex);
+  std::vector<std::pair<std::string, at::Tensor>> parameters;
+  for (const auto& tensor : file_tensors(state_->adapter(name))) {
+    parameters.emplace_back(tensor.name, tensor.tensor);
+  }
+  return parameters;
 }
 
 std::map<std::string, std::string> names_by_key(const SafetensorsFile& file,
@@ -149,7 +166,7 @@ std::map<std::string, std::string> names_by_key(const SafetensorsFile& file,
   const std::set<std::string> keys(file.names().begin(), file.names().end());
   for (const auto& name : file.names()) {
     if (is_repeated_bias(name, adapter, keys)) continue;
-    const auto [at, is_new] = names.emplace(canonical(name, adapter), name);
+    const auto [at, is_new] = names.emplace(canonical_key(name, adapter), name);
     if (is_new) continue;
     fail<FileError>(
         "load",

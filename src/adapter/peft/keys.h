@@ -4,6 +4,7 @@
 
 #include <map>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "adapter/state.h"
@@ -26,12 +27,19 @@ constexpr const char* kAdapterWeightsFile = "adapter_model.safetensors";
 constexpr const char* kFingerprintKey = "lowrank.base_sha256";
 constexpr const char* kKeyPrefix = "base_model.model.";
 
-/// All tensors of an adapter, in the order of its layers.
+/// The factors' names behind the path of their layer.
+constexpr const char *kKeyA = "lora_A.weight", *kKeyB = "lora_B.weight";
+constexpr const char *kEmbeddingKeyA = "lora_embedding_A", *kEmbeddingKeyB = "lora_embedding_B";
+
+/// All tensors of an adapter in the order of trained_tensors().
 std::vector<FileTensor> file_tensors(const NamedAdapter& adapter);
 
-/// The names in a file by the spelling that file_tensors() gives: older files and other writers
-/// leave the prefix out, or name the adapter ("lora_A.default.weight"). Throws FileError where two
-/// names mean one tensor.
+/// A name in a file as file_tensors() spells it: older files and other writers leave the prefix
+/// out, name the adapter ("lora_A.default.weight"), or give an embedding's factors and DoRA's
+/// magnitude, which are parameters of their own, a ".weight".
+std::string canonical_key(std::string_view name, const std::string& adapter);
+
+/// The names in a file by canonical_key(). Throws FileError where two names mean one tensor.
 std::map<std::string, std::string> names_by_key(const SafetensorsFile& file,
                                                 const std::string& adapter);
 

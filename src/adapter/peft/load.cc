@@ -68,7 +68,7 @@ at::Tensor find_in_base(const Adapter::State& state, const LoraConfig& config,
   for (const auto& layer : state.model) {
     if (!is_saved_whole(layer.name, config.modules_to_save)) continue;
     for (const auto& [name, buffer] : layer.buffers) {
-      if (layer.name + "." + name == path) return buffer;
+      if (dotted_path(layer.name, name) == path) return buffer;
     }
   }
   return {};

@@ -36,7 +36,7 @@ bool can_be_repeated(const LayerFactors& layer, LoraInit init) {
 }
 
 /// Whether a reader that knows the config alone would take other factors off the base, or none.
-bool needs_plain_form(const NamedAdapter& adapter) {
+bool needs_conversion(const NamedAdapter& adapter) {
   return std::any_of(adapter.layers.begin(), adapter.layers.end(), [&](const auto& layer) {
     return layer.minus_a.defined() && !can_be_repeated(layer, adapter.config.init);
   });
@@ -44,7 +44,7 @@ bool needs_plain_form(const NamedAdapter& adapter) {
 
 /// s·(B·A - B₀·A₀) = s·[B, -B₀]·[A; A₀], with twice the rank and the alpha that keeps s (PEFT,
 /// tuners/lora/model.py, subtract_mutated_init). Where nothing is taken off, zeros stand for it.
-NamedAdapter plain_form(NamedAdapter adapter) {
+NamedAdapter converted(NamedAdapter adapter) {
   auto& config = adapter.config;
   const double growth = config.use_rslora ? std::sqrt(2.0) : 2.0;
   config.init = LoraInit::kKaimingUniform;
@@ -60,9 +60,9 @@ NamedAdapter plain_form(NamedAdapter adapter) {
   return adapter;
 }
 
-/// PEFT knows no orthogonal convolutions, and no CorDA nor LoRA-GA without data, and refuses their
-/// names although nothing hangs on them.
-bool is_named_in_vain(const NamedAdapter& adapter) {
+/// PEFT knows no orthogonal convolutions, and no CorDA and LoRA-GA without data: it refuses to load
+/// a config with these names, although no number depends on them any more.
+bool is_init_refused_by_peft(const NamedAdapter& adapter) {
   if (comes_from_data(adapter.config.init)) return true;
   return adapter.config.init == LoraInit::kOrthogonal &&
          std::any_of(adapter.layers.begin(), adapter.layers.end(),
@@ -70,11 +70,12 @@ bool is_named_in_vain(const NamedAdapter& adapter) {
 }
 
 /// An adapter as it is written.
-NamedAdapter form_for_file(const NamedAdapter& adapter, bool want_plain_form) {
-  const bool plain = takes_off_the_base(adapter) && (want_plain_form || needs_plain_form(adapter));
-  auto form = plain ? plain_form(adapter) : adapter;
-  if (is_named_in_vain(form)) form.config.init = LoraInit::kKaimingUniform;
-  return form;
+NamedAdapter adapter_to_write(const NamedAdapter& adapter, bool wants_conversion) {
+  const bool convert =
+      takes_off_the_base(adapter) && (wants_conversion || needs_conversion(adapter));
+  auto written = convert ? converted(adapter) : adapter;
+  if (is_init_refused_by_peft(written)) written.config.init = LoraInit::kKaimingUniform;
+  return written;
 }
 
 PeftTargets targets_of(const NamedAdapter& adapter, const std::string& base_model) {
@@ -97,12 +98,6 @@ void require_new(const Path& folder) {
   }
 }
 
-void require_unmerged(const Adapter& adapter) {
-  if (!adapter.merged()) return;
-  fail<TensorError>("save", "the adapter must not be merged", "one that is merged",
-                    "Unmerge it first.");
-}
-
 /// No config can name the model itself.
 void require_named_layers(const NamedAdapter& adapter) {
   for (const auto& layer : adapter.layers) {
@@ -117,7 +112,7 @@ void add_files(FileGroup& files, const Path& folder, const NamedAdapter& named,
                const SaveOptions& options, const std::string& fingerprint) {
   require_named_layers(named);
   if (!options.force) require_new(folder);
-  const auto adapter = form_for_file(named, options.plain_form);
+  const auto adapter = adapter_to_write(named, options.convert);
   std::vector<SafetensorsEntry> entries;
   for (const auto& tensor : file_tensors(adapter)) {
     entries.push_back({kKeyPrefix + tensor.name, tensor.tensor.detach().reshape(tensor.shape)});
@@ -132,7 +127,7 @@ void add_files(FileGroup& files, const Path& folder, const NamedAdapter& named,
 
 void Adapter::save(const Path& folder, const SaveOptions& options) const {
   const StateLock lock(state_->mutex);
-  require_unmerged(*this);
+  require_unmerged(*this, "save");
   FileGroup files;
   add_files(files, folder, state_->adapter(options.adapter), options, fingerprint_of(state_->base));
   files.commit();
@@ -140,7 +135,7 @@ void Adapter::save(const Path& folder, const SaveOptions& options) const {
 
 void Adapter::save_all(const Path& folder, const SaveOptions& options) const {
   const StateLock lock(state_->mutex);
-  require_unmerged(*this);
+  require_unmerged(*this, "save");
   const auto fingerprint = fingerprint_of(state_->base);
   FileGroup files;
   for (const auto& adapter : state_->adapters) {

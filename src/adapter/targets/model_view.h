@@ -8,6 +8,8 @@
 #include <utility>
 #include <vector>
 
+#include "effective/layer_kind.h"
+
 namespace torch::nn {
 class Module;
 }
@@ -18,21 +20,8 @@ struct Module;
 /// A model as an adapter sees it, a torch::nn::Module or a TorchScript file alike.
 namespace lowrank {
 
-/// How a layer reads its weight.
-enum class LayerKind {
-  kLinear,     // weight (out, in)
-  kConv1D,     // transformers' Conv1D: weight (in, out), PEFT's fan_in_fan_out
-  kConv,       // Conv1d, Conv2d, Conv3d: weight (out, in / groups, kernel...)
-  kEmbedding,  // weight (entries, width)
-  kOther,      // any other module; its weights of two or more dimensions take the general path
-  // A parameter of three dimensions that is named directly: one matrix for each expert.
-  kExperts,            // (experts, out, in)
-  kTransposedExperts,  // (experts, in, out)
-};
-
-constexpr bool are_experts(LayerKind kind) {
-  return kind == LayerKind::kExperts || kind == LayerKind::kTransposedExperts;
-}
+using effective::are_experts;
+using effective::LayerKind;
 
 /// One module of the model, the model itself included.
 struct ModelLayer {
@@ -51,6 +40,9 @@ struct ModelLayer {
   /// The parameter of this name; undefined where there is none.
   at::Tensor parameter(const std::string& own_name) const;
 };
+
+/// "layer.0.weight": the path of what a module names so; the name alone in the model itself.
+std::string dotted_path(const std::string& module, const std::string& name);
 
 /// All modules, in the model's order, the model first, each once and by its first name. The model
 /// may live on the stack. A layer's weight and bias are the members that its forward reads, which

@@ -98,6 +98,10 @@ ModelLayer view(const std::string& name, const Module& module) {
 
 }  // namespace
 
+std::string dotted_path(const std::string& module, const std::string& name) {
+  return module.empty() ? name : module + "." + name;
+}
+
 at::Tensor ModelLayer::parameter(const std::string& own_name) const {
   const auto it = std::find_if(parameters.begin(), parameters.end(),
                                [&](const auto& item) { return item.first == own_name; });

@@ -63,7 +63,7 @@ bool has_matrix(const std::vector<ModelLayer>& layers) {
 
 std::string parameter_path(const ModelLayer& layer, size_t parameter) {
   const auto& name = layer.parameters[parameter].first;
-  return layer.name.empty() ? name : layer.name + "." + name;
+  return dotted_path(layer.name, name);
 }
 
 class TargetChoice {

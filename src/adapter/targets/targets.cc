@@ -15,7 +15,7 @@ namespace lowrank {
 namespace {
 
 std::string path_of(const std::string& layer, const std::string& parameter) {
-  return layer.empty() ? parameter : layer + "." + parameter;
+  return dotted_path(layer, parameter);
 }
 
 /// A product with a weight and a look-up in it are different operators, so that the input and the

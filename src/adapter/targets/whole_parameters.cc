@@ -72,7 +72,7 @@ std::vector<std::pair<std::string, at::Tensor>> find_whole_parameters(
     for (const auto& [name, tensor] : layer.parameters) {
       if (!whole && !(bias && name == "bias")) continue;
       require_unshared(layer, name, layer.kind, layers);
-      found.emplace_back(layer.name.empty() ? name : layer.name + "." + name, tensor);
+      found.emplace_back(dotted_path(layer.name, name), tensor);
     }
   }
   return found;

@@ -9,7 +9,6 @@
 #include <string>
 
 #include "effective/differentiation.h"
-#include "effective/mark.h"
 #include "effective/nodes/node.h"
 #include "effective/nodes/rows.h"
 #include "kernels/linear.h"
@@ -42,13 +41,15 @@ struct LinearNode : torch::autograd::Node {
   Activated activated;
 
   static at::Tensor call(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
-                         Activation activation) {
+                         const AcceleratedWeight* accelerated, Activation activation) {
     const auto node = node_after<LinearNode>(x, weight, bias);
     // What the gradients that are wanted need, and no more: the rest may be written to.
     if (node->should_compute_output(0)) node->weight = SavedVariable(weight, /*is_output=*/false);
     if (node->should_compute_output(1)) {
       node->x = SavedVariable(x, false);
-      node->deferred = deferred_gradient_of(weight, leaf_behind(node->next_edge(1)));
+      if (accelerated != nullptr) {
+        node->deferred = accelerated->deferred_for(leaf_behind(node->next_edge(1)));
+      }
     }
     auto y = forward(x, weight, bias, activation);
     set_history(y, node);
@@ -71,7 +72,7 @@ struct LinearNode : torch::autograd::Node {
                                     .weight = task_should_compute_output(1),
                                     .bias = task_should_compute_output(2)};
     // Under create_graph the gradients are differentiated again.
-    if (at::GradMode::is_enabled() || !kernels::is_plain_matrix(dy)) {
+    if (at::GradMode::is_enabled() || !kernels::is_kernel_ready_matrix(dy)) {
       return {wanted.x ? at::mm(dy, weight_) : at::Tensor(),
               wanted.weight ? at::mm(dy.t(), x_) : at::Tensor(),
               wanted.bias ? dy.sum(0) : at::Tensor()};
@@ -97,20 +98,18 @@ struct LinearNode : torch::autograd::Node {
 
 }  // namespace
 
-at::Tensor try_fast_linear(const at::Tensor& x, const at::Tensor& matrix,
-                           const OptionalTensor& bias, Activation activation) {
-  const auto plain_bias = bias ? *bias : at::Tensor();
+at::Tensor try_linear_node(const at::Tensor& x, const at::Tensor& matrix, const at::Tensor& bias,
+                           const AcceleratedWeight* accelerated, Activation activation) {
   const bool usable = c10::impl::tls_is_dispatch_key_excluded(c10::DispatchKey::AutocastCPU) &&
                       !is_traced() && x.dim() >= 1 && !has_tangent(x) && !has_tangent(matrix) &&
-                      !has_tangent(plain_bias) &&
-                      !(matrix.is_inference() && at::GradMode::is_enabled());
+                      !has_tangent(bias) && !(matrix.is_inference() && at::GradMode::is_enabled());
   if (!usable) return {};
   const auto rows = rows_of(x);
-  if (!kernels::is_plain_linear(rows, matrix, plain_bias)) return {};
+  if (!kernels::is_kernel_ready_linear(rows, matrix, bias)) return {};
   const bool differentiated =
-      is_differentiated(x) || is_differentiated(matrix) || is_differentiated(plain_bias);
-  const auto y = differentiated ? LinearNode::call(rows, matrix, plain_bias, activation)
-                                : LinearNode::forward(rows, matrix, plain_bias, activation);
+      is_differentiated(x) || is_differentiated(matrix) || is_differentiated(bias);
+  const auto y = differentiated ? LinearNode::call(rows, matrix, bias, accelerated, activation)
+                                : LinearNode::forward(rows, matrix, bias, activation);
   return in_place_of_rows(y, x);
 }
 

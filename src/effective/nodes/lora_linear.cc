@@ -2,19 +2,13 @@
 
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
-#include <c10/core/impl/LocalDispatchKeySet.h>
 
-#include <algorithm>
 #include <optional>
-#include <utility>
 
 #include "effective/differentiation.h"
-#include "effective/nodes/linear.h"
 #include "effective/nodes/node.h"
 #include "effective/nodes/rows.h"
 #include "kernels/lora_linear.h"
-#include "kernels/lora_rows.h"
-#include "kernels/products.h"
 
 namespace lowrank::effective {
 
@@ -89,118 +83,16 @@ struct LoraLinearNode : torch::autograd::Node {
   std::string name() const override { return "LoraLinearBackward"; }
 };
 
-/// The one term of a plain adapter, which LoraLinearNode is made for; null where there is more to
-/// do: DoRA, dropout, several adapters, a mixed batch, an initial product to take off, a base that
-/// is trained itself. Autocast, forward derivatives and tracing must see the operators one by one.
-const Term* plain_term(const at::Tensor& x, const at::Tensor& matrix, const at::Tensor& bias,
-                       const Use& use) {
-  if (use.selection->is_mixed() || use.meaning().terms.size() != 1) return nullptr;
-  const auto& term = use.meaning().terms.front();
-  const bool plain = !term.magnitude.defined() && !term.minus_a.defined() &&
-                     !(term.dropout > 0 && use.site->trains());
-  const auto autocast =
-      x.is_cuda() ? c10::DispatchKey::AutocastCUDA : c10::DispatchKey::AutocastCPU;
-  const bool usable = !matrix.requires_grad() && !is_traced() &&
-                      c10::impl::tls_is_dispatch_key_excluded(autocast) &&
-                      term.a.device() == x.device() && !has_tangent(x) && !has_tangent(matrix) &&
-                      !has_tangent(bias) && !has_tangent(term.a) && !has_tangent(term.b);
-  return plain && usable ? &term : nullptr;
-}
+}  // namespace
 
-bool has_kernel(const at::Tensor& x, const at::Tensor& matrix, const Term& term) {
-  return kernels::is_plain(x) && kernels::is_plain(matrix) && kernels::is_plain(term.a) &&
-         kernels::is_plain(term.b);
-}
-
-/// Up to this many inputs of a mixed batch's row a matrix product costs more by its call than by
-/// its work.
-constexpr int64_t kFewVectors = 16;
-
-bool is_plain_memory(const at::Tensor& tensor) {
-  return kernels::is_plain(tensor) && tensor.is_contiguous() && !is_differentiated(tensor);
-}
-
-kernels::LoraFactors factors_of(const Term& term) {
-  return {.a = term.a.data_ptr<float>(),
-          .b = term.b.data_ptr<float>(),
-          .in = term.a.size(1),
-          .out = term.b.size(0),
-          .rank = term.a.size(0),
-          .scaling = static_cast<float>(term.scaling)};
-}
-
-at::Tensor in_one_node(const at::Tensor& x, const at::Tensor& matrix, const at::Tensor& bias,
-                       const Term& term, const Use& use, Activation activation) {
-  use.site->factored_reads.fetch_add(1, std::memory_order_relaxed);
+at::Tensor lora_linear_node(const at::Tensor& x, const at::Tensor& matrix, const at::Tensor& bias,
+                            const Term& term, Activation activation) {
   const auto rows = rows_of(x);
   const bool differentiated = is_differentiated(x) || is_differentiated(bias) ||
                               is_differentiated(term.a) || is_differentiated(term.b);
   const auto y = differentiated ? LoraLinearNode::call(rows, matrix, bias, term, activation)
                                 : LoraLinearNode::forward(rows, matrix, bias, term, activation).y;
   return in_place_of_rows(y, x);
-}
-
-/// Layer::add_to_rows of a linear layer, x (N, ..., in): a few rows of plain memory, of which no
-/// history is kept.
-bool add_to_rows(const at::Tensor& y, const at::Tensor& x, const std::vector<int64_t>& rows,
-                 const std::vector<Term>& terms, const Site& site) {
-  const auto is_plain = [&](const Term& term) {
-    return !term.magnitude.defined() && !term.minus_a.defined() &&
-           !(term.dropout > 0 && site.trains()) && is_plain_memory(term.a) &&
-           is_plain_memory(term.b);
-  };
-  if (!is_plain_memory(y) || !is_plain_memory(x) || x.dim() < 2 || x.numel() == 0 ||
-      !std::all_of(terms.begin(), terms.end(), is_plain)) {
-    return false;
-  }
-  const auto vectors = x.numel() / (x.size(0) * x.size(-1));  // of one row of the batch
-  if (static_cast<int64_t>(rows.size()) * vectors > kFewVectors) return false;
-  std::vector<int64_t> all;
-  for (const auto row : rows) {
-    for (int64_t i = 0; i < vectors; ++i) all.push_back(row * vectors + i);
-  }
-  for (const auto& term : terms) {
-    kernels::add_lora_rows(y.data_ptr<float>(), x.data_ptr<float>(), all, factors_of(term));
-  }
-  return true;
-}
-
-}  // namespace
-
-at::Tensor try_adapted_linear_relu(const at::Tensor& x, const at::Tensor& matrix,
-                                   const OptionalTensor& bias, const Use& use) {
-  require_trainable(matrix, *use.site);
-  const auto plain_bias = bias_for(bias, use);
-  const auto* term = plain_term(x, matrix, plain_bias, use);
-  if (term == nullptr || !has_kernel(x, matrix, *term)) return {};
-  return in_one_node(x, matrix, plain_bias, *term, use, Activation::kRelu);
-}
-
-at::Tensor adapted_linear(const at::Tensor& x, const at::Tensor& matrix, const OptionalTensor& bias,
-                          const Use& use) {
-  require_trainable(matrix, *use.site);
-  const auto plain_bias = bias_for(bias, use);
-  if (const auto* term = plain_term(x, matrix, plain_bias, use)) {
-    return in_one_node(x, matrix, plain_bias, *term, use, Activation::kNone);
-  }
-  const auto weight = use.site->form == Form::kTransposed ? matrix.t() : matrix;
-  const Layer layer = {
-      .base =
-          [&](const at::Tensor& input, const at::Tensor& w) {
-            return at::linear(input, use.site->form == Form::kTransposed ? w.t() : w);
-          },
-      .low = [](const at::Tensor& input, const at::Tensor& a,
-                const at::Tensor& b) { return at::linear(at::linear(input, a), b); },
-      .by_output = [](const at::Tensor& vector) { return vector; },
-      .add_to_rows =
-          [&](const at::Tensor& y, const at::Tensor& input, const std::vector<int64_t>& rows,
-              const std::vector<Term>& terms) {
-            return add_to_rows(y, input, rows, terms, *use.site);
-          },
-  };
-  auto base = try_fast_linear(x, matrix, plain_bias);
-  if (!base.defined()) base = at::linear(x, matrix, plain_bias);
-  return add_terms(base, x, weight, bias, use, layer);
 }
 
 }  // namespace lowrank::effective

@@ -1,19 +1,17 @@
 #pragma once
 
-#include "effective/ops/compose.h"
+#include <ATen/core/Tensor.h>
+
+#include "effective/meaning.h"
+#include "kernels/activation.h"
 
 namespace lowrank::effective {
 
-/// y = x·Mᵀ + bias + s·(x·Aᵀ)·Bᵀ under autograd, in factored form. `x` is (..., in), `matrix`
-/// (out, in) and not marked, `bias` (out), possibly marked, or none; the result is (..., out).
-/// Gradients flow to x, the factors and the bias (and to W where it requires one); double backward
-/// works.
-at::Tensor adapted_linear(const at::Tensor& x, const at::Tensor& matrix, const OptionalTensor& bias,
-                          const Use& use);
-
-/// relu of the same in one node of autograd; undefined where the kernels do not compute the layer,
-/// or there is more to do than to add one adapter's factors.
-at::Tensor try_adapted_linear_relu(const at::Tensor& x, const at::Tensor& matrix,
-                                   const OptionalTensor& bias, const Use& use);
+/// x·Mᵀ + bias + s·(x·Aᵀ)·Bᵀ through the activation as one node of autograd; x (..., in), M (out,
+/// in) without a mark and frozen, bias (out) or undefined, the term A and B alone. Gradients flow
+/// to x, A, B and the bias; double backward works.
+at::Tensor lora_linear_node(const at::Tensor& x, const at::Tensor& matrix, const at::Tensor& bias,
+                            const Term& term,
+                            kernels::Activation activation = kernels::Activation::kNone);
 
 }  // namespace lowrank::effective

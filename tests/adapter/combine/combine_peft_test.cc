@@ -1,3 +1,5 @@
+// Covers src/adapter/combine beside what PEFT's add_weighted_adapter gave.
+
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 #include <lowrank/io/safetensors.h>

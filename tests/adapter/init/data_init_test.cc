@@ -1,3 +1,5 @@
+// Covers src/adapter/init/eva.cc, corda.cc and lora_ga.cc through attach().
+
 #include <gtest/gtest.h>
 #include <lowrank/error.h>
 

@@ -113,7 +113,7 @@ TEST_P(Initialise, ComesBackFromItsFile) {
 TEST_P(Initialise, ComesBackFromThePlainForm) {
   const auto adapter = attach(*net_, config());
   disturb(adapter);
-  adapter.save(folder_ / "plain", {.plain_form = true});
+  adapter.save(folder_ / "plain", {.convert = true});
   LoraConfig found;
   EXPECT_LE(relative_error(output_of(folder_ / "plain", found), output(*net_)), allowed_);
   if (!is_taken_off()) return;

@@ -1,3 +1,5 @@
+// Covers target_parameters of experts and trainable_token_indices: src/adapter/peft and targets.
+
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
 #include <fmt/format.h>

@@ -1,3 +1,5 @@
+// Covers src/adapter/targets beside PEFT's own choices.
+
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 #include <lowrank/io/json.h>

@@ -1,3 +1,5 @@
+// Covers src/adapter/peft and src/effective beside PEFT's folders, outputs and gradients.
+
 #include "adapter/peft/peft_parity.h"
 
 #include <gtest/gtest.h>
@@ -71,7 +73,7 @@ TEST_P(PeftParity, LeavesTheBaseAndTakesTheFastPath) {
   const auto base = fixture_.base()->forward(fixture_.x()).detach();
   for_each_cell([&](const std::string& /*cell*/, parity::Net& net, Adapter& adapter) {
     EXPECT_FALSE(at::equal(net.forward(fixture_.x()).detach(), base));
-    for (const auto& layer : adapter.layers()) EXPECT_EQ(layer.path, LayerPath::kFast);
+    for (const auto& layer : adapter.layers()) EXPECT_EQ(layer.path, LayerPath::kFactored);
     const DisableAdapter off(adapter);
     EXPECT_TRUE(at::equal(net.forward(fixture_.x()).detach(), base));
   });

@@ -1,3 +1,5 @@
+// Covers MultiheadAttention as a target: src/adapter/targets and src/adapter/peft.
+
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 #include <lowrank/adapter/adapter.h>

@@ -63,7 +63,7 @@ TEST_P(AdaptedLinear, EqualsTheDenseDefinition) {
   expect_close(info.b.grad(), b64.grad());
   if (bias) expect_close(layer->bias.grad(), bias64.grad());
   EXPECT_FALSE(layer->weight.grad().defined());
-  EXPECT_EQ(adapter.layers().at(0).path, LayerPath::kFast) << "W + s B A was formed";
+  EXPECT_EQ(adapter.layers().at(0).path, LayerPath::kFactored) << "W + s B A was formed";
 }
 
 INSTANTIATE_TEST_SUITE_P(

@@ -1,3 +1,5 @@
+// Covers every kind of layer: src/effective/ops.
+
 #include <gtest/gtest.h>
 #include <lowrank/error.h>
 #include <torch/nn/modules/activation.h>
@@ -60,7 +62,7 @@ TEST_F(Layers, LinearInAnyForm) {
       for (const auto& x : {x_, sequence_, x_[0], sequence_.unsqueeze(0)}) {
         const auto path = check<nn::Linear>(nn::Linear(nn::LinearOptions(8, out).bias(bias)),
                                             [&](auto& m) { return m(x); });
-        EXPECT_EQ(path, LayerPath::kFast);
+        EXPECT_EQ(path, LayerPath::kFactored);
       }
     }
   }
@@ -72,22 +74,23 @@ TEST_F(Layers, Convolutions) {
   const auto conv2d = [&](const nn::Conv2dOptions& options, const at::Tensor& x) {
     return check<nn::Conv2d>(nn::Conv2d(options), [&](auto& m) { return m(x); });
   };
-  EXPECT_EQ(conv2d(nn::Conv2dOptions(4, 6, 3).padding(1), image), LayerPath::kFast);
+  EXPECT_EQ(conv2d(nn::Conv2dOptions(4, 6, 3).padding(1), image), LayerPath::kFactored);
   EXPECT_EQ(conv2d(nn::Conv2dOptions(4, 6, {3, 2}).stride({2, 1}).bias(false), image),
-            LayerPath::kFast);
+            LayerPath::kFactored);
   EXPECT_EQ(conv2d(nn::Conv2dOptions(4, 6, 3).padding(torch::kSame).dilation(2), image),
-            LayerPath::kFast);
-  EXPECT_EQ(conv2d(nn::Conv2dOptions(4, 6, 1), image[0]), LayerPath::kFast) << "without a batch";
+            LayerPath::kFactored);
+  EXPECT_EQ(conv2d(nn::Conv2dOptions(4, 6, 1), image[0]), LayerPath::kFactored)
+      << "without a batch";
   EXPECT_EQ(conv2d(nn::Conv2dOptions(4, 6, 3).padding(1).padding_mode(torch::kReflect), image),
-            LayerPath::kFast);
+            LayerPath::kFactored);
   const auto path = check<nn::Conv1d>(
       nn::Conv1d(nn::Conv1dOptions(4, 6, 3).padding(1).padding_mode(torch::kCircular)),
       [&](auto& m) { return m(signal); });
-  EXPECT_EQ(path, LayerPath::kFast);
+  EXPECT_EQ(path, LayerPath::kFactored);
   const auto volume = at::randn({1, 2, 4, 5, 6});
   EXPECT_EQ(
       check<nn::Conv3d>(nn::Conv3d(nn::Conv3dOptions(2, 3, 2)), [&](auto& m) { return m(volume); }),
-      LayerPath::kFast);
+      LayerPath::kFactored);
 }
 
 /// A reads all channels, B its group's part of them: what the factors add is a full convolution
@@ -121,9 +124,9 @@ TEST_F(Layers, EmbeddingsAndBags) {
   EXPECT_EQ(check<nn::Embedding>(
                 nn::Embedding(nn::EmbeddingOptions(20, 6).padding_idx(3)),
                 [&](auto& m) { return m(ids); }, always),
-            LayerPath::kFast);
+            LayerPath::kFactored);
   EXPECT_EQ(check<nn::EmbeddingBag>(nn::EmbeddingBag(20, 6), [&](auto& m) { return m(ids); }),
-            LayerPath::kGeneral);
+            LayerPath::kDense);
 }
 
 TEST_F(Layers, RecurrentLayers) {

@@ -1,10 +1,12 @@
-#include "effective/ops/adapted_layers.h"
+#include "effective/ops/convolution.h"
 
 #include <ATen/ATen.h>
 
 #include <algorithm>
 #include <array>
-#include <string_view>
+
+#include "effective/mark.h"
+#include "effective/ops/layer_terms.h"
 
 namespace lowrank::effective {
 namespace {
@@ -74,16 +76,16 @@ bool is_convolution(std::string_view operator_name) {
          kConvolutions.end();
 }
 
-bool try_adapted_convolution(const c10::OperatorHandle& op, Stack* stack) {
+bool try_factored_convolution(const c10::OperatorHandle& op, Stack* stack) {
   const Convolution convolve(op, *stack);
-  const auto use = use_of_whole(convolve.weight(), Form::kConv);
-  if (!use || use->is_off() || use->is_replaced() || is_marked(convolve.input()) ||
+  const auto reading = read_weight(convolve.weight(), Role::kConvolution);
+  if (reading.computation != Computation::kFactored || is_marked(convolve.input()) ||
       convolve.is_transposed()) {
     return false;
   }
   const auto x = convolve.input();
-  const auto weight = without_mark(convolve.weight());
-  require_trainable(weight, *use->site);
+  const auto weight = stored_weight(convolve.weight());
+  require_trainable(weight, *reading.site);
   const auto bias = convolve.bias();
   const auto groups = convolve.groups();
   const Layer layer = {
@@ -100,34 +102,11 @@ bool try_adapted_convolution(const c10::OperatorHandle& op, Stack* stack) {
             return vector.reshape(shape);
           },
   };
-  const auto y =
-      add_terms(convolve(x, weight, bias_for(bias, *use), groups), x, weight, bias, *use, layer);
+  const auto y = add_terms(convolve(x, weight, layer_bias(bias, reading), groups), x, weight, bias,
+                           reading, layer);
   stack->erase(stack->end() - convolve.count(), stack->end());
   stack->emplace_back(y);
   return true;
-}
-
-at::Tensor adapted_embedding(const at::Tensor& weight, const at::Tensor& indices,
-                             int64_t padding_idx, bool scale_grad_by_freq, bool sparse) {
-  const auto look_up = [&](const at::Tensor& table) {
-    return at::embedding(table, indices, padding_idx, scale_grad_by_freq, sparse);
-  };
-  const auto use = use_of_whole(weight, Form::kEmbedding);
-  if (!use || use->is_replaced()) return look_up(resolve(weight, Reader::kEmbedding));
-  const auto plain = without_mark(weight);
-  if (use->is_off()) return look_up(plain);
-  // Sparse gradients are for the table: those of a factor would have to be transposed.
-  const auto look_up_rows = [&](const at::Tensor& table, const at::Tensor& rows) {
-    return at::embedding(table, rows, padding_idx, scale_grad_by_freq, /*sparse=*/false);
-  };
-  const Layer layer = {
-      .base = [&](const at::Tensor& rows,
-                  const at::Tensor& table) { return look_up_rows(table, rows); },
-      .low = [&](const at::Tensor& rows, const at::Tensor& a,
-                 const at::Tensor& b) { return at::matmul(look_up_rows(a.t(), rows), b.t()); },
-      .by_output = [](const at::Tensor& vector) { return vector; },
-  };
-  return add_terms(look_up(plain), indices, plain, {}, *use, layer);
 }
 
 }  // namespace lowrank::effective

@@ -2,7 +2,7 @@
 
 #include <ATen/core/dispatch/Dispatcher.h>
 
-#include "effective/ops/compose.h"
+#include <string_view>
 
 namespace lowrank::effective {
 
@@ -15,10 +15,6 @@ bool is_convolution(std::string_view operator_name);
 /// which drops the dilation). The operator's arguments are on the stack; the result takes their
 /// place. False, with the stack untouched, where the weight is not exactly an adapted
 /// convolution's.
-bool try_adapted_convolution(const c10::OperatorHandle& op, torch::jit::Stack* stack);
-
-/// The rows of W (entries, width) at `indices`, + s·(Aᵀ at indices)·Bᵀ.
-at::Tensor adapted_embedding(const at::Tensor& weight, const at::Tensor& indices,
-                             int64_t padding_idx, bool scale_grad_by_freq, bool sparse);
+bool try_factored_convolution(const c10::OperatorHandle& op, torch::jit::Stack* stack);
 
 }  // namespace lowrank::effective

@@ -1,0 +1,32 @@
+#include "effective/ops/embedding.h"
+
+#include <ATen/ATen.h>
+
+#include "effective/ops/layer_terms.h"
+
+namespace lowrank::effective {
+
+at::Tensor embedding(const at::Tensor& weight, const at::Tensor& indices, int64_t padding_idx,
+                     bool scale_grad_by_freq, bool sparse) {
+  const auto look_up = [&](const at::Tensor& table) {
+    return at::embedding(table, indices, padding_idx, scale_grad_by_freq, sparse);
+  };
+  const auto reading = read_weight(weight, Role::kEmbedding);
+  if (reading.computation != Computation::kFactored) {
+    return look_up(effective_value(weight, reading));
+  }
+  const auto table = stored_weight(weight);
+  // Sparse gradients are for the table: those of a factor would have to be transposed.
+  const auto look_up_rows = [&](const at::Tensor& rows, const at::Tensor& from) {
+    return at::embedding(from, rows, padding_idx, scale_grad_by_freq, /*sparse=*/false);
+  };
+  const Layer layer = {
+      .base = look_up_rows,
+      .low = [&](const at::Tensor& rows, const at::Tensor& a,
+                 const at::Tensor& b) { return at::matmul(look_up_rows(rows, a.t()), b.t()); },
+      .by_output = [](const at::Tensor& vector) { return vector; },
+  };
+  return add_terms(look_up(table), indices, table, {}, reading, layer);
+}
+
+}  // namespace lowrank::effective
