@@ -33,15 +33,15 @@ def check(lora, pretraining):
     return differences
 
 
-def scout_all(lora, pretraining, seconds):
+def scout_all(build, lora, pretraining, seconds):
     ours, notebook, peft = lora
     of_batches = [request(batch, SCOUTED_RANK) for batch in BATCHES]
-    scout(ours, [STEP, *of_batches, "evaluate_off"], seconds)
-    scout(ours, ["machine"], seconds, [usable_cores()])
-    scout(notebook, [STEP, "evaluate"], seconds)
-    scout(peft, [STEP, *of_batches], seconds)
+    scout(build, ours, [STEP, *of_batches, "evaluate_off"], seconds)
+    scout(build, ours, ["machine"], seconds, [usable_cores()])
+    scout(build, notebook, [STEP, "evaluate"], seconds)
+    scout(build, peft, [STEP, *of_batches], seconds)
     for contestant in pretraining:
-        scout(contestant, [STEP], seconds)
+        scout(build, contestant, [STEP], seconds)
 
 
 def measure(lora, pretraining, args):
@@ -80,7 +80,7 @@ def main():
     tables.print_machine(here)
     lora, pretraining = contests.contests(args.build)
     differences = check(lora, pretraining)
-    scout_all(lora, pretraining, args.scout_seconds)
+    scout_all(args.build, lora, pretraining, args.scout_seconds)
     samples = measure(lora, pretraining, args)
     written = {
         "date": datetime.datetime.now().isoformat(timespec="seconds"),

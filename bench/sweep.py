@@ -68,8 +68,8 @@ def main():
     contestants = [lowrank(args.build, "lora"), rival("PEFT", "peft")]
     shapes = {shape for sweep in SWEEPS.values() for shape in sweep} - {NOTEBOOK}
     for contestant in contestants:
-        scout(contestant, [STEP], args.scout_seconds, thread_counts())
-        scout(contestant, [request(*shape) for shape in sorted(shapes)], args.scout_seconds)
+        scout(args.build, contestant, [STEP], args.scout_seconds, thread_counts())
+        scout(args.build, contestant, [request(*shape) for shape in sorted(shapes)], args.scout_seconds)
     sweeps = {sweep: measure(measurements(sweep, contestants), args) for sweep in SWEEPS}
     sweeps["threads"] = measure(thread_measurements(contestants), args)
     for sweep, points in sweeps.items():

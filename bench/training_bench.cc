@@ -157,6 +157,9 @@ class Server {
     if (what == "evaluate_off") return evaluate(seconds, /*enabled=*/false);
     if (what == "correct") return fmt::format(R"({{"correct": {}}})", correct());
     if (what == "machine") return machine();
+    if (what == "kernels") {
+      return fmt::format(R"({{"better": "{}"}})", lowrank::blas_library().better_kernels);
+    }
     throw std::invalid_argument("no request: " + request);
   }
 

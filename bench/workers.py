@@ -14,9 +14,6 @@ RIVALS = pathlib.Path(__file__).resolve().parent / "rivals.py"
 BLAS_FOLDERS = ("openblas-openmp", "openblas-pthread", "blis-openmp")  # Debian's, below /usr/lib/*
 WARM_UP = 0.3
 
-# OpenBLAS's names of its kernels with AVX2 and more.
-WIDE_KERNELS = ("Haswell", "Zen", "Excavator", "SkylakeX", "Cooperlake", "SapphireRapids")
-
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
@@ -61,31 +58,19 @@ def processor(field):
 
 
 @functools.cache
-def better_kernels(folder):
+def better_kernels(program, folder):
     """What OpenBLAS is to be told to use on a processor that it does not know and takes for an old one;
-    None where it is right, or is another library."""
-    flags = processor("flags").split()
-    if "avx2" not in flags:
-        return None
-    script = (
-        "import ctypes; blas = ctypes.CDLL('libblas.so.3'); core = blas.openblas_get_corename;"
-        "core.restype = blas.openblas_get_config.restype = ctypes.c_char_p;"
-        "print(core().decode(), blas.openblas_get_config().decode())"
-    )
-    asked = subprocess.run(
-        [sys.executable, "-c", script], env={**os.environ, "LD_LIBRARY_PATH": folder}, capture_output=True, text=True
-    )
-    if asked.returncode != 0 or "DYNAMIC_ARCH" not in asked.stdout or asked.stdout.split()[0] in WIDE_KERNELS:
-        return None
-    return "SkylakeX" if {"avx512f", "avx512vl", "avx512dq", "avx512bw"} <= set(flags) else "Haswell"
+    None where it is right, or is another library. `program` is our benchmark, which knows."""
+    with Worker(Contestant("lowrank", [program]), Setting(blas=folder)) as worker:
+        return worker.ask("kernels")["better"] or None
 
 
-def settings(counts=None):
+def settings(program, counts=None):
     """Every BLAS library of Debian's that is here, with these numbers of threads (1 and all) in LibTorch
     alone, and in both."""
     folders = [str(f) for name in BLAS_FOLDERS for f in sorted(pathlib.Path("/usr/lib").glob(f"*/{name}"))]
     pairs = dict.fromkeys(pair for n in counts or (1, usable_cores()) for pair in ((n, 1), (n, n)))
-    kernels = {folder: better_kernels(folder) for folder in folders}
+    kernels = {folder: better_kernels(program, folder) for folder in folders}
     return [Setting(folder, kernels.get(folder), *pair) for folder in folders or [None] for pair in pairs]
 
 
@@ -101,7 +86,7 @@ class Contestant:
 
 
 def lowrank(build, what):
-    return Contestant("lowrank", [str(build / "bench" / "training_bench"), "--what", what])
+    return Contestant("lowrank", [training_bench(build), "--what", what])
 
 
 def rival(name, way):
@@ -145,9 +130,13 @@ class Worker:
         self.process.wait()
 
 
-def scout(contestant, requests, seconds, counts=None):
+def training_bench(build):
+    return str(build / "bench" / "training_bench")
+
+
+def scout(build, contestant, requests, seconds, counts=None):
     """A short run of each request in every setting, with these numbers of threads."""
-    for setting in settings(counts):
+    for setting in settings(training_bench(build), counts):
         with Worker(contestant, setting) as worker:
             for request in requests:
                 worker.ask(request, WARM_UP / 3)

@@ -2,6 +2,7 @@
 
 #include <ATen/ATen.h>
 #include <fmt/format.h>
+#include <lowrank/adapter/config_fields.h>
 #include <lowrank/error.h>
 #include <lowrank/io/atomic_file.h>
 #include <lowrank/io/json.h>
@@ -12,7 +13,6 @@
 #include <system_error>
 #include <utility>
 
-#include "app/runs/lora_json.h"
 #include "app/terminal/table.h"
 
 namespace lowrank::app {

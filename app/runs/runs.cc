@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
 #include <fmt/format.h>
+#include <lowrank/adapter/config_fields.h>
 #include <lowrank/error.h>
 #include <lowrank/io/atomic_file.h>
 #include <lowrank/io/json.h>
@@ -12,14 +13,12 @@
 #include <system_error>
 
 #include "app/images/sampler.h"
-#include "app/runs/lora_json.h"
 #include "app/train/evaluate.h"
 
 namespace lowrank::app {
 namespace {
 
 using Json = nlohmann::ordered_json;
-using ImageClassifier;
 
 constexpr const char* kTrainingFile = "training.json";
 
@@ -121,10 +120,10 @@ void require_free_folder(const std::filesystem::path& folder, bool force) {
 }
 
 void take_identity(const std::filesystem::path& folder,
-                   const std::function<void(const nlohmann::json&)>& take) {
+                   const std::function<void(const nlohmann::ordered_json&)>& take) {
   const auto file = checkpoint_of(folder).string();
-  const auto identity =
-      parse_json(checkpoint_identity(file), fmt::format("the identity in \"{}\"", file), "resume");
+  const auto identity = parse_ordered_json(checkpoint_identity(file),
+                                           fmt::format("the identity in \"{}\"", file), "resume");
   try {
     take(identity);
   } catch (const nlohmann::json::exception&) {
@@ -184,7 +183,7 @@ BaseResult train_base(const BaseRun& run, const ImageDataset& data, const RunCon
   task.accelerated = classifier.model.get();
   const auto result = train(task, run.train, run_options(context, id, "pretrain"));
   classifier.model->zero_grad(/*set_to_none=*/true);  // of what comes next it gets none
-  const InterruptGuard whole;                         // the files are written to their end
+  const InterruptGuard uninterrupted;                 // a signal waits until the files are written
   write_training(context.folder, id, result);
   save_classifier(classifier, context.folder);
   std::filesystem::remove(checkpoint_of(context.folder));
@@ -210,7 +209,7 @@ FinetuneResult finetune(const FinetuneRun& run, ImageClassifier& classifier,
   task.parameters = trained(adapter, run.lora_plus_ratio);
   const auto id = identity(run, base_sha256, context.resources);
   const auto result = train(task, run.train, run_options(context, id, "finetune"));
-  const InterruptGuard whole;
+  const InterruptGuard uninterrupted;
   write_training(context.folder, id, result);
   adapter.save(context.folder, {.force = true, .base_model = run.base});
   std::filesystem::remove(checkpoint_of(context.folder));

@@ -57,7 +57,7 @@ std::filesystem::path checkpoint_of(const std::filesystem::path& folder);
 /// Gives the identity in a folder's checkpoint to `take`. Throws FileError where there is none, or
 /// one of another kind of run.
 void take_identity(const std::filesystem::path& folder,
-                   const std::function<void(const nlohmann::json&)>& take);
+                   const std::function<void(const nlohmann::ordered_json&)>& take);
 
 struct BaseResult {
   ImageClassifier classifier;

@@ -6,12 +6,13 @@
 #include <fmt/ranges.h>
 #include <lowrank/error.h>
 #include <lowrank/io/json.h>
-#include <lowrank/io/json_difference.h>
 #include <lowrank/io/safetensors.h>
 
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <utility>
+
+#include "app/train/json_difference.h"
 
 namespace lowrank::app {
 

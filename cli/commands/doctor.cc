@@ -98,7 +98,7 @@ void run_doctor(const app::CommonOptions& options) {
 }  // namespace
 
 void add_doctor(const Flags& flags) {
-  auto options = std::make_shared<CommonOptions>();
+  auto options = std::make_shared<app::CommonOptions>();
   const auto doctor =
       flags.command("doctor", "What the work runs on, how fast that is, what would be faster");
   add_common_flags(doctor, *options);

@@ -29,14 +29,15 @@ constexpr auto kExamples = R"(Examples:
   lowrank finetune base/ --only 2 --replay 0.5 --steps 300 --out gentle/
   lowrank finetune --resume two/)";
 
-void take_run(const Flags& flags, app::FinetuneRun& run, const nlohmann::json& id) {
+void take_run(const Flags& flags, app::FinetuneRun& run, const nlohmann::ordered_json& id,
+              const std::filesystem::path& folder) {
   take_common(flags, run.common, id);
   take_unless_given(flags, "base", run.base, id.at("base"));
   take_unless_given(flags, "--data", run.data, id.at("data"));
   if (!flags.given("--only") && !id.at("only").is_null()) run.only = id.at("only").get<int64_t>();
   take_unless_given(flags, "--replay", run.train.replay, id.at("train").at("replay"));
   take_training(flags, run.train, id.at("train"));
-  take_lora(flags, run.lora, id.at("lora"));
+  take_lora(flags, run.lora, id.at("lora"), folder);
   take_unless_given(flags, "--init-batches", run.init_batches, id.at("init_batches"));
   take_unless_given(flags, "--lora-plus-ratio", run.lora_plus_ratio, id.at("lora_plus_ratio"));
 }
@@ -101,9 +102,9 @@ void run_finetune(const Flags& flags, FinetuneCommand& command) {
   const bool resume = !command.folder.resume.empty();
   std::string base_sha256;  // of the run that goes on, unless another base was asked for
   if (resume) {
-    app::take_identity(folder, [&](const auto& id) {
-      take_run(flags, run, id);
-      if (!flags.given("base")) base_sha256 = id.at("base_sha256").template get<std::string>();
+    app::take_identity(folder, [&](const nlohmann::ordered_json& id) {
+      take_run(flags, run, id, folder);
+      if (!flags.given("base")) base_sha256 = id.at("base_sha256").get<std::string>();
     });
   }
   if (run.base.empty()) {

@@ -2,12 +2,12 @@
 #include <lowrank/error.h>
 #include <lowrank/io/atomic_file.h>
 #include <lowrank/io/json.h>
-#include <lowrank/io/json_difference.h>
 
 #include <memory>
 #include <system_error>
 
 #include "app/runs/notebook.h"
+#include "app/train/json_difference.h"
 #include "cli/commands/commands.h"
 #include "cli/flags/common_flags.h"
 #include "cli/flags/lora_flags.h"
@@ -29,14 +29,14 @@ constexpr auto kExamples = R"(Examples:
   lowrank mnist --resume run/)";
 
 void take_run(const Flags& flags, MnistCommand& command, const fs::path& folder) {
-  const auto run = read_json_file(folder / app::kNotebookRun);
+  const auto run = read_ordered_json_file(folder / app::kNotebookRun);
   try {
     take_common(flags, command.run.common, run);
     take_unless_given(flags, "--data", command.run.data, run.at("data"));
     take_unless_given(flags, "--digit", command.run.digit, run.at("digit"));
     take_unless_given(flags, "--epochs", command.run.epochs, run.at("epochs"));
     take_unless_given(flags, "--steps", command.run.finetune.train.steps, run.at("steps"));
-    take_lora(flags, command.run.finetune.lora, run.at("lora"));
+    take_lora(flags, command.run.finetune.lora, run.at("lora"), folder / app::kNotebookRun);
   } catch (const nlohmann::json::exception&) {
     fail<FileError>(
         "resume",
@@ -62,8 +62,8 @@ void run_mnist(const Flags& flags, MnistCommand& command) {
   notebook.prepare();
   if (resume) {
     const auto file = folder / app::kNotebookRun;
-    require_same_options<ArgumentError>(read_json_file(file), identity(command.run, resources),
-                                        file.string());
+    app::require_same_options<ArgumentError>(read_json_file(file), identity(command.run, resources),
+                                             file.string());
   } else {
     require_writable_output(folder, command.run.common.force);
     clear_run(folder);

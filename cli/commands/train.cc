@@ -24,7 +24,7 @@ constexpr auto kExamples = R"(Examples:
   lowrank train --data /usr/share/datasets/fashion-mnist --mean 0.286 --deviation 0.353 --out f/
   lowrank train --resume base/)";
 
-void take_run(const Flags& flags, app::BaseRun& run, const nlohmann::json& id) {
+void take_run(const Flags& flags, app::BaseRun& run, const nlohmann::ordered_json& id) {
   take_common(flags, run.common, id);
   take_unless_given(flags, "--data", run.data, id.at("data"));
   take_unless_given(flags, "--sizes", run.sizes, id.at("sizes"));
@@ -70,7 +70,8 @@ void run_train(const Flags& flags, TrainCommand& command) {
   const auto folder = command.folder.folder("train");
   const bool resume = !command.folder.resume.empty();
   if (resume) {
-    app::take_identity(folder, [&](const auto& id) { take_run(flags, command.run, id); });
+    app::take_identity(folder,
+                       [&](const nlohmann::ordered_json& id) { take_run(flags, command.run, id); });
     require_held(command.run.sizes, app::checkpoint_of(folder));
   }
   command.run.train.seed = command.run.common.seed;

@@ -54,7 +54,8 @@ void add_run_folder(const Flags& flags, RunFolder& folder) {
       .type_name("DIR");
 }
 
-void take_training(const Flags& flags, app::TrainOptions& options, const nlohmann::json& run) {
+void take_training(const Flags& flags, app::TrainOptions& options,
+                   const nlohmann::ordered_json& run) {
   take_unless_given(flags, "--epochs", options.epochs, run.at("epochs"));
   take_unless_given(flags, "--steps", options.steps, run.at("steps"));
   take_unless_given(flags, "--batch-size", options.batch_size, run.at("batch_size"));
@@ -68,7 +69,8 @@ void take_training(const Flags& flags, app::TrainOptions& options, const nlohman
   take_unless_given(flags, "--validation", options.validation, run.at("validation"));
 }
 
-void take_common(const Flags& flags, app::CommonOptions& options, const nlohmann::json& run) {
+void take_common(const Flags& flags, app::CommonOptions& options,
+                 const nlohmann::ordered_json& run) {
   take_unless_given(flags, "--seed", options.seed, run.at("seed"));
   take_unless_given(flags, "--threads", options.threads, run.at("threads"));
   take_unless_given(flags, "--device", options.device, run.at("device"));

@@ -33,10 +33,12 @@ void add_run_folder(const Flags& flags, RunFolder& folder);
 /// For --resume: what was not given on the command line is as the interrupted run had it.
 template <class T>
 void take_unless_given(const Flags& flags, const std::string& flag, T& field,
-                       const nlohmann::json& value) {
+                       const nlohmann::ordered_json& value) {
   if (!flags.given(flag) && !value.is_null()) field = value.get<T>();
 }
-void take_training(const Flags& flags, app::TrainOptions& options, const nlohmann::json& run);
-void take_common(const Flags& flags, app::CommonOptions& options, const nlohmann::json& run);
+void take_training(const Flags& flags, app::TrainOptions& options,
+                   const nlohmann::ordered_json& run);
+void take_common(const Flags& flags, app::CommonOptions& options,
+                 const nlohmann::ordered_json& run);
 
 }  // namespace lowrank::cli

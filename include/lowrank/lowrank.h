@@ -3,7 +3,9 @@
 /// All of lowrank, layer by layer. Programs that care for compile time include what they use.
 #include <lowrank/adapter/adapter.h>
 #include <lowrank/adapter/combine.h>
+#include <lowrank/adapter/config_fields.h>
 #include <lowrank/adapter/init_options.h>
+#include <lowrank/adapter/inspect.h>
 #include <lowrank/adapter/lora_config.h>
 #include <lowrank/adapter/parameter_group.h>
 #include <lowrank/adapter/plan.h>
@@ -12,7 +14,6 @@
 #include <lowrank/io/atomic_file.h>
 #include <lowrank/io/file_bytes.h>
 #include <lowrank/io/json.h>
-#include <lowrank/io/json_difference.h>
 #include <lowrank/io/matrix_file.h>
 #include <lowrank/io/npy.h>
 #include <lowrank/io/safetensors.h>

@@ -13,7 +13,7 @@ namespace lowrank {
 /// The deepest nesting and the longest text `parse_json` takes.
 inline constexpr int kDeepestJson = 64;
 inline constexpr size_t kLongestJson = 100'000'000;
-/// The most keys of one object that `read_ordered_json_file` takes: such an object is searched from
+/// The most keys of one object that `parse_ordered_json` takes: such an object is searched from
 /// its start.
 inline constexpr size_t kMostOrderedKeys = 10'000;
 
@@ -24,6 +24,12 @@ inline constexpr size_t kMostOrderedKeys = 10'000;
 LOWRANK_API nlohmann::json parse_json(std::string_view text, const std::string& what,
                                       std::string_view operation = "json");
 
+/// The same with the keys of each object in the order of the text. Throws FileError as well for an
+/// object of more than `kMostOrderedKeys` keys.
+LOWRANK_API nlohmann::ordered_json parse_ordered_json(std::string_view text,
+                                                      const std::string& what,
+                                                      std::string_view operation = "json");
+
 /// The JSON as UTF-8, indented by `indent`, or in one line where that is -1. Bytes that are no
 /// UTF-8, as names of files may hold, become U+FFFD.
 template <class Json>
@@ -33,8 +39,7 @@ std::string to_text(const Json& json, int indent = 2) {
 
 /// Reads and parses a JSON file. Throws FileError as `read_file` and `parse_json` do.
 LOWRANK_API nlohmann::json read_json_file(const std::filesystem::path& path);
-/// The same with the keys of each object in the order of the file. Throws FileError as well for an
-/// object of more than `kMostOrderedKeys` keys.
+/// The same by parse_ordered_json.
 LOWRANK_API nlohmann::ordered_json read_ordered_json_file(const std::filesystem::path& path);
 
 }  // namespace lowrank

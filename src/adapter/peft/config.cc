@@ -1,19 +1,17 @@
 #include "adapter/peft/config.h"
 
 #include <fmt/format.h>
+#include <lowrank/adapter/config_fields.h>
 #include <lowrank/error.h>
 #include <lowrank/io/json.h>
 
 #include <algorithm>
 #include <array>
-#include <cmath>
 #include <map>
-#include <set>
 #include <utility>
 
+#include "adapter/config/json_fields.h"
 #include "adapter/config/module_selector.h"
-#include "adapter/peft/fields.h"
-#include "adapter/peft/init.h"
 
 namespace lowrank {
 namespace {
@@ -39,21 +37,7 @@ constexpr std::array<Unsupported, 10> kUnsupported = {{
     {"ensure_weight_tying", "adapters tied over layers"},
 }};
 
-/// Fields that LoraConfig has, and those that are written the same for every adapter.
-const std::set<std::string> kOwnFields = {
-    "alpha_pattern",     "bias",
-    "exclude_modules",   "fan_in_fan_out",
-    "inference_mode",    "init_lora_weights",
-    "layers_pattern",    "layers_to_transform",
-    "lora_alpha",        "lora_bias",
-    "lora_dropout",      "modules_to_save",
-    "peft_type",         "r",
-    "rank_pattern",      "target_modules",
-    "target_parameters", "trainable_token_indices",
-    "use_dora",          "use_rslora",
-};
-
-void require_supported(const PeftFields& fields) {
+void require_supported(const JsonFields& fields) {
   const auto type = fields.text("peft_type", "none");
   if (type != "LORA") fields.wrong("peft_type \"LORA\"", fmt::format("\"{}\"", type));
   for (const auto& [field, meaning] : kUnsupported) {
@@ -64,38 +48,25 @@ void require_supported(const PeftFields& fields) {
   }
 }
 
-/// target_modules: one string is a regular expression, but for all-linear.
-ModuleSelector selector(const PeftFields& fields, const char* field) {
-  const auto* value = fields.find(field);
-  if (value == nullptr || !value->is_string()) return ModuleSelector(fields.names(field));
-  const auto text = value->get<std::string>();
-  return is_all_linear(text) ? ModuleSelector{kAllLinear} : ModuleSelector::matching(text);
-}
-
-ModuleSelector target_modules(const PeftFields& fields) {
-  auto targets = selector(fields, "target_modules");
-  const auto parameters = fields.names("target_parameters");
-  targets.names.insert(targets.names.end(), parameters.begin(), parameters.end());
-  if (targets.empty()) {
-    fields.wrong("target_modules",
-                 fields.find("target_modules") == nullptr ? "none" : "an empty list");
+/// What PEFT has no default for, or gives no meaning to.
+void require_numbers(const JsonFields& fields, const Json& json) {
+  for (const char* field : {"r", "lora_alpha"}) {  // the defaults are for absent fields alone
+    if (json.contains(field) && json[field].is_null()) {
+      fields.wrong(fmt::format("a number as {}", field), "null");
+    }
   }
-  return targets;
+  const auto rank = fields.whole_number("r", LoraConfig().rank);
+  if (rank < 1) fields.wrong("an r of at least 1", std::to_string(rank));
+  if (fields.number("lora_alpha", LoraConfig().alpha) == 0) {
+    fields.wrong("a lora_alpha other than 0", "0");
+  }
 }
 
-/// PEFT writes lora_alpha as it was given: 16 rather than 16.0.
-Json number(double value) {
-  if (value == std::floor(value) && std::abs(value) < 1e15) return static_cast<int64_t>(value);
-  return value;
-}
-
-template <class T>
-Json list_or_null(const std::vector<T>& values) {
-  return values.empty() ? Json(nullptr) : Json(values);
-}
-
-Json selector_json(const ModuleSelector& selector) {
-  return selector.regex.empty() ? list_or_null(selector.names) : Json(selector.regex);
+/// PEFT writes true for kaiming, and has no name for standard normal factors.
+void require_name_of_init(const JsonFields& fields) {
+  const auto* value = fields.find("init_lora_weights");
+  if (value == nullptr || (*value != "kaiming" && *value != "normal")) return;
+  fields.wrong("PEFT's name of an init", value->get<std::string>());
 }
 
 /// Whether PEFT keeps a layer among those that layers_to_transform chooses: it finds no number in a
@@ -128,51 +99,36 @@ Json target_modules_json(const LoraConfig& config, const PeftTargets& targets) {
   return same ? own.names : targets.modules;
 }
 
-Json tokens_json(const LoraConfig& config) {
-  const auto& named = config.trainable_token_indices;
-  if (named.empty()) return nullptr;
-  if (named.front().first.empty()) return named.front().second;
-  Json json = Json::object();
-  for (const auto& [name, indices] : named) json[name] = indices;
-  return json;
-}
-
-/// What LoraConfig holds, under PEFT's names.
-void write_own_fields(Json& json, const LoraConfig& config) {
-  json["alpha_pattern"] = Json::object();
-  for (const auto& [key, alpha] : config.alpha_pattern) json["alpha_pattern"][key] = number(alpha);
-  json["bias"] = bias_name(config.bias);
-  json["exclude_modules"] = selector_json(config.exclude_modules);
-  json["inference_mode"] = true;
-  write_init(json, config);
-  json["layers_pattern"] = list_or_null(config.layers_pattern);
-  json["layers_to_transform"] = list_or_null(config.layers_to_transform);
-  json["lora_alpha"] = number(config.alpha);
-  json["lora_bias"] = config.lora_bias;
-  json["lora_dropout"] = config.lora_dropout;
-  json["modules_to_save"] = list_or_null(config.modules_to_save);
-  json["peft_type"] = "LORA";
-  json["r"] = config.rank;
-  json["rank_pattern"] = Json::object();
-  for (const auto& [key, rank] : config.rank_pattern) json["rank_pattern"][key] = rank;
-  json["trainable_token_indices"] = tokens_json(config);
-  json["use_dora"] = config.use_dora;
-  json["use_rslora"] = config.use_rslora;
+/// How the factors start, in PEFT's words; the options of an init only beside that init, or where
+/// the file that was read had them.
+void write_init(Json& json, const LoraConfig& config) {
+  const bool is_default =
+      config.init == LoraInit::kKaimingUniform || config.init == LoraInit::kNormal;
+  json["init_lora_weights"] = is_default ? Json(true) : Json(init_name(config));
+  const auto extra = config.extra_json.empty() ? Json::object() : Json::parse(config.extra_json);
+  for (const auto& [field, init] :
+       {std::pair("eva_config", LoraInit::kEva), std::pair("corda_config", LoraInit::kCorda),
+        std::pair("lora_ga_config", LoraInit::kLoraGa)}) {
+    if (config.init == init) continue;
+    json.erase(field);
+    if (extra.contains(field)) json[field] = extra[field];
+  }
 }
 
 }  // namespace
 
 Json to_peft_json(const LoraConfig& config, const PeftTargets& targets) {
-  Json json;
+  auto json = to_json(config);
   for (const char* field : {"auto_mapping", "base_model_name_or_path", "revision", "task_type"}) {
-    json[field] = nullptr;
+    if (!json.contains(field)) json[field] = nullptr;
   }
-  if (!config.extra_json.empty()) json.update(Json::parse(config.extra_json));
   if (!targets.base_model.empty()) json["base_model_name_or_path"] = targets.base_model;
-  write_own_fields(json, config);
+  write_init(json, config);
+  json["inference_mode"] = true;
+  json["peft_type"] = "LORA";
   json["fan_in_fan_out"] = targets.fan_in_fan_out;
   json["target_modules"] = target_modules_json(config, targets);
-  json["target_parameters"] = list_or_null(targets.parameters);
+  json["target_parameters"] = targets.parameters.empty() ? Json(nullptr) : Json(targets.parameters);
   // As PEFT does; only at the top, for a pattern's first match counts.
   std::map<std::string, Json> by_key;
   for (auto& [key, value] : json.items()) by_key.emplace(key, std::move(value));
@@ -181,45 +137,14 @@ Json to_peft_json(const LoraConfig& config, const PeftTargets& targets) {
 }
 
 LoraConfig from_peft_json(const Json& json, const std::filesystem::path& file) {
-  const PeftFields fields(json, file);
+  const JsonFields fields(json, file);
   require_supported(fields);
-  for (const char* field : {"r", "lora_alpha"}) {  // PEFT has defaults where they are absent only
-    if (json.contains(field) && json[field].is_null()) {
-      fields.wrong(fmt::format("a number as {}", field), "null");
-    }
-  }
-  LoraConfig config;
-  config.rank = fields.whole_number("r", config.rank);
-  if (config.rank < 1) fields.wrong("an r of at least 1", std::to_string(config.rank));
-  config.alpha = fields.number("lora_alpha", config.alpha);
-  if (config.alpha == 0) fields.wrong("a lora_alpha other than 0", "0");
-  config.target_modules = target_modules(fields);
-  config.exclude_modules = selector(fields, "exclude_modules");
-  config.layers_to_transform = fields.whole_numbers("layers_to_transform");
-  config.layers_pattern = fields.names("layers_pattern", /*alone=*/true);
-  if (config.layers_pattern == std::vector<std::string>{""}) config.layers_pattern.clear();
-  config.rank_pattern = fields.rank_pattern("rank_pattern");
-  config.alpha_pattern = fields.alpha_pattern("alpha_pattern");
-  config.modules_to_save = fields.names("modules_to_save");
-  config.trainable_token_indices = fields.numbers_by_name("trainable_token_indices");
-  config.use_rslora = fields.flag("use_rslora");
-  config.use_dora = fields.flag("use_dora");
-  config.lora_bias = fields.flag("lora_bias");
-  config.lora_dropout = fields.number("lora_dropout", 0);
+  require_numbers(fields, json);
+  require_name_of_init(fields);
   fields.flag("fan_in_fan_out");  // the layer's own kind counts
-  read_init(fields, config);
-  try {
-    config.bias = bias_mode(fields.text("bias", "none"));
-    check(config);
-  } catch (const ArgumentError& error) {
-    throw FileError(fmt::format("{} (in \"{}\")", error.what(), file.string()));
-  }
-  Json extra = Json::object();
-  for (const auto& [key, value] : json.items()) {
-    if (!kOwnFields.contains(key)) extra[key] = value;
-  }
-  if (!extra.empty()) config.extra_json = extra.dump();
-  return config;
+  auto own = json;
+  for (const char* field : {"fan_in_fan_out", "inference_mode", "peft_type"}) own.erase(field);
+  return lora_config_from_json(own, file);
 }
 
 LoraConfig read_lora_config(const std::filesystem::path& file) {

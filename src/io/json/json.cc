@@ -121,13 +121,17 @@ nlohmann::json parse_json(std::string_view text, const std::string& what,
   return parse<nlohmann::json>(text, what, operation);
 }
 
+nlohmann::ordered_json parse_ordered_json(std::string_view text, const std::string& what,
+                                          std::string_view operation) {
+  return parse<nlohmann::ordered_json>(text, what, operation, kMostOrderedKeys);
+}
+
 nlohmann::json read_json_file(const std::filesystem::path& path) {
   return parse_json(read_file(path, kLongestJson), io::quoted(path));
 }
 
 nlohmann::ordered_json read_ordered_json_file(const std::filesystem::path& path) {
-  return parse<nlohmann::ordered_json>(read_file(path, kLongestJson), io::quoted(path), "json",
-                                       kMostOrderedKeys);
+  return parse_ordered_json(read_file(path, kLongestJson), io::quoted(path));
 }
 
 }  // namespace lowrank

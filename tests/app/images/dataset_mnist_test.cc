@@ -1,3 +1,5 @@
+// Covers app/images/mnist.cc and dataset.cc on the real files.
+
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 

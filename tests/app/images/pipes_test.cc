@@ -1,3 +1,5 @@
+// Covers every reader of files, of the library and of app/images.
+
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 #include <lowrank/error.h>

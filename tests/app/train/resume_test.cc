@@ -1,3 +1,5 @@
+// Covers runs that are interrupted and go on: app/train/trainer.cc and checkpoint.cc.
+
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 #include <lowrank/error.h>

@@ -8,20 +8,20 @@
 
 namespace lowrank {
 
-/// The fields of an untrusted adapter_config.json by name and type; null counts as absent. All of
+/// The fields of an untrusted JSON object by name and type; null counts as absent. All of
 /// these throw FileError that names the file and the field.
-class PeftFields {
+class JsonFields {
  public:
   using Json = nlohmann::ordered_json;
 
-  PeftFields(const Json& object, const std::filesystem::path& file);
+  JsonFields(const Json& object, const std::filesystem::path& file);
 
   [[noreturn]] void wrong(const std::string& required, const std::string& found,
                           const std::string& hint = "") const;
 
   const Json* find(const char* field) const;
   /// The fields of one that is itself an object.
-  PeftFields below(const Json& value) const { return {value, file_}; }
+  JsonFields below(const Json& value) const { return {value, file_}; }
   bool flag(const char* field, bool otherwise = false) const;
   int64_t whole_number(const char* field, int64_t otherwise) const;
   double number(const char* field, double otherwise) const;

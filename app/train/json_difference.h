@@ -1,13 +1,12 @@
 #pragma once
 
 #include <lowrank/error.h>
-#include <lowrank/export.h>
 
 #include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <string>
 
-namespace lowrank {
+namespace lowrank::app {
 
 /// Where two JSON values differ, for messages.
 struct JsonDifference {
@@ -17,8 +16,8 @@ struct JsonDifference {
 };
 
 /// The first field that differs; none where the values are equal.
-LOWRANK_API std::optional<JsonDifference> first_difference(const nlohmann::json& one,
-                                                           const nlohmann::json& other);
+std::optional<JsonDifference> first_difference(const nlohmann::json& one,
+                                               const nlohmann::json& other);
 
 /// Throws E where the options of a run differ from those that `file` holds, by the first that does.
 template <class E>
@@ -30,4 +29,4 @@ void require_same_options(const nlohmann::json& held, const nlohmann::json& give
           difference->other, "Give the options the run was started with.");
 }
 
-}  // namespace lowrank
+}  // namespace lowrank::app

@@ -1,10 +1,11 @@
+#include "app/train/json_difference.h"
+
 #include <gtest/gtest.h>
-#include <lowrank/io/json_difference.h>
 
 #include <nlohmann/json.hpp>
 #include <string>
 
-namespace lowrank {
+namespace lowrank::app {
 namespace {
 
 std::string difference(const char* one, const char* other) {
@@ -24,4 +25,4 @@ TEST(JsonDifference, NamesTheFieldAndBothValues) {
 }
 
 }  // namespace
-}  // namespace lowrank
+}  // namespace lowrank::app

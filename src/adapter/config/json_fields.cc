@@ -1,4 +1,4 @@
-#include "adapter/peft/fields.h"
+#include "adapter/config/json_fields.h"
 
 #include <fmt/format.h>
 #include <lowrank/error.h>
@@ -21,51 +21,51 @@ bool is_whole(const nlohmann::ordered_json& value) {
 
 }  // namespace
 
-PeftFields::PeftFields(const Json& object, const std::filesystem::path& file)
+JsonFields::JsonFields(const Json& object, const std::filesystem::path& file)
     : json_(object), file_(file) {
   if (!json_.is_object()) wrong("a JSON object", fmt::format("JSON of type {}", json_.type_name()));
 }
 
-void PeftFields::wrong(const std::string& required, const std::string& found,
+void JsonFields::wrong(const std::string& required, const std::string& found,
                        const std::string& hint) const {
   fail<FileError>("load", fmt::format("\"{}\" must hold {}", file_.string(), required), found,
                   hint);
 }
 
-const PeftFields::Json* PeftFields::find(const char* field) const {
+const JsonFields::Json* JsonFields::find(const char* field) const {
   const auto it = json_.find(field);
   return it == json_.end() || it->is_null() ? nullptr : &*it;
 }
 
-bool PeftFields::flag(const char* field, bool otherwise) const {
+bool JsonFields::flag(const char* field, bool otherwise) const {
   const auto* value = find(field);
   if (value == nullptr) return otherwise;
   if (!value->is_boolean()) wrong(fmt::format("true or false as {}", field), shown(*value));
   return value->get<bool>();
 }
 
-int64_t PeftFields::whole_number(const char* field, int64_t otherwise) const {
+int64_t JsonFields::whole_number(const char* field, int64_t otherwise) const {
   const auto* value = find(field);
   if (value == nullptr) return otherwise;
   if (!is_whole(*value)) wrong(fmt::format("a whole number as {}", field), shown(*value));
   return value->get<int64_t>();
 }
 
-double PeftFields::number(const char* field, double otherwise) const {
+double JsonFields::number(const char* field, double otherwise) const {
   const auto* value = find(field);
   if (value == nullptr) return otherwise;
   if (!value->is_number()) wrong(fmt::format("a number as {}", field), shown(*value));
   return value->get<double>();
 }
 
-std::string PeftFields::text(const char* field, const std::string& otherwise) const {
+std::string JsonFields::text(const char* field, const std::string& otherwise) const {
   const auto* value = find(field);
   if (value == nullptr) return otherwise;
   if (!value->is_string()) wrong(fmt::format("a string as {}", field), shown(*value));
   return value->get<std::string>();
 }
 
-std::vector<std::string> PeftFields::names(const char* field, bool alone) const {
+std::vector<std::string> JsonFields::names(const char* field, bool alone) const {
   const auto* value = find(field);
   if (value == nullptr) return {};
   if (alone && value->is_string()) return {value->get<std::string>()};
@@ -79,7 +79,7 @@ std::vector<std::string> PeftFields::names(const char* field, bool alone) const 
   return names;
 }
 
-std::vector<int64_t> PeftFields::whole_numbers(const Json& array, const char* field) const {
+std::vector<int64_t> JsonFields::whole_numbers(const Json& array, const char* field) const {
   std::vector<int64_t> numbers;
   const auto required = fmt::format("whole numbers as {}", field);
   if (!array.is_array()) wrong(required, shown(array));
@@ -90,14 +90,14 @@ std::vector<int64_t> PeftFields::whole_numbers(const Json& array, const char* fi
   return numbers;
 }
 
-std::vector<int64_t> PeftFields::whole_numbers(const char* field) const {
+std::vector<int64_t> JsonFields::whole_numbers(const char* field) const {
   const auto* value = find(field);
   if (value == nullptr) return {};
   if (is_whole(*value)) return {value->get<int64_t>()};
   return whole_numbers(*value, field);
 }
 
-std::vector<std::pair<std::string, std::vector<int64_t>>> PeftFields::numbers_by_name(
+std::vector<std::pair<std::string, std::vector<int64_t>>> JsonFields::numbers_by_name(
     const char* field) const {
   const auto* value = find(field);
   if (value == nullptr || (value->is_structured() && value->empty())) return {};
@@ -109,7 +109,7 @@ std::vector<std::pair<std::string, std::vector<int64_t>>> PeftFields::numbers_by
   return named;
 }
 
-const PeftFields::Json* PeftFields::find_object(const char* field) const {
+const JsonFields::Json* JsonFields::find_object(const char* field) const {
   const auto* value = find(field);
   if (value != nullptr && !value->is_object()) {
     wrong(fmt::format("an object of names and numbers as {}", field), shown(*value));
@@ -117,7 +117,7 @@ const PeftFields::Json* PeftFields::find_object(const char* field) const {
   return value;
 }
 
-std::vector<std::pair<std::string, int64_t>> PeftFields::rank_pattern(const char* field) const {
+std::vector<std::pair<std::string, int64_t>> JsonFields::rank_pattern(const char* field) const {
   std::vector<std::pair<std::string, int64_t>> pattern;
   const auto* object = find_object(field);
   if (object == nullptr) return pattern;
@@ -131,7 +131,7 @@ std::vector<std::pair<std::string, int64_t>> PeftFields::rank_pattern(const char
   return pattern;
 }
 
-std::vector<std::pair<std::string, double>> PeftFields::alpha_pattern(const char* field) const {
+std::vector<std::pair<std::string, double>> JsonFields::alpha_pattern(const char* field) const {
   std::vector<std::pair<std::string, double>> pattern;
   const auto* object = find_object(field);
   if (object == nullptr) return pattern;
