@@ -29,7 +29,7 @@ endef
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help build mnist test asan tsan lint format bench bench-full test-interop install clean
+.PHONY: help build mnist test-build test asan tsan lint-prepare lint format bench bench-full test-interop install clean
 
 help: ## List what make can do
 	@echo 'lowrank: low-rank adaptation (LoRA) and factorization (SVD) for C++ on LibTorch'
@@ -50,9 +50,11 @@ mnist: ## From nothing to the notebook's results: install, build, get MNIST, run
 	@mkdir -p run
 	$(LOWRANK) mnist --digit $(DIGIT) --seed $(SEED) --out run/mnist --force
 
-test: ## Build, run all tests, use the installed package (LIBTORCH=2: on LibTorch 2.10.0)
+test-build:
 	$(call prepare,$(PRESET),data test)
 	@cmake --build $(BUILD)
+
+test: test-build ## Build, run all tests, use the installed package (LIBTORCH=2: on LibTorch 2.10.0)
 	@scripts/fetch-mnist.sh $(LOWRANK)
 	@$(BUILD)/tests/lowrank_tests --gtest_brief=1
 	@scripts/check_package.sh $(BUILD)
@@ -71,8 +73,10 @@ tsan: ## Exchange adapters under running threads for a minute with the thread sa
 	@TSAN_OPTIONS="ignore_noninstrumented_modules=1 $$TSAN_OPTIONS" LOWRANK_HOT_SWAP_SECONDS=60 \
 	  build/tsan/tests/lowrank_thread_tests
 
-lint: ## Check the format (clang-format), the code (clang, clang-tidy) and the scripts (shellcheck)
+lint-prepare:
 	$(call prepare,lint,lint)
+
+lint: lint-prepare ## Check the format, the folders, the code (clang, clang-tidy), the scripts
 	@scripts/lint.sh build/lint
 
 format: ## Format the code in place

@@ -1,50 +1,117 @@
 #!/usr/bin/env bash
-# Checks that a layer includes only itself and the layers before it on the ladder, and that the
-# command, the examples and the benchmarks use only public headers; and that lowrank/lowrank.h
-# includes all of these.
+# Checks what CONTRIBUTING.md says of the folders: a rung of the ladder includes only itself and the
+# rungs above it; app/, cli/, bench/ and examples/ use the library's public headers alone; no two
+# folders include each other, directly or in a circle; no folder outgrows 16 sources; and
+# lowrank/lowrank.h includes all public headers.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-readonly ladder=(kernels linalg io adapter nn data models train report)
+# What stands in the root of src/ and of include/lowrank/ is "common".
+readonly rungs="common kernels machine linalg io effective adapter optim nn train"
+readonly most_sources=16
 
-rung() {  # the place of a layer on the ladder; -1 for the common headers
-  local i
-  for i in "${!ladder[@]}"; do
-    if [ "${ladder[$i]}" = "$1" ]; then
-      echo "$i"
-      return
-    fi
-  done
-  echo -1
+# Every include of ours, a line each: the file, the line's number, the folder of what is included,
+# and how that is spelled. A public header counts as a folder of include/.
+# shellcheck disable=SC2016  # $ is awk's
+includes() {
+  git ls-files --cached --others --exclude-standard -- 'src/*.cc' 'src/*.h' 'include/*.h' \
+    'app/*.cc' 'app/*.h' 'cli/*.cc' 'cli/*.h' 'bench/*.cc' 'examples/*.cc' |
+    while IFS= read -r file; do if [ -e "$file" ]; then echo "$file"; fi; done |
+    xargs awk '
+      /^#include ["<]/ {
+        spelled = $2
+        public = spelled ~ /^<lowrank\//
+        if (!public && spelled !~ /^"/) next
+        path = substr(spelled, 2, length(spelled) - 2)
+        if (path ~ /\.inc$/) next
+        folder = path
+        if (!sub(/\/[^\/]*$/, "", folder)) folder = "."
+        if (public) folder = "include/" folder
+        else if (folder !~ /^(app|cli|bench)(\/|$)/) folder = folder == "." ? "src" : "src/" folder
+        print FILENAME, FNR, folder, path
+      }'
 }
 
 status=0
-for layer in "${ladder[@]}"; do
-  here=$(rung "$layer")
-  while IFS=: read -r file line text; do
-    other=$(sed -E 's/.*[<"](lowrank\/)?([a-z_]+)\/.*/\2/' <<< "$text")
-    if [ "$(rung "$other")" -gt "$here" ]; then
-      echo "$file:$line: $layer must not include $other, which is further down the ladder" >&2
-      status=1
-    fi
-  done < <(grep -RnE '^#include [<"](lowrank/)?[a-z_]+/[a-z_0-9/]+\.h[>"]' \
-    "include/lowrank/$layer" "src/$layer" 2> /dev/null || true)
-done
+complain() {
+  echo "$*" >&2
+  status=1
+}
 
-for folder in cli examples bench; do
-  while IFS=: read -r file line text; do
-    header=$(sed -E 's/.*"(.*)".*/\1/' <<< "$text")
-    if [ -e "src/$header" ] && [ ! -e "$(dirname "$file")/$header" ] &&
-      [ ! -e "$folder/$header" ]; then
-      echo "$file:$line: $folder uses only public headers, and $header is private" >&2
-      status=1
-    fi
-  done < <(grep -RnE '^#include "' "$folder" --include='*.cc' --include='*.h' 2> /dev/null || true)
-done
+# The places of the rungs on the ladder.
+declare -A place
+count=0
+for name in $rungs; do place[$name]=$((count++)); done
+
+# Sets `rung` to the place of a folder on the ladder, or to "" where it stands beside it.
+find_rung() {
+  local name
+  case $1 in
+    src | include/lowrank) name=common ;;
+    src/*) name=${1#src/} ;;
+    include/lowrank/*) name=${1#include/lowrank/} ;;
+    *) rung="" && return ;;
+  esac
+  rung=${place[${name%%/*}]:-unknown}
+}
+
+found=$(includes)
+while read -r file line folder path; do
+  at="$file:$line"
+  own=${file%/*}
+  if [ "$file" = include/lowrank/lowrank.h ]; then continue; fi
+  if [ "$path" = lowrank/lowrank.h ]; then
+    case $file in
+      examples/*) ;;
+      *) complain "$at: only examples/ includes lowrank/lowrank.h; include what is used" ;;
+    esac
+    continue
+  fi
+  find_rung "$own"
+  here=$rung
+  find_rung "$folder"
+  there=$rung
+  case $file in
+    src/* | include/*)
+      if [ "$here" = unknown ]; then
+        complain "$at: the folder $own must be a rung of the ladder ($rungs)"
+      elif [ -z "$there" ]; then
+        complain "$at: the library must not include $path"
+      elif [ "$there" = unknown ] || [ "$there" -gt "$here" ]; then
+        complain "$at: $own must not include $path, which is further down the ladder"
+      fi
+      ;;
+    *)
+      case $folder in
+        include/*) ;;
+        app | app/*) case $file in examples/*) complain "$at: examples/ must not include $path" ;; esac ;;
+        cli | cli/*) case $file in cli/*) ;; *) complain "$at: only cli/ includes $path" ;; esac ;;
+        *) complain "$at: $path is private to the library" ;;
+      esac
+      ;;
+  esac
+done <<< "$found"
+
+# Circles between folders: tsort names the folders of each.
+if ! circles=$(awk '{
+    own = $1
+    sub(/\/[^\/]*$/, "", own)
+    if (own != $3 && $1 != "include/lowrank/lowrank.h") print own, $3
+  }' <<< "$found" | sort -u | tsort 2>&1 > /dev/null); then
+  complain "folders must not include each other. Got a circle of:"
+  sed -n 's/^tsort: \([^:]*\)$/  \1/p' <<< "$circles" | grep -v input >&2 || true
+fi
+
+while IFS= read -r folder; do
+  count=$(find "$folder" -maxdepth 1 -name '*.cc' | wc -l)
+  if [ "$count" -gt "$most_sources" ]; then
+    complain "$folder: a folder holds at most $most_sources sources. Got $count; give it wings"
+  fi
+done < <(find src app cli -type d)
+
 while IFS= read -r header; do
   if ! grep -qF "#include <$header>" include/lowrank/lowrank.h; then
-    echo "include/lowrank/lowrank.h: must include every public header. $header is missing" >&2
-    status=1
+    complain "include/lowrank/lowrank.h: must include every public header. $header is missing"
   fi
 done < <(cd include && find lowrank -name '*.h' ! -name lowrank.h | sort)
 exit "$status"

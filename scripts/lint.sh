@@ -20,6 +20,9 @@ sources | xargs clang-format --dry-run -Werror
 echo "Ladder (scripts/check_ladder.sh)"
 scripts/check_ladder.sh
 
+echo "Tests (scripts/check_tests.sh)"
+scripts/check_tests.sh
+
 echo "Scripts (shellcheck)"
 git ls-files --cached --others --exclude-standard '*.sh' .ci/run | xargs shellcheck
 
