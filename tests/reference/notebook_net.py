@@ -1,4 +1,4 @@
-"""The digit classifier of the notebooks as plain PyTorch: what `lowrank` builds as `models::Mlp`."""
+"""The digit classifier of the notebooks as plain PyTorch: what the command builds as `app::Mlp`."""
 
 import torch
 
