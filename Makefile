@@ -1,7 +1,7 @@
-# The front door: `make help` lists what is behind it. git and make are all a machine needs before.
+# Start with `make help`, which lists the targets. A machine needs only git and make beforehand.
 #
 #   LIBTORCH=2     build and test with LibTorch 2.10.0 (fetched) in place of Debian's 1.13.1
-#   INSTALL=no     install no packages: the machine has what is needed
+#   INSTALL=no     install no packages, because the machine has them
 #   CMAKE_FLAGS=   more flags for cmake, for example -DCMAKE_PREFIX_PATH=/opt/libtorch
 
 LIBTORCH ?= 1
@@ -18,8 +18,8 @@ PRESET := $(if $(filter 2,$(LIBTORCH)),libtorch2,release)
 BUILD := build/$(PRESET)
 LOWRANK := $(BUILD)/cli/lowrank
 
-# $(call prepare,PRESET,PURPOSES): installs the packages of these purposes that are missing, then
-# configures. Both do nothing when that is done already; ninja itself goes back to cmake when a
+# $(call prepare,PRESET,PURPOSES): installs the missing packages for these purposes, then
+# configures. Each step does nothing if it was done before; ninja itself runs cmake again when a
 # CMake file changes.
 define prepare
 @$(if $(filter yes,$(INSTALL)),scripts/install-dependencies.sh build $(2) \
@@ -65,8 +65,8 @@ asan: ## Build and run the tests with the address and undefined-behaviour saniti
 	@scripts/fetch-mnist.sh build/asan/cli/lowrank
 	@UBSAN_OPTIONS=print_stacktrace=1 build/asan/tests/lowrank_tests --gtest_brief=1
 
-# LibTorch is not instrumented: what it does to memory, under locks that the sanitizer cannot see, is
-# left out; our own code is not.
+# LibTorch is not instrumented, and the sanitizer cannot see its locks. So what LibTorch does to
+# memory is left out; what our own code does is checked.
 tsan: ## Exchange adapters under running threads for a minute with the thread sanitizer
 	$(call prepare,tsan,test)
 	@cmake --build build/tsan --target lowrank_thread_tests
@@ -83,7 +83,7 @@ format: ## Format the code in place
 	@$(if $(filter yes,$(INSTALL)),scripts/install-dependencies.sh lint)
 	@scripts/lint.sh --format
 
-bench: ## Measure beside PyTorch and PEFT, with median and spread, and beside the targets
+bench: ## Compare with PyTorch and PEFT, with median and spread, and with the targets
 	$(call prepare,$(PRESET),data bench)
 	@cmake $(BUILD) -DLOWRANK_BUILD_BENCH=ON > $(BUILD)/bench.log
 	@cmake --build $(BUILD) --target lowrank_command training_bench linear_bench adapters_bench \
@@ -91,13 +91,13 @@ bench: ## Measure beside PyTorch and PEFT, with median and spread, and beside th
 	@scripts/fetch-mnist.sh $(LOWRANK)
 	@bench/run.sh $(BUILD)
 
-bench-full: ## Measure steps a second against batch, rank, width and threads, and draw them
+bench-full: ## Measure steps per second by batch, rank, width and threads, and draw them
 	$(call prepare,$(PRESET),bench bench-full)
 	@cmake $(BUILD) -DLOWRANK_BUILD_BENCH=ON > $(BUILD)/bench.log
 	@cmake --build $(BUILD) --target training_bench
 	@bench/run.sh --full $(BUILD)
 
-test-interop: ## Let PEFT and lowrank read what the other wrote: random adapters, damaged folders
+test-interop: ## Let PEFT and lowrank read each other's files: random adapters, damaged folders
 	$(call prepare,$(PRESET),data interop)
 	@cmake --build $(BUILD) --target lowrank_command lowrank_adapter_driver
 	@tests/reference/run.sh $(LOWRANK) $(BUILD)/tests/lowrank_adapter_driver

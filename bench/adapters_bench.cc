@@ -13,9 +13,9 @@
 
 #include "app/models/mlp.h"
 
-// What adapters cost a server: eight of them in one mixed batch beside eight runs, and a disabled
-// one beside none. The two of a pair take turns, so that a slow moment of the machine falls on
-// both.
+// What adapters cost a server: eight adapters in one mixed batch compared with eight runs, and a
+// disabled adapter compared with none. The two sides take turns, so that a slow moment of the
+// machine affects both.
 
 namespace {
 
@@ -26,7 +26,7 @@ using lowrank::app::MlpOptions;
 constexpr int64_t kAdapters = 8;
 constexpr int kRounds = 201;
 
-/// Processor time: there is one thread, and other programs disturb this least.
+/// Measured in processor time, because there is one thread, and other programs disturb this least.
 double seconds_of(const std::function<void()>& work, int repeats) {
   const auto start = std::clock();
   for (int i = 0; i < repeats; ++i) work();
@@ -64,7 +64,7 @@ void randomize(const Adapter& adapter, const std::string& name) {
   for (const auto& parameter : adapter.parameters(name)) parameter.normal_(0, 0.02);
 }
 
-/// False where the mixed batch is wrong, in which case nothing is timed.
+/// Returns false, and times nothing, if the mixed batch gives wrong results.
 bool mixed_batch(const std::vector<int64_t>& sizes) {
   Mlp model(MlpOptions{.sizes = sizes});
   model->eval();
@@ -102,9 +102,9 @@ bool mixed_batch(const std::vector<int64_t>& sizes) {
   return true;
 }
 
-/// What a layer of one model costs more, in ns, while a disabled adapter is attached to it. The
-/// same weights with and without take turns; other programs only ever add to a time this short, so
-/// the least of each counts.
+/// The time of a layer of one model without an adapter, and how much more it takes while a disabled
+/// adapter is attached, both in ns. The same weights are timed with and without it in turn. Other
+/// programs can only add to a time this short, so the least of each counts.
 struct Disabled {
   double without, more;
 };
@@ -131,7 +131,7 @@ Disabled cost_when_disabled() {
 }
 
 void disabled(bool with_gradients) {
-  constexpr int kModels = 15;  // where a model lies in memory moves its time by a few percent
+  constexpr int kModels = 15;  // a model's place in memory changes its time by a few percent
   const at::AutoGradMode mode(with_gradients);
   std::vector<double> without, more;
   for (int i = 0; i < kModels; ++i) {

@@ -1,13 +1,13 @@
-"""lowrank beside PyTorch and PEFT, and beside its targets; bench/run.sh calls it.
+"""Compares lowrank with PyTorch and PEFT, and with its targets; bench/run.sh calls it.
 
-1. Correctness: five steps of each from one start must give the losses of the float64 reference, and
-   evaluation the same number of hits.
-2. Scout: a short run of each in every setting (BLAS library x threads) picks its best one.
-3. Rounds: one after the other in turn, each in its best setting, and as installed. Median, range,
-   and the ratios within each round.
-4. The samples of every target (targets.py); tables.py prints what comes of them.
+1. Correctness: five steps of each contestant from one start must give the losses of the float64
+   reference, and evaluation must give the same number of hits.
+2. Scout: a short run of each in every setting (BLAS library x threads) finds its best one.
+3. Rounds: the contestants take turns, each in its best setting and as installed. The results are
+   the median, the range, and the ratios within each round.
+4. The samples of every target (targets.py); tables.py prints the verdicts.
 
-Exits with 1 where something did not run or was wrong, never because of a time.
+Exits with 1 if something did not run or was wrong, never because of a time.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from workers import Measurement, Worker, machine_in_words, scout, usable_cores
 
 
 def check(lora, pretraining):
-    """The largest difference of each contest's losses."""
+    """Returns the largest difference of the losses in each contest."""
     ours, notebook, _ = lora
     differences = {
         "LoRA": contests.check_losses("LoRA", lora, [NOTEBOOK, *GRID]),
@@ -45,7 +45,7 @@ def scout_all(build, lora, pretraining, seconds):
 
 
 def measure(lora, pretraining, args):
-    """Everything, sample by sample."""
+    """Measures everything and returns all samples."""
     ours, notebook, peft = lora
     speed = Measurement("machine", ours, ours.best("machine"), "machine")
     lora_rates, answers = contests.compete(lora, args, [speed])
@@ -66,10 +66,10 @@ def measure(lora, pretraining, args):
 
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--build", type=pathlib.Path, required=True, help="with the benchmarks and the command")
-    parser.add_argument("--out", type=pathlib.Path, required=True, help="the JSON file that is written")
+    parser.add_argument("--build", type=pathlib.Path, required=True, help="a build with the benchmarks and the command")
+    parser.add_argument("--out", type=pathlib.Path, required=True, help="JSON file to write")
     parser.add_argument("--rounds", type=int, default=21)
-    parser.add_argument("--seconds", type=float, default=0.4, help="of one measurement of a contest")
+    parser.add_argument("--seconds", type=float, default=0.4, help="length of one measurement in a contest")
     parser.add_argument("--scout-seconds", type=float, default=0.5)
     return parser.parse_args()
 

@@ -1,15 +1,15 @@
-"""Who trains in which way, whether all of them are right, and how fast each is in turn."""
+"""The contestants, the checks that all of them are right, and their measurements in turn."""
 
 import sys
 
 from shapes import GRID, SCOUTED_RANK, STEP, request
 from workers import INSTALLED, Measurement, Worker, in_turn, lowrank, rival
 
-HITS_APART = 3  # of 10,000 images: where two logits are equal but for rounding
+HITS_APART = 3  # of 10,000 images, where two logits differ only by rounding
 
 
 def contests(build):
-    """Those of LoRA, and those of pretraining."""
+    """The contestants for LoRA, and those for pretraining."""
     lora = [lowrank(build, "lora"), rival("the notebook's way", "notebook"), rival("PEFT", "peft")]
     return lora, [lowrank(build, "pretrain"), rival("PyTorch", "plain")]
 
@@ -20,13 +20,15 @@ def first_losses(contestant, shapes, arguments=()):
 
 
 def tolerance(rank):
-    """Of the first loss. At rank 64 a hidden unit within rounding of zero falls on either side of ReLU in
-    the second step, and Adam makes whole steps of the gradients that this turns."""
+    """The tolerance, as a share of the first loss. At rank 64, a hidden unit that is zero but for
+    rounding falls on either side of ReLU in the second step, and Adam makes whole steps of the
+    gradients that this changes."""
     return 1e-5 if rank <= 8 else 1e-4
 
 
 def check_losses(kind, contestants, shapes):
-    """Every one's first losses against the last contestant's in float64; the largest difference."""
+    """Checks everyone's first losses against the last contestant's in float64, and returns the
+    largest difference."""
     worst = 0.0
     references = first_losses(contestants[-1], shapes, ["--dtype", "float64"])
     for contestant in contestants:
@@ -53,7 +55,8 @@ def check_hits(contestants):
 
 
 def compete(contestants, args, beside=()):
-    """Each in its best setting, and as installed; rates by row and name, and what was asked beside."""
+    """Measures each contestant in its best setting and as installed. Returns the rates by row and
+    name, and all answers, also to the measurements in `beside`."""
     rows = {"best": lambda c: c.best(STEP), "installed": lambda c: INSTALLED}
     asked = [
         Measurement(f"{row} {c.name}", c, setting(c), STEP) for row, setting in rows.items() for c in contestants
@@ -64,7 +67,7 @@ def compete(contestants, args, beside=()):
 
 
 def measure_grid(ours, rival, args):
-    """Steps a second by batch and rank, each in its best setting for the batch."""
+    """Steps per second by batch and rank, each contestant in its best setting for the batch."""
     measurements = [
         Measurement(f"{c.name} {shape}", c, c.best(request(shape[0], SCOUTED_RANK)), request(*shape))
         for shape in GRID
@@ -76,7 +79,7 @@ def measure_grid(ours, rival, args):
 
 
 def measure_evaluation(ours, notebook, args):
-    setting = ours.best("evaluate_off")  # which is the BLAS library's; the adapter's is not
+    setting = ours.best("evaluate_off")  # only the disabled adapter uses the BLAS library
     measurements = [
         Measurement("on", ours, setting, "evaluate"),
         Measurement("off", ours, setting, "evaluate_off"),

@@ -1,4 +1,4 @@
-"""The figures that have a target (targets.py, by the same keys), made of what was measured."""
+"""Computes the figures that have a target (targets.py, by the same keys) from the measurements."""
 
 import dataclasses
 import statistics
@@ -13,7 +13,7 @@ def summary(values):
 
 
 def ratios(ours, theirs):
-    """In each round, so that both had the same moment of the machine."""
+    """The ratio within each round, in which both met the machine at about the same time."""
     return summary([a / b for a, b in zip(ours, theirs, strict=True)])
 
 
@@ -24,12 +24,12 @@ class Figure:
 
 
 def limits(machine, batch=NOTEBOOK[0]):
-    """Steps a second, were there nothing but the base's products, at the machine's speed in each round."""
+    """Steps per second with only the base's products, at the machine's speed in each round."""
     return [m["rate"] / (LORA_STEP * batch / NOTEBOOK[0]) for m in machine]
 
 
 def beside(rates, rival, limit):
-    """The ratio, and how large the machine would let it be."""
+    """The ratio, with a note on how large it could be on this machine."""
     most, rate = statistics.median(limit), statistics.median(rates[rival])
     note = f"the machine's limit is {most:.0f} steps/s, {most / rate:.1f} x {rival}"
     return Figure(ratios(rates["lowrank"], rates[rival]), note)
@@ -40,7 +40,7 @@ def share(parts, wholes):
 
 
 def of_training(lora, pretraining, machine):
-    """Of steps a second in the best settings, round by round."""
+    """Figures of the steps per second in the best settings, round by round."""
     limit = limits(machine)
     return {
         "notebook": beside(lora, "the notebook's way", limit),
@@ -65,7 +65,7 @@ def of_memory(peak, base, factors, activations):
 
 
 def figures_of(samples):
-    """By the keys of targets.py."""
+    """All figures, by the keys of targets.py."""
     best = {kind: rates["best"] for kind, rates in samples["contests"].items()}
     return {
         **of_training(best["LoRA"], best["pretraining"], samples["machine"]),

@@ -5,7 +5,8 @@
 #include <torch/nn/modules/linear.h>
 
 // Forward and forward+backward of one Linear(1000, 2000), batch 10: dense and trained, dense and
-// frozen (what an adapter can at best come near to), adapted, and with W + s·B·A formed each time.
+// frozen (the best that an adapter could come near to), adapted, and with W + s·B·A formed each
+// time.
 
 namespace {
 
@@ -64,7 +65,7 @@ void dense_frozen(benchmark::State& state) {
   backward(state, problem);
 }
 
-/// One rank an argument; the adapter's own factors take the problem's place.
+/// The argument is the rank. The adapter's own factors are used in place of the problem's.
 void adapted_forward(benchmark::State& state) {
   Problem problem(0);
   const auto adapter = lowrank::attach(*problem.linear, {.rank = state.range(0)});

@@ -16,14 +16,14 @@
 
 #include "app/models/mlp.h"
 
-// The most memory that tensors took in some LoRA steps on 784-1000-2000-10, batch 10, rank 1,
-// beside what training must hold; one JSON line of bytes for bench/compare.py.
+// Prints the most memory that tensors took in some LoRA steps on 784-1000-2000-10, batch 10, rank
+// 1, and the memory that training must hold, as one JSON line of bytes for bench/compare.py.
 
 namespace {
 
 std::atomic<int64_t> held{0}, most{0};
 
-/// LibTorch's own allocator, counted.
+/// LibTorch's own allocator, with its bytes counted.
 struct Counted {
   at::DataPtr original;
   int64_t bytes;

@@ -11,9 +11,9 @@
 #include <cstdio>
 #include <vector>
 
-// How fast an adapter of rank 16 goes into a float32 base of 4096 x 4096, in turn with a copy of as
-// much memory; one JSON line for bench/compare.py. Bytes are those of W, read once and written
-// once.
+// Measures how fast an adapter of rank 16 is merged into a float32 base of 4096 x 4096, in turn
+// with a copy of as much memory, and prints one JSON line for bench/compare.py. The bytes counted
+// are those of W, read once and written once.
 
 namespace {
 
@@ -73,7 +73,7 @@ int run(int threads, int rounds) {
 
 int main(int argc, char** argv) {
   int threads = 1, rounds = 15;
-  CLI::App app("GB/s of merging an adapter beside those of a copy; one JSON line.");
+  CLI::App app("Measures merging an adapter and copying, in GB/s; prints one JSON line.");
   app.add_option("--threads", threads);
   app.add_option("--rounds", rounds);
   CLI11_PARSE(app, argc, argv);

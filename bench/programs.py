@@ -1,4 +1,4 @@
-"""What is measured in programs of their own: merging, memory, and how long the command takes to start."""
+"""Measurements in separate programs: merging, memory, and how long the command takes to start."""
 
 import json
 import subprocess
@@ -10,7 +10,7 @@ STARTS, WHOLE_RUNS = 21, 5
 
 
 def run_program(program, *arguments):
-    """The JSON line that it prints."""
+    """Runs a program and returns the JSON line that it prints."""
     done = subprocess.run([program, *map(str, arguments)], stdout=subprocess.PIPE, text=True)
     if done.returncode != 0:
         sys.exit(f"bench: {program} must exit with 0. Got {done.returncode}.")
@@ -27,7 +27,8 @@ def milliseconds(command, expected=0):
 
 
 def measure_starts(lowrank):
-    """Milliseconds. A whole run of one training step stands for the start to the first one, which is in it."""
+    """Milliseconds per start. For finetune this is a whole run of one training step, which includes
+    the start."""
     starts = {
         "help": [milliseconds([lowrank, "--help"]) for _ in range(STARTS)],
         "version": [milliseconds([lowrank, "--version"]) for _ in range(STARTS)],

@@ -1,16 +1,17 @@
-"""Training steps and evaluated images a second of the rivals, in whatever PyTorch this interpreter has.
+"""Measures the rivals' training steps and evaluated images per second, in this PyTorch.
 
-    rivals.py --way peft --threads 2      one JSON line for each line of stdin:
-        train SECONDS BATCH RANK [WIDTH]  steps a second of a net of its own for these; with a width
-                                          784-WIDTH-WIDTH-10
-        losses 0 BATCH RANK               of the first steps of such a net
-        evaluate SECONDS                  images a second, batch 10 and rank 1 after the first steps
-        correct 0                         how many of all images it then gets right
+    rivals.py --way peft --threads 2      answers each line of stdin with one JSON line:
+        train SECONDS BATCH RANK [WIDTH]  steps per second of a net for this batch and rank; with
+                                          a width the net is 784-WIDTH-WIDTH-10
+        losses 0 BATCH RANK               the losses of that net's first steps
+        evaluate SECONDS                  images per second, batch 10, rank 1, after the first steps
+        correct 0                         how many of all images that net then gets right
 
 Ways: `plain` trains the whole net; `notebook` forms W + (alpha/rank)·B·A at each step through
-torch.nn.utils.parametrize, as the well-known "LoRA from scratch" notebook does; `peft` is PEFT's.
-The net is 784-1000-2000-10, the data is of MNIST's shape and in memory. bench/training_bench.cc does
-the same steps on the same numbers: both draw them from manual_seed(0), 1 and 2, in one order.
+torch.nn.utils.parametrize, as the well-known "LoRA from scratch" notebook does; `peft` uses PEFT.
+The net is 784-1000-2000-10. The data has MNIST's shape and is in memory. bench/training_bench.cc
+does the same steps on the same numbers: both draw them from manual_seed(0), 1 and 2, in the same
+order.
 """
 
 import argparse
@@ -35,7 +36,7 @@ MEAN, DEVIATION = 0.1307, 0.3081
 
 
 class LoRAParametrization(torch.nn.Module):
-    """The notebook's: a weight that reads as W + (alpha/rank)·B·A."""
+    """The notebook's parametrization: a weight that reads as W + (alpha/rank)·B·A."""
 
     def __init__(self, features_out, features_in, rank, alpha):
         super().__init__()
@@ -88,7 +89,7 @@ class Trainer:
         self.images = torch.randn(min(IMAGE_BATCHES, 4096 // batch), batch, 784).to(dtype).unbind()
         self.labels = torch.randint(0, 10, (LABEL_BATCHES, batch)).unbind()
         self.batches = zip(itertools.cycle(self.images), itertools.cycle(self.labels))
-        # All on one batch: they must fall, and agree with every other way's.
+        # The first losses, all on one batch: they must fall, and agree with the other ways'.
         self.losses = [self.step(self.images[0], self.labels[0]) for _ in range(CHECKED_STEPS)]
 
     def step(self, x, y):
@@ -107,8 +108,9 @@ class Trainer:
 
 
 class Evaluation:
-    """The notebook's loop over a test set in batches of ten, image by image. It counts the wrong ones by
-    class too: few after training, but nine in ten of these labels, so that this is left out in its favour."""
+    """The notebook's loop over a test set in batches of ten, image by image. The notebook also
+    counts the wrong images by class. They are few after training, but nine in ten with these
+    labels, so this is left out in the notebook's favour."""
 
     def __init__(self):
         torch.manual_seed(4)

@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
-# lowrank beside PyTorch and PEFT, then what adapters cost a server, then microbenchmarks, and at the
-# end the table of targets; called by `make bench`.
+# Compares lowrank with PyTorch and PEFT, measures what adapters cost a server, runs the
+# microbenchmarks, and at the end prints the table of targets. `make bench` calls it.
 #
 #   run.sh BUILD [compare.py's options]      BUILD: a build folder with LOWRANK_BUILD_BENCH=ON
 #   run.sh --full BUILD [sweep.py's options]
 #
-# $BENCH_PYTHON: an interpreter with torch and peft (default: what tests/reference/environment.sh
-# makes). Everything measured is also written to build/bench.json and build/bench-linear.json.
+# $BENCH_PYTHON: an interpreter with torch and peft (default: the one that
+# tests/reference/environment.sh makes). All measurements are also written to build/bench.json and
+# build/bench-linear.json.
 set -euo pipefail
 
 full=
@@ -23,7 +24,7 @@ python=${BENCH_PYTHON:-$("$top/tests/reference/environment.sh")}
 mkdir -p "$top/build"
 if [[ -n $full ]]; then
   "$python" "$here/sweep.py" --build "$build" --out "$top/build/bench-full.json" "$@"
-  echo "All samples: $top/build/bench-full.json, drawn in"
+  echo "All samples: $top/build/bench-full.json. The figures are in"
   /usr/bin/python3 "$here/plot.py" "$top/build/bench-full.json" "$top/docs"
   exit
 fi

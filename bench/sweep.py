@@ -1,7 +1,7 @@
-"""LoRA steps a second as a function of batch, rank, width and threads; bench/run.sh --full calls it.
+"""Measures LoRA steps per second by batch, rank, width and threads; bench/run.sh --full calls it.
 
-Ours beside PEFT, each in the best of its settings (BLAS library x threads) at each point, in turn;
-median and range. bench/plot.py draws what this writes.
+lowrank and PEFT take turns, each in the best of its settings (BLAS library x threads) at each
+point. The results are the median and the range. bench/plot.py draws them.
 """
 
 import argparse
@@ -13,7 +13,7 @@ from figures import summary
 from shapes import NOTEBOOK, STEP, request
 from workers import Measurement, in_turn, lowrank, machine_in_words, rival, scout, usable_cores
 
-BATCH, RANK = NOTEBOOK  # where they do not vary
+BATCH, RANK = NOTEBOOK  # in the sweeps that do not vary them
 SWEEPS = {
     "batch": [(batch, RANK) for batch in (1, 2, 4, 8, 16, 32, 64, 128, 256)],
     "rank": [(BATCH, rank) for rank in (1, 2, 4, 8, 16, 32, 64)],
@@ -23,7 +23,7 @@ VARIES = {"batch": 0, "rank": 1, "width": 2}
 
 
 def thread_counts():
-    """1, 2, 4 and so on, and all."""
+    """1, 2, 4 and so on, and all cores."""
     cores = usable_cores()
     return [*(2**i for i in range(cores.bit_length()) if 2**i < cores), cores]
 
@@ -58,8 +58,8 @@ def measure(pairs, args):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--build", type=pathlib.Path, required=True, help="with the benchmarks")
-    parser.add_argument("--out", type=pathlib.Path, required=True, help="the JSON file that is written")
+    parser.add_argument("--build", type=pathlib.Path, required=True, help="build folder with the benchmarks")
+    parser.add_argument("--out", type=pathlib.Path, required=True, help="JSON file to write")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=0.5)
     parser.add_argument("--scout-seconds", type=float, default=0.2)

@@ -1,4 +1,4 @@
-"""How what was measured is printed, and written down.
+"""Prints the measurements, and turns them into JSON.
 
     tables.py build/bench.json      prints the table of targets
 """
@@ -55,7 +55,7 @@ def print_target(target, figure):
 
 
 def kernels_of(samples):
-    """The instruction set."""
+    """The instruction set of the kernels that were measured."""
     return samples["machine"][0]["instruction_set"]
 
 

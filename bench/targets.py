@@ -1,4 +1,4 @@
-"""What lowrank should reach, as a table by the keys of figures.py."""
+"""The targets that lowrank should reach, by the keys of figures.py."""
 
 import dataclasses
 
@@ -18,7 +18,7 @@ class Target:
 
 
 def targets(instruction_set):
-    """Some depend on how wide the machine's registers are: AVX-512, or AVX2 and less."""
+    """Some targets depend on how wide the machine's registers are: AVX-512, or AVX2 and less."""
     wide = instruction_set == "avx512"
     grid = {
         request(batch, rank): Target(f"LoRA step, batch {batch}, rank {rank}: against PEFT", 2 if batch <= 64 else 1)

@@ -28,9 +28,9 @@
 #include "app/models/mlp.h"
 #include "app/train/evaluate.h"
 
-// Training steps and evaluated images a second of the library, for bench/compare.py: the same
-// steps, on the same numbers, as bench/rivals.py, which says what a request is. The net is from
-// seed 0, the data from seed 1, A ~ N(0, 1) from seed 2, the evaluated images from seed 4.
+// Measures the library's training steps and evaluated images per second, for bench/compare.py. It
+// does the same steps on the same numbers as bench/rivals.py, which explains the requests. The net
+// is from seed 0, the data from seed 1, A ~ N(0, 1) from seed 2, the evaluated images from seed 4.
 
 namespace {
 
@@ -40,7 +40,7 @@ constexpr int kCheckedSteps = 5;
 constexpr int64_t kCheckedBatch = 10, kCheckedRank = 1;
 constexpr int64_t kEvaluatedImages = 10000;
 
-/// What goes on for a while.
+/// Measures for a number of seconds.
 class Clock {
  public:
   explicit Clock(double seconds) : seconds_(seconds) {}
@@ -74,7 +74,7 @@ class Trainer {
  public:
   Trainer(bool whole, Shape shape)
       : model_(make_model(shape.width)), optimizer_(trainable(whole, shape.rank)) {
-    if (whole) fast_ = lowrank::accelerate(*model_, optimizer_);
+    if (whole) acceleration_ = lowrank::accelerate(*model_, optimizer_);
     torch::manual_seed(1);
     const auto batch = shape.batch;
     images_ = at::randn({std::min(kImageBatches, 4096 / batch), batch, 784}).unbind();
@@ -82,7 +82,7 @@ class Trainer {
     for (int i = 0; i < kCheckedSteps; ++i) losses_.push_back(step(images_[0], labels_[0]));
   }
 
-  /// Of its first steps, all on one batch: they must fall, and agree with PyTorch's.
+  /// The losses of the first steps, all on one batch: they must fall, and agree with PyTorch's.
   std::string losses() const {
     return fmt::format(R"({{"losses": [{}]}})", fmt::join(losses_, ", "));
   }
@@ -127,7 +127,7 @@ class Trainer {
   lowrank::app::Mlp model_;
   std::optional<lowrank::Adapter> adapter_;
   lowrank::Adam optimizer_;
-  std::optional<lowrank::Acceleration> fast_;
+  std::optional<lowrank::Acceleration> acceleration_;
   std::vector<at::Tensor> images_;
   std::vector<at::Tensor> labels_;
   std::vector<double> losses_;
@@ -160,7 +160,7 @@ class Server {
     if (what == "kernels") {
       return fmt::format(R"({{"better": "{}"}})", lowrank::blas_library().better_kernels);
     }
-    throw std::invalid_argument("no request: " + request);
+    throw std::invalid_argument("unknown request: " + request);
   }
 
  private:
@@ -217,11 +217,11 @@ void serve(bool whole) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  mallopt(M_MMAP_THRESHOLD, 1 << 25);  // as cli/main.cc does, and for its reason
+  mallopt(M_MMAP_THRESHOLD, 1 << 25);  // as in cli/main.cc, for the same reason
   mallopt(M_TRIM_THRESHOLD, std::numeric_limits<int>::max());
   std::string what = "lora";
   int threads = 0;
-  CLI::App app("Training steps a second of lowrank; one JSON line for each line of input.");
+  CLI::App app("Measures lowrank's training steps per second; answers each line with one of JSON.");
   app.add_option("--what", what)->check(CLI::IsMember({"lora", "pretrain"}));
   app.add_option("--threads", threads);
   CLI11_PARSE(app, argc, argv);

@@ -1,4 +1,4 @@
-"""The processes that are measured, and the settings they run in; bench/compare.py asks them."""
+"""The processes that are measured, and the settings that they run in."""
 
 import contextlib
 import dataclasses
@@ -17,9 +17,9 @@ WARM_UP = 0.3
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
-    blas: str | None = None  # a folder with libblas.so.3; None: what the system links to
-    kernels: str | None = None  # OpenBLAS's own, where it would take the wrong ones
-    threads: int = 0  # LibTorch's; 0: what each takes by itself
+    blas: str | None = None  # a folder with libblas.so.3; None: the system's default
+    kernels: str | None = None  # OpenBLAS's kernels, if it would choose the wrong ones
+    threads: int = 0  # LibTorch's; 0: each library's default
     blas_threads: int = 0  # the BLAS library's own
 
     def environment(self):
@@ -50,7 +50,7 @@ def usable_cores():
 
 
 def processor(field):
-    """What Linux calls it."""
+    """The value of this field in Linux's /proc/cpuinfo, or an empty text."""
     with contextlib.suppress(OSError, StopIteration):
         lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
         return next(line.split(":", 1)[1].strip() for line in lines if line.startswith(field))
@@ -59,15 +59,16 @@ def processor(field):
 
 @functools.cache
 def better_kernels(program, folder):
-    """What OpenBLAS is to be told to use on a processor that it does not know and takes for an old one;
-    None where it is right, or is another library. `program` is our benchmark, which knows."""
+    """The kernels that OpenBLAS must be told to use if it does not know the processor and takes it
+    for an old one. None if its own choice is right, or if it is another library. `program` is our
+    benchmark, which can tell."""
     with Worker(Contestant("lowrank", [program]), Setting(blas=folder)) as worker:
         return worker.ask("kernels")["better"] or None
 
 
 def settings(program, counts=None):
-    """Every BLAS library of Debian's that is here, with these numbers of threads (1 and all) in LibTorch
-    alone, and in both."""
+    """Every one of Debian's BLAS libraries on this machine, with each of these numbers of threads
+    (by default 1 and all) in LibTorch alone, and in both."""
     folders = [str(f) for name in BLAS_FOLDERS for f in sorted(pathlib.Path("/usr/lib").glob(f"*/{name}"))]
     pairs = dict.fromkeys(pair for n in counts or (1, usable_cores()) for pair in ((n, 1), (n, n)))
     kernels = {folder: better_kernels(program, folder) for folder in folders}
@@ -94,9 +95,9 @@ def rival(name, way):
 
 
 class Worker:
-    """A contestant's process: it prints an answer for each line it is sent."""
+    """A contestant's process, which prints one answer for each line that it is sent."""
 
-    least_share = 1.0  # of one core that any measurement got
+    least_share = 1.0  # the least share of a core that any measurement got
 
     def __init__(self, contestant, setting, arguments=()):
         self.command = [*contestant.command, *arguments]
@@ -113,7 +114,8 @@ class Worker:
         return json.loads(line)
 
     def ask(self, request, seconds=0):
-        """`request`: what, and after the seconds batch and rank: "train 10 1"."""
+        """Sends a request such as "train 10 1", with the seconds after its first word. Returns the
+        answer."""
         what, *shape = request.split()
         self.process.stdin.write(" ".join([what, str(seconds), *shape]) + "\n")
         self.process.stdin.flush()
@@ -135,7 +137,7 @@ def training_bench(build):
 
 
 def scout(build, contestant, requests, seconds, counts=None):
-    """A short run of each request in every setting, with these numbers of threads."""
+    """Runs each request for a short time in every setting, with these numbers of threads."""
     for setting in settings(training_bench(build), counts):
         with Worker(contestant, setting) as worker:
             for request in requests:
@@ -153,8 +155,8 @@ class Measurement:
 
 
 def in_turn(measurements, rounds, seconds):
-    """One after the other, A B C A B C, so that a slow moment of the machine falls on all; for each
-    key its answers. The processes stay open, one for each setting."""
+    """Measures in turn, A B C A B C, so that a slow moment of the machine affects all. Returns the
+    answers for each key. The processes stay open, one for each setting."""
     answers = {measurement.key: [] for measurement in measurements}
     with contextlib.ExitStack() as stack:
         workers = {}

@@ -22,20 +22,20 @@ using lowrank::cli::kFailed;
 using lowrank::cli::kWrongArguments;
 using lowrank::cli::report;
 
-/// Asks for the command line as the launcher reads it, a literal of C++; see launcher/launcher.cc.
+/// Prints the command line as a C++ literal, which the launcher includes; see launcher/launcher.cc.
 constexpr std::string_view kDescribe = "--describe-command-line";
-constexpr int kLargestFromHeap = 1 << 25;  // bytes; the most that glibc takes
+constexpr int kLargestFromHeap = 1 << 25;  // bytes; the largest threshold that glibc accepts
 
 constexpr const char* kNoMemory =
     "[memory] the work must fit into memory. Got an allocation that failed.";
 
-/// LibTorch has no type of its own for an allocation that failed.
+/// Returns whether a message is about a failed allocation: LibTorch has no exception type for it.
 bool is_of_memory(const std::string& line) {
   return line.find("can't allocate memory") != std::string::npos ||
          line.find("Storage size calculation overflowed") != std::string::npos;
 }
 
-/// LibTorch's messages carry a stack trace below their first line; users get that line.
+/// LibTorch's messages have a stack trace below their first line, which users need not see.
 std::string first_line(const char* message) {
   const std::string text = message;
   return text.substr(0, text.find('\n'));
@@ -67,7 +67,8 @@ int answer(int argc, char** argv) {
     } else {
       lowrank::cli::run(command_line, argc, argv);
     }
-    // Short output lies in the buffer until here; longer output throws a system_error before.
+    // Short output is still in the buffer here. Longer output that could not be written has thrown
+    // a system_error before.
     return lowrank::cli::finish_output();
   } catch (const lowrank::ArgumentError& error) {
     return report(error.what(), kWrongArguments);
@@ -91,8 +92,8 @@ int answer(int argc, char** argv) {
   }
 }
 
-/// LibTorch takes a tenth of a second to take itself down, where the system needs none. Sanitizers
-/// look at what is left then.
+/// Ends the process without LibTorch's own shutdown, which takes a tenth of a second and does
+/// nothing that the system would not do. Sanitizers need it: they look for leaks afterwards.
 [[noreturn]] void leave(int status) {
 #ifdef LOWRANK_SANITIZE
   std::exit(status);

@@ -1,6 +1,7 @@
-# Which fmt to build with: LOWRANK_FMT. LibTorch 2.x brings headers of a newer fmt, which are found
-# before the system's and do not match its library; with those, fmt is used without a library.
-# That costs 3 to 9 s a file, so the system's own headers are not taken for LibTorch's.
+# Sets LOWRANK_FMT, the fmt to build with. LibTorch 2.x brings headers of a newer fmt, which are
+# found before the system's and do not match the system's library; with those, fmt is used
+# header-only. That costs 3 to 9 s per file, so it is not done if those headers are the system's
+# own.
 find_package(fmt REQUIRED)
 get_target_property(LOWRANK_FMT_INCLUDES fmt::fmt INTERFACE_INCLUDE_DIRECTORIES)
 set(LOWRANK_FMT fmt::fmt)

@@ -1,6 +1,7 @@
 # `make install`: the command, the library, its headers, and what CMake and pkg-config need to use
-# it. The prefix may be moved: the command finds the library beside itself, the package its files
-# from where it stands. A LibTorch outside the system's folders is found where it was.
+# it. The prefix may be moved: the command finds the library, and the package its files, by paths
+# relative to their own. A LibTorch outside the system's folders is found where it was at build
+# time.
 include(CMakePackageConfigHelpers)
 
 install(TARGETS lowrank EXPORT lowrankTargets
@@ -27,7 +28,7 @@ install(FILES ${PROJECT_BINARY_DIR}/lowrankConfig.cmake
   ${PROJECT_BINARY_DIR}/lowrankConfigVersion.cmake
   DESTINATION ${LOWRANK_PACKAGE_DIR})
 
-# pkg-config lowrank: LibTorch has no file of its own there, so its flags stand in ours, where the
+# pkg-config lowrank: LibTorch has no pkg-config file, so ours has LibTorch's flags too, if the
 # compiler would not find it by itself.
 set(LOWRANK_PC_CFLAGS ${TORCH_CXX_FLAGS})
 foreach(folder IN LISTS TORCH_INCLUDE_DIRS)

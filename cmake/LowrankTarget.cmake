@@ -1,5 +1,5 @@
-# What every target of ours is built with: C++20, hidden symbols, strict warnings, one shared
-# precompiled header (LibTorch's headers cost 10 to 20 s a file without it).
+# How all our targets are built: C++20, hidden symbols, strict warnings, one shared precompiled
+# header (LibTorch's headers cost 10 to 20 s per file without it).
 
 function(lowrank_target target)
   target_compile_features(${target} PUBLIC cxx_std_20)
@@ -8,7 +8,7 @@ function(lowrank_target target)
     CXX_VISIBILITY_PRESET hidden
     VISIBILITY_INLINES_HIDDEN ON
     POSITION_INDEPENDENT_CODE OFF)
-  # -fPIC for programs too, where CMake would say -fPIE: one precompiled header serves all.
+  # -fPIC for programs too, instead of CMake's -fPIE, so that one precompiled header serves all.
   target_compile_options(${target} PRIVATE -fPIC)
   target_compile_options(${target} PRIVATE -Wall -Wextra -Wpedantic -Wshadow -Wconversion
     -Wno-sign-conversion)
@@ -20,7 +20,8 @@ function(lowrank_target target)
       -fsanitize=${LOWRANK_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)
     target_link_options(${target} PRIVATE -fsanitize=${LOWRANK_SANITIZE})
     target_compile_definitions(${target} PRIVATE LOWRANK_SANITIZE)
-    # g++ 12 takes LibTorch's c10::optional for uninitialized where checks are compiled in.
+    # With the sanitizers' checks compiled in, g++ 12 believes LibTorch's c10::optional to be
+    # uninitialized.
     target_compile_options(${target} PRIVATE $<$<CXX_COMPILER_ID:GNU>:-Wno-maybe-uninitialized>)
   endif()
 endfunction()

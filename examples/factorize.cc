@@ -1,9 +1,9 @@
-// Writes the factors of a matrix, W ≈ B·A with as small a rank as keeps 99 % of its energy, as
-// B.npy (m, r) and A.npy (r, n), and prints how far they are from W:
+// Factorizes a matrix, W ≈ B·A, with the smallest rank that keeps 99 % of its energy. Writes
+// B.npy (m, r) and A.npy (r, n), and prints how close their product is to W:
 //
 //     factorize MATRIX.npy FOLDER
 //
-// It includes what it uses in place of lowrank/lowrank.h, which compiles faster.
+// It includes only the headers that it uses, which compiles faster than lowrank/lowrank.h.
 #include <lowrank/io/npy.h>
 #include <lowrank/linalg/error_figures.h>
 #include <lowrank/linalg/factorize.h>

@@ -1,5 +1,5 @@
 // Personalises a TorchScript classifier of token ids (N, T), trained and exported elsewhere, on a
-// few examples of one user, and writes a file that plain torch::jit::load runs:
+// few examples of one user, and writes a file that torch::jit::load can run without lowrank:
 //
 //     personalize_script MODEL.pt PERSONAL.pt
 #include <lowrank/lowrank.h>
@@ -7,7 +7,7 @@
 
 #include <iostream>
 
-// Where the user's examples come from in a product.
+// Stands in for the examples that a product would get from its user.
 std::pair<at::Tensor, at::Tensor> examples_of_user() {
   const auto ids = torch::randint(0, 20, {16, 4});
   return {ids, (ids.sum(1) > 38).to(torch::kLong)};
@@ -37,7 +37,7 @@ int main(int argc, char** argv) try {
   std::cout << "loss " << before << " before, " << after << " after\n";
   for (const auto& name : adapter.unreached_layers()) std::cout << name << " was never used\n";
 
-  adapter.merge();  // W + s·B·A into W: what is saved needs no adapter
+  adapter.merge();  // writes W + s·B·A to W, so the saved file needs no adapter
   model.save(argv[2]);
   auto personal = torch::jit::load(argv[2]);
   const bool same =

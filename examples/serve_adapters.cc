@@ -1,8 +1,11 @@
-// One model in memory, an adapter a user, and a pool of threads that answers requests of all users
-// at once; then the same requests as one batch, each row with its user's adapter:
+// Keeps one model in memory and one adapter per user, and answers the requests of all users from a
+// pool of threads; then answers the same requests as one batch, each row with its user's adapter:
 //
 //     serve_adapters
 #include <lowrank/lowrank.h>
+#include <torch/nn/modules/activation.h>
+#include <torch/nn/modules/container/sequential.h>
+#include <torch/nn/modules/linear.h>
 
 #include <atomic>
 #include <iostream>
@@ -16,7 +19,8 @@ void add_user(lowrank::Adapter& adapter, const std::string& user) {
 }
 
 int main() try {
-  app::Mlp model(app::MlpOptions{.sizes = {64, 128, 10}});
+  torch::nn::Sequential model(torch::nn::Linear(64, 128), torch::nn::ReLU(),
+                              torch::nn::Linear(128, 10));
   auto adapter = lowrank::attach(*model, {.rank = 4});
   const std::vector<std::string> users = {"ann", "ben", "cleo", "dan"};
   for (const auto& user : users) add_user(adapter, user);
@@ -42,7 +46,7 @@ int main() try {
   const auto rows = adapter.use_rows(asked_by);
   const bool same = at::allclose(model->forward(requests), at::cat(answers), 1e-4, 1e-5);
   std::cout << answers.size() << " answers to " << users.size() << " users; one mixed batch gives "
-            << (same ? "the same" : "OTHERS") << '\n';
+            << (same ? "the same" : "OTHER ANSWERS") << '\n';
   return same ? 0 : 1;
 } catch (const std::exception& error) {
   std::cerr << error.what() << '\n';

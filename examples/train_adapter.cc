@@ -1,4 +1,4 @@
-// Attaches an adapter to a module of your own, trains it, saves it in PEFT's files, and loads it
+// Attaches an adapter to a module of your own, trains it, saves it in PEFT's format, and loads it
 // into a second copy of the base:
 //
 //     train_adapter FOLDER
@@ -7,7 +7,7 @@
 
 #include <iostream>
 
-// Knows nothing of adapters.
+// An ordinary module, which knows nothing about adapters.
 struct NetImpl : torch::nn::Module {
   NetImpl() {
     register_module("hidden", hidden);

@@ -1,17 +1,17 @@
 #!/usr/bin/env bash
-# Checks what CONTRIBUTING.md says of the folders: a rung of the ladder includes only itself and the
-# rungs above it; app/, cli/, bench/ and examples/ use the library's public headers alone; no two
+# Checks what CONTRIBUTING.md says about the folders: a rung of the ladder includes only itself and
+# the rungs above it; app/, cli/, bench/ and examples/ use only the library's public headers; no two
 # folders include each other, directly or in a circle; no folder outgrows 16 sources; and
 # lowrank/lowrank.h includes all public headers.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-# What stands in the root of src/ and of include/lowrank/ is "common".
+# Files directly in src/ and in include/lowrank/ are on the rung "common".
 readonly rungs="common kernels machine linalg io effective adapter optim nn train"
 readonly most_sources=16
 
-# Every include of ours, a line each: the file, the line's number, the folder of what is included,
-# and how that is spelled. A public header counts as a folder of include/.
+# Prints one line for each include of our own files: the including file, the line number, the folder
+# of the included file, and its path as written. The folder of a public header is below include/.
 # shellcheck disable=SC2016  # $ is awk's
 includes() {
   git ls-files --cached --others --exclude-standard -- 'src/*.cc' 'src/*.h' 'include/*.h' \
@@ -38,12 +38,12 @@ complain() {
   status=1
 }
 
-# The places of the rungs on the ladder.
+# The place of each rung on the ladder.
 declare -A place
 count=0
 for name in $rungs; do place[$name]=$((count++)); done
 
-# Sets `rung` to the place of a folder on the ladder, or to "" where it stands beside it.
+# Sets `rung` to the place of a folder on the ladder, or to "" if the folder is not part of it.
 find_rung() {
   local name
   case $1 in
@@ -63,7 +63,7 @@ while read -r file line folder path; do
   if [ "$path" = lowrank/lowrank.h ]; then
     case $file in
       examples/*) ;;
-      *) complain "$at: only examples/ includes lowrank/lowrank.h; include what is used" ;;
+      *) complain "$at: only examples/ may include lowrank/lowrank.h; include the headers used" ;;
     esac
     continue
   fi
@@ -85,7 +85,7 @@ while read -r file line folder path; do
       case $folder in
         include/*) ;;
         app | app/*) case $file in examples/*) complain "$at: examples/ must not include $path" ;; esac ;;
-        cli | cli/*) case $file in cli/*) ;; *) complain "$at: only cli/ includes $path" ;; esac ;;
+        cli | cli/*) case $file in cli/*) ;; *) complain "$at: only cli/ may include $path" ;; esac ;;
         *) complain "$at: $path is private to the library" ;;
       esac
       ;;
@@ -105,7 +105,7 @@ fi
 while IFS= read -r folder; do
   count=$(find "$folder" -maxdepth 1 -name '*.cc' | wc -l)
   if [ "$count" -gt "$most_sources" ]; then
-    complain "$folder: a folder holds at most $most_sources sources. Got $count; give it wings"
+    complain "$folder: a folder must hold at most $most_sources sources. Got $count. Split it up."
   fi
 done < <(find src app cli -type d)
 

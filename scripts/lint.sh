@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The checks behind `make lint` (see CONTRIBUTING.md):
-#   scripts/lint.sh BUILD_DIR [FILE...]   checks all, or has clang-tidy read only these files
+#   scripts/lint.sh BUILD_DIR [FILE...]   runs all checks; clang-tidy reads all files or only these
 #   scripts/lint.sh --format              formats the code in place
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -26,8 +26,8 @@ scripts/check_tests.sh
 echo "Scripts (shellcheck)"
 git ls-files --cached --others --exclude-standard '*.sh' .ci/run | xargs shellcheck
 
-# clang-tidy walks over LibTorch's headers too, for 50 s a file; with this plugin it walks over
-# our own declarations only.
+# By itself, clang-tidy also walks over LibTorch's headers, which takes 50 s per file. With this
+# plugin it walks only over our own declarations.
 plugin=$build/own_code_only.so
 if [ scripts/own_code_only.cc -nt "$plugin" ]; then
   version=$(clang-tidy --version | sed -n 's/.*LLVM version \([0-9]*\).*/\1/p')
@@ -43,7 +43,7 @@ if [ "${#files[@]}" -eq 0 ]; then
     grep -v "/build/" | sort -u)
 fi
 
-tidy() {  # build, plugin, file: prints what clang-tidy found, nothing where all is well
+tidy() {  # build, plugin, file: prints what clang-tidy found, if anything
   local found
   if ! found=$(clang-tidy --quiet -p "$1" --load="$2" "$3" 2>&1); then
     grep -v ' warnings\? generated\.$' <<< "$found"
@@ -54,4 +54,4 @@ export -f tidy
 echo "Code (clang-tidy, ${#files[@]} files, compiled by clang)"
 printf '%s\0' "${files[@]}" |
   xargs -0 -n 1 -P "$(nproc)" bash -c 'tidy "$@"' tidy "$build" "$plugin"
-echo "Nothing to complain of"
+echo "All checks passed"

@@ -1,4 +1,4 @@
-// A plugin for clang-tidy: lets the checks walk only over declarations outside system headers.
+// A plugin for clang-tidy: the checks walk only over declarations outside of system headers.
 #include <clang/AST/ASTConsumer.h>
 #include <clang/AST/ASTContext.h>
 #include <clang/Basic/SourceManager.h>

@@ -8,7 +8,8 @@
 namespace lowrank {
 namespace {
 
-/// Characters to add, drop, replace or exchange with their neighbour (Damerau's typing errors).
+/// The number of characters to add, drop, replace or exchange with their neighbour (Damerau's
+/// typing errors).
 size_t edit_distance(std::string_view a, std::string_view b) {
   std::vector<size_t> before, last(b.size() + 1), row(b.size() + 1);
   std::iota(last.begin(), last.end(), size_t{0});

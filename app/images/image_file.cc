@@ -28,7 +28,7 @@ void check_size(int64_t width, int64_t height, const std::string& name) {
                   fmt::format("{} x {}", width, height));
 }
 
-/// libpng's simplified reader; it frees what it took also where it is left early.
+/// libpng's simplified reader. It frees its memory also when an error is thrown.
 struct PngReader {
   png_image image{};
   PngReader() { image.version = PNG_IMAGE_VERSION; }
@@ -56,7 +56,7 @@ at::Tensor read_png(const std::string& bytes, const std::string& name) {
   return pixels;
 }
 
-/// A PGM file from front to back (netpbm's pgm(5)).
+/// Reads a PGM file from start to end (netpbm's pgm(5)).
 class PgmReader {
  public:
   PgmReader(std::string_view bytes, std::string name) : bytes_(bytes), name_(std::move(name)) {}
@@ -72,7 +72,7 @@ class PgmReader {
     const int64_t count = width * height;
     require_length(plain, plain ? 2 * count : 1 + count * (most < 256 ? 1 : 2));
     at::Tensor pixels = at::empty({height, width}, at::kByte);
-    if (!plain) ++at_;  // the one blank behind the header
+    if (!plain) ++at_;  // the one blank after the header
     auto* values = pixels.data_ptr<uint8_t>();
     for (int64_t i = 0; i < count; ++i) {
       const int64_t value = plain ? number(most, "a value") : binary_value(most);
@@ -85,15 +85,15 @@ class PgmReader {
  private:
   [[noreturn]] void fail_content(const std::string& required, const std::string& found) const {
     fail<FileError>(kImageFile, fmt::format("{} must hold {}", name_, required), found,
-                    "The file is damaged or no PGM image.");
+                    "The file is damaged or is not a PGM image.");
   }
 
-  /// Behind the header: one blank and the binary values, or at least a blank and a digit each for
-  /// plain ones. So the memory taken follows the file's length.
+  /// Checks what follows the header: one blank and the binary values, or for each ASCII value at
+  /// least one blank and one digit. So a short file cannot ask for a lot of memory.
   void require_length(bool plain, int64_t needed) const {
     const auto left = static_cast<int64_t>(bytes_.size() - at_);
     if (left == needed || (plain && left > needed)) return;
-    fail_content(fmt::format("{}{} bytes behind its header", plain ? "at least " : "", needed),
+    fail_content(fmt::format("{}{} bytes after its header", plain ? "at least " : "", needed),
                  fmt::format("{}", left));
   }
 
@@ -138,7 +138,7 @@ class PgmReader {
   void require_end() {
     skip_blanks();
     if (at_ != bytes_.size()) {
-      fail_content("nothing behind its pixels", fmt::format("{} bytes", bytes_.size() - at_));
+      fail_content("nothing after its pixels", fmt::format("{} bytes", bytes_.size() - at_));
     }
   }
 

@@ -10,9 +10,10 @@
 namespace lowrank::app {
 namespace {
 
-/// Deflate cannot do better than 1032 bytes for one (zlib's technical notes).
+/// Deflate compresses 1032 bytes to one at best (zlib's technical notes).
 constexpr uint64_t kMostInflation = 1032;
-/// 15 bits of window, and 16 for "a gzip header, not a zlib one" (zlib.h, inflateInit2).
+/// A window of 15 bits; adding 16 asks for a gzip header instead of a zlib one (zlib.h,
+/// inflateInit2).
 constexpr int kGzipWindow = 15 + 16;
 
 uint64_t checked_size(const std::filesystem::path& path, std::string_view operation) {
@@ -97,10 +98,11 @@ bool InputFile::refill() {
   return stream_.avail_in > 0;
 }
 
-/// RFC 1952 lets gzip streams follow one another; anything else behind one is refused.
+/// Begins the gzip stream that follows, if any: RFC 1952 allows several in a row. Anything else
+/// after a stream is refused.
 bool InputFile::begin_next_member() {
   if (stream_.avail_in == 0 && !refill()) return false;
-  if (*stream_.next_in != 0x1f) fail_stream("other bytes behind its end");
+  if (*stream_.next_in != 0x1f) fail_stream("other bytes after its end");
   if (inflateReset(&stream_) != Z_OK) throw std::bad_alloc();
   return true;
 }

@@ -11,23 +11,25 @@
 
 namespace lowrank::app {
 
-/// A regular file's bytes from front to back; where the content (not the name) is gzip, the
-/// inflated bytes. Nothing is taken that the caller did not ask for, so a bomb stays compressed.
+/// Reads a regular file from start to end; if its content (not its name) is gzip, reads the
+/// inflated bytes. Only what the caller asks for is inflated, so a gzip bomb does no harm.
 class InputFile {
  public:
-  /// Throws FileError, prefixed with `operation`, where `path` is missing, a folder or unreadable.
+  /// Throws FileError, prefixed with `operation`, if `path` is missing, a folder or unreadable.
   InputFile(const std::filesystem::path& path, std::string_view operation);
   ~InputFile();
   InputFile(const InputFile&) = delete;
   InputFile& operator=(const InputFile&) = delete;
 
-  /// Writes up to `bytes` bytes to `to`; fewer only at the end of the content. Throws FileError
-  /// where a gzip stream is truncated, corrupt or followed by anything but another one.
+  /// Writes up to `bytes` bytes to `to` and returns how many; fewer only at the end of the content.
+  /// Throws FileError if a gzip stream is truncated, corrupt or followed by anything but another
+  /// one.
   size_t read(void* to, size_t bytes);
 
   bool compressed() const { return compressed_; }
 
-  /// What `read` can give in all: exact for a plain file. A gzip file holds at most this much.
+  /// Returns the most bytes that `read` can give in all: the exact size of an uncompressed file, an
+  /// upper bound for a gzip file.
   uint64_t most_bytes() const;
 
  private:
@@ -38,7 +40,7 @@ class InputFile {
 
   std::filesystem::path path_;
   std::string operation_;
-  uint64_t size_ = 0;  // before file_: what is no regular file (a pipe) is never opened
+  uint64_t size_ = 0;  // declared before file_, so that a pipe is refused and never opened
   std::ifstream file_;
   bool compressed_ = false;
   bool ended_ = false;
@@ -46,7 +48,8 @@ class InputFile {
   std::array<unsigned char, 1 << 16> buffer_;
 };
 
-/// The whole (inflated) content. Throws FileError where it is longer than `most_bytes`.
+/// Returns the whole content, inflated if it is gzip. Throws FileError if it is longer than
+/// `most_bytes`.
 std::string read_content(const std::filesystem::path& path, uint64_t most_bytes,
                          std::string_view operation);
 

@@ -42,7 +42,7 @@ const std::vector<KnownFile>& mnist_files() {
 
 std::filesystem::path data_cache() {
   if (const auto data = environment_path("LOWRANK_DATA"); !data.empty()) return data;
-  // The XDG base directory specification: a relative path there is to be ignored.
+  // The XDG base directory specification says to ignore a relative path.
   const auto cache = environment_path("XDG_CACHE_HOME");
   if (cache.is_absolute()) return cache / "lowrank";
   const auto home = environment_path("HOME");

@@ -13,10 +13,11 @@ namespace lowrank::app {
 namespace {
 
 constexpr const char* kSampler = "sampler";
-/// The split must not follow the order of an epoch; no epoch has this number.
+/// The epoch number that the validation split is drawn with. No epoch has it, so the split does not
+/// follow the order of one.
 constexpr int64_t kSplitEpoch = -1;
 
-/// SplitMix64 (Steele, Lea, Flood 2014): every bit of the state moves every bit of the result.
+/// SplitMix64 (Steele, Lea, Flood 2014): every bit of the state affects every bit of the result.
 uint64_t mix(uint64_t state) {
   state += 0x9e3779b97f4a7c15;
   state = (state ^ (state >> 30)) * 0xbf58476d1ce4e5b9;
@@ -24,7 +25,7 @@ uint64_t mix(uint64_t state) {
   return state ^ (state >> 31);
 }
 
-/// LibTorch's generator takes 32 bits of a seed, so seed, epoch and stream are mixed before.
+/// LibTorch's generator uses only 32 bits of a seed, so seed, epoch and stream are mixed first.
 at::Tensor permutation(int64_t count, uint64_t seed, int64_t epoch, int64_t stream) {
   const uint64_t mixed =
       mix(mix(mix(seed) ^ static_cast<uint64_t>(epoch)) ^ static_cast<uint64_t>(stream));
@@ -80,7 +81,8 @@ int64_t Sampler::batches_per_epoch() const {
   return (indices_.numel() + own_per_batch_ - 1) / own_per_batch_;
 }
 
-/// How many replayed indices go with `own` of the first set: the share of a full batch.
+/// Returns how many replayed indices go with `own` indices of the first set, in the proportion of a
+/// full batch.
 int64_t Sampler::replayed_among(int64_t own) const {
   const int64_t full = options_.batch_size - own_per_batch_;
   if (full == 0 || own == own_per_batch_) return full;

@@ -44,7 +44,7 @@ struct Pipe {
   }
 };
 
-/// 0, or the error number that kept the program from starting.
+/// Returns 0, or the error number that kept the program from starting.
 int spawn(const std::vector<std::string>& arguments, const std::filesystem::path& folder,
           int output, pid_t* child) {
   std::vector<char*> argv;
@@ -61,7 +61,7 @@ int spawn(const std::vector<std::string>& arguments, const std::filesystem::path
   return error;
 }
 
-/// Reads until the program closes its output; false when `deadline` passes first.
+/// Reads until the program closes its output; returns false if `deadline` passes first.
 bool drain(int descriptor, Clock::time_point deadline, std::string* output) {
   std::array<char, 4096> chunk{};
   for (;;) {

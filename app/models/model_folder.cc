@@ -55,8 +55,8 @@ double read_number(const nlohmann::json& config, const char* name, double otherw
   return it->get<double>();
 }
 
-/// Height and width of the images, whose product must be the number of inputs; zeros where the
-/// config does not say.
+/// Returns the height and width of the images, whose product must be the number of inputs; zeros if
+/// the config has neither.
 std::pair<int64_t, int64_t> read_image_size(const nlohmann::json& config, int64_t inputs,
                                             const Path& file) {
   const auto height = config.find("image_height"), width = config.find("image_width");
@@ -86,7 +86,7 @@ nlohmann::json read_config(const Path& file) {
   return config;
 }
 
-/// The tensors of an MLP of these sizes, checked before a model of that size is made.
+/// Checks the tensors of an MLP of these sizes, before memory is allocated for the model.
 void check_tensors(const SafetensorsFile& file, const std::vector<int64_t>& sizes) {
   for (size_t i = 1; i < sizes.size(); ++i) {
     for (const auto& [name, shape] :
@@ -115,7 +115,7 @@ void check_tensors(const SafetensorsFile& file, const std::vector<int64_t>& size
   }
 }
 
-/// What is asked for as a base, and is something else that is known.
+/// Throws FileError if the path given for a base is an adapter's folder or a file.
 void require_model(const Path& folder) {
   std::error_code none;
   const bool is_adapter = std::filesystem::exists(folder / "adapter_config.json", none) &&
@@ -124,11 +124,11 @@ void require_model(const Path& folder) {
   fail<FileError>("load",
                   fmt::format("\"{}\" must be the folder of a model, with {} and {}",
                               folder.string(), kConfigFile, kWeightsFile),
-                  is_adapter ? "an adapter's" : "a file",
-                  is_adapter ? "An adapter goes beside its base, as --adapter." : "");
+                  is_adapter ? "the folder of an adapter" : "a file",
+                  is_adapter ? "Give the base here, and the adapter as --adapter." : "");
 }
 
-/// One that holds every tensor's numbers.
+/// Returns the dtype that can hold the numbers of every tensor.
 at::ScalarType widest_dtype(const SafetensorsFile& file) {
   auto dtype = file.tensor(file.names().front()).scalar_type();
   for (const auto& name : file.names()) {

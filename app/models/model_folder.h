@@ -7,23 +7,23 @@
 
 namespace lowrank::app {
 
-/// An image classifier as it lies on disk.
+/// An image classifier, as it is saved on disk.
 struct ImageClassifier {
   Mlp model;
-  /// How its inputs were normalized in training, and must be ever after.
+  /// How its inputs were normalized in training, and must be normalized afterwards.
   Normalization normalization = {};
-  /// Height and width of the images it was trained on; 0 where that is not known.
+  /// Height and width of the images that it was trained on; 0 if unknown.
   int64_t image_height = 0;
   int64_t image_width = 0;
 };
 
 /// Writes model.safetensors and config.json (model_type "mlp", sizes, image_mean,
-/// image_deviation, image_height, image_width), both or neither. Throws FileError where the folder
-/// cannot be written.
+/// image_deviation, image_height, image_width): both files or neither. Throws FileError if the
+/// folder cannot be written.
 void save_classifier(const ImageClassifier& classifier, const std::filesystem::path& folder);
 
 /// Reads what save_classifier wrote; the model is in eval(). Throws FileError, naming the file and
-/// the field or tensor, for what is missing, unexpected, of another shape or type, or not finite.
+/// the field or tensor, if one is missing, unexpected, of the wrong shape or type, or not finite.
 ImageClassifier load_classifier(const std::filesystem::path& folder);
 
 }  // namespace lowrank::app

@@ -40,7 +40,7 @@ void print_evaluation(const std::string& title, const Evaluation& evaluation) {
 
 void print_confusion(const Evaluation& evaluation) {
   const auto classes = evaluation.confusion.size(0);
-  std::vector<std::string> header = {"true \\ said"};
+  std::vector<std::string> header = {"true \\ pred"};
   for (int64_t i = 0; i < classes; ++i) header.push_back(std::to_string(i));
   Table table(header);
   for (int64_t i = 0; i < classes; ++i) {
@@ -123,7 +123,7 @@ void warn(const LoadReport& report, const std::string& folder) {
   if (!report.base_matches()) {
     print_message(fmt::format(
         "warning: the adapter \"{}\" was trained on another base of the same shapes (SHA-256 "
-        "{}..., this one is {}...): its results will not be those it was made for.",
+        "{}..., this one is {}...): its results will differ from those on that base.",
         folder, report.expected_base.substr(0, 12), report.found_base.substr(0, 12)));
   }
   if (report.acts_like_base) {

@@ -7,29 +7,30 @@
 
 #include "app/train/evaluate.h"
 
-/// How evaluations and parameters are printed, the same in every command.
+/// Prints evaluations and parameter counts in the same way for every command.
 namespace lowrank::app {
 
-/// Accuracy, then a line a class with its wrong and total counts.
+/// Prints the accuracy, then one line per class with its wrong and total counts.
 void print_evaluation(const std::string& title, const Evaluation& evaluation);
 void print_confusion(const Evaluation& evaluation);
 
-/// {accuracy, correct, total, wrong_by_class, total_by_class}.
+/// Returns {accuracy, correct, total, wrong_by_class, total_by_class}.
 nlohmann::ordered_json to_json(const Evaluation& evaluation);
 nlohmann::ordered_json confusion_json(const Evaluation& evaluation);
 
-/// What an adapter adds, counted from its layers.
+/// How many parameters a base has, and how many its adapter adds.
 struct ParameterCounts {
   int64_t base = 0;
   int64_t lora = 0;
-  double share_percent() const;  ///< of the base
+  double share_percent() const;  ///< lora as a percentage of base
 };
 ParameterCounts count_parameters(const torch::nn::Module& model, const Adapter* adapter);
 
-/// A line a layer, with the shapes of W and bias (and A and B where there is an adapter).
+/// Prints one line per layer, with the shapes of W and bias (and of A and B with an adapter).
 void print_parameters(const torch::nn::Module& model, const Adapter* adapter);
 
-/// One sentence on standard error where the adapter was made for another base, or changes nothing.
+/// Prints a warning to standard error if the adapter was trained on another base, or if it changes
+/// nothing.
 void warn(const LoadReport& report, const std::string& folder);
 
 }  // namespace lowrank::app

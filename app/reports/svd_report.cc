@@ -12,10 +12,10 @@
 namespace lowrank::app {
 namespace {
 
-constexpr int64_t kMostRows = 20;     // of a matrix that is printed whole
-constexpr int64_t kMostColumns = 12;  // the same
-constexpr int64_t kMostValues = 12;   // singular values and outputs in a list that is printed whole
-constexpr int64_t kFirstValues = 9;   // what a longer list begins with
+constexpr int64_t kMostRows = 20;     // larger matrices are not printed
+constexpr int64_t kMostColumns = 12;  // likewise
+constexpr int64_t kMostValues = 12;   // longer lists of singular values or outputs are shortened
+constexpr int64_t kFirstValues = 9;   // how many values a shortened list begins with
 
 std::vector<double> numbers(const at::Tensor& x) {
   const auto dense = x.to(at::kCPU, at::kDouble).contiguous();
@@ -27,7 +27,8 @@ bool is_small(const at::Tensor& w) {
   return w.size(0) <= kMostRows && w.size(1) <= kMostColumns && w.numel() > 0;
 }
 
-/// Four decimals as PyTorch prints, or powers of ten where those would say too little or too much.
+/// Formats numbers in one width: with four decimals, as PyTorch prints, or with powers of ten if
+/// the largest number is too small or too large for that.
 std::vector<std::string> aligned(const std::vector<double>& values) {
   double largest = 0;
   for (const double value : values) largest = std::max(largest, std::abs(value));
@@ -62,7 +63,7 @@ void print_singular_values(const at::Tensor& s) {
   const int64_t shown = count <= kMostValues ? count : kFirstValues;
   std::string text;
   for (int64_t i = 0; i < shown; ++i) {
-    // Two lines of six: what is left of 100 columns.
+    // Six values per line, which fits into 100 columns.
     if (i > 0) text += i % 6 == 0 ? fmt::format("\n{:<22}", "") : " ";
     text += fmt::format("{:<10.5g}", values[static_cast<size_t>(i)]);
   }

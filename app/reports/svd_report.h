@@ -10,9 +10,9 @@
 
 namespace lowrank::app {
 
-/// All that `lowrank svd` found out about one matrix.
+/// Everything that `lowrank svd` found out about one matrix.
 struct SvdReport {
-  std::string source;          // what W is, for people
+  std::string source;          // describes where W comes from
   at::Tensor w;                // (m, n)
   at::Tensor singular_values;  // (k)
   int64_t numerical_rank = 0;
@@ -29,10 +29,10 @@ struct SvdReport {
   int64_t factored_parameters() const { return factors.rank() * (w.size(0) + w.size(1)); }
 };
 
-/// Prints it for people; large matrices and long lists are shortened.
+/// Prints the report as text; long lists are shortened, and large matrices are left out.
 void print_report(const SvdReport& report);
 
-/// All figures, and the matrix where it is small enough to be printed.
+/// Returns all figures, and the matrix if it is small enough to be printed.
 nlohmann::ordered_json to_json(const SvdReport& report);
 
 }  // namespace lowrank::app

@@ -11,7 +11,7 @@
 namespace lowrank::app {
 namespace {
 
-/// ‖found − expected‖ / ‖expected‖ that rounding explains, by the dtype of the model.
+/// Returns the largest ‖found − expected‖ / ‖expected‖ that rounding explains for the dtype.
 double tolerance(at::ScalarType dtype) { return dtype == at::kDouble ? 1e-13 : 1e-5; }
 
 double relative_difference(const at::Tensor& found, const at::Tensor& expected) {
@@ -21,7 +21,7 @@ double relative_difference(const at::Tensor& found, const at::Tensor& expected) 
   return norm > 0 ? difference / norm : difference;
 }
 
-/// W + s·B·A in float64, from nothing but the stored numbers.
+/// Forms W + s·B·A in float64, from the stored numbers alone.
 at::Tensor effective_weight(const AdaptedLayer& layer) {
   const auto w = layer.weight.data().to(at::kDouble);
   const auto b = layer.b.detach().to(at::kDouble);
@@ -52,12 +52,12 @@ Check only_factors_have_gradients(const Checked& checked) {
                       base)};
 }
 
-/// An identity matrix through the weight of each layer gives what the layer multiplies by.
+/// Passes an identity matrix through each layer's weight, which gives what the layer multiplies by.
 Check identity_matrix(const Checked& checked) {
   double worst = 0;
   size_t exact = 0;
   const auto layers = checked.adapter.layers();
-  // The weights' float64 sums come from raw storage, so the adapter must be off to read them.
+  // effective_weight() reads the stored W, so the adapter must be off there.
   for (const auto& layer : layers) {
     const auto eye = at::eye(layer.weight.size(1), layer.weight.options());
     at::Tensor expected, stored;

@@ -14,30 +14,36 @@
 
 namespace lowrank::app {
 
-/// A claim about an adapter, computed, with its figure.
+/// A claim about an adapter, and whether it was found to hold.
 struct Check {
   std::string name;
   bool ok = false;
-  std::string detail;
+  std::string detail;  ///< the figures, for people
 };
 
-/// SHA-256 of each of a model's own parameters.
+/// Returns the SHA-256 of each of a model's own parameters, by name.
 std::map<std::string, std::string> parameter_sums(const torch::nn::Module& model);
 
-/// What the checks look at.
+/// The inputs of the checks.
 struct Checked {
   ImageClassifier classifier;  ///< with the adapter attached
   Adapter adapter;
-  const ImageDataset* data = nullptr;  ///< what `base`, `on` and `off` were computed on
-  at::Tensor base, on, off;            ///< logits before attaching, adapter on, adapter off
+  const ImageDataset* data = nullptr;  ///< the images of `base`, `on` and `off`
+  at::Tensor base, on, off;            ///< logits before attaching, with the adapter on, and off
   std::map<std::string, std::string> sums_before;  ///< of the base, before it was adapted
   std::filesystem::path base_folder, adapter_folder;
   Resources resources;
 };
 
-/// The base did not change; only factors have gradients; each layer multiplies by W + s·B·A (built
-/// apart, in float64) and by W bit for bit when off; a dense model of those weights agrees; off is
-/// the base bit for bit; the adapter from disk is this one bit for bit; merged agrees.
+/// Checks that
+/// - the base did not change,
+/// - only the factors have gradients,
+/// - each layer multiplies by W + s·B·A (formed separately, in float64), and by exactly W when off,
+/// - a dense model with the effective weights gives the same logits, within rounding,
+/// - the adapter that is off gives the base's logits, bit for bit,
+/// - the adapter that is read from disk gives the same logits, bit for bit,
+/// - the merged adapter gives the same logits, within rounding,
+/// - unmerging restores the base.
 std::vector<Check> check_adapter(Checked& checked);
 
 }  // namespace lowrank::app

@@ -30,7 +30,7 @@ int64_t worst_class(const Evaluation& evaluation) {
 
 NotebookRun::NotebookRun() {
   finetune.lora = {.rank = 1, .alpha = 1, .init = LoraInit::kNormal};
-  finetune.train.steps = 200;  // what cuts the digit's mistakes to a third, with some to spare
+  finetune.train.steps = 200;  // enough to cut the digit's mistakes to a third, and some more
 }
 
 Json identity(const NotebookRun& run, const app::Resources& resources) {
@@ -126,7 +126,7 @@ void Notebook::evaluate_base() {
 void Notebook::attach_and_finetune() {
   auto& finetuning = run_.finetune;
   finetuning.common = run_.common;
-  finetuning.base = "../base";  // from the adapter's folder: the same wherever the run lies
+  finetuning.base = "../base";  // relative to the adapter's folder, so that the run can be moved
   finetuning.data = run_.data;
   finetuning.only = digit_;
   finetuning.train.seed = run_.common.seed;

@@ -34,10 +34,10 @@ struct NotebookRun {
   FinetuneRun finetune;
 };
 
-/// What kNotebookRun holds: the options that decide a run's results.
+/// Returns the options that decide a run's results, which are kept in kNotebookRun.
 nlohmann::ordered_json identity(const NotebookRun& run, const Resources& resources);
 
-/// 0 to 9; nothing for "worst". Throws ArgumentError for anything else.
+/// Returns 0 to 9, or nullopt for "worst". Throws ArgumentError for anything else.
 std::optional<int64_t> digit_of(const std::string& text);
 
 /// The notebook's run, step by step; each step prints what it did.
@@ -46,9 +46,9 @@ class Notebook {
   Notebook(NotebookRun& run, std::filesystem::path folder, const Resources& resources)
       : run_(run), folder_(std::move(folder)), resources_(resources) {}
 
-  /// Reads the data and refuses what cannot work, before anything is written.
+  /// Reads the data and refuses options that cannot work, before anything is written.
   void prepare();
-  /// Whether all checks hold.
+  /// Runs all steps; returns whether all checks hold.
   bool operator()();
 
  private:

@@ -56,7 +56,7 @@ Resources apply_common_options(const CommonOptions& options) {
   resources.device = device_of(options.device);
   resources.threads = options.threads == 0 ? usable_cores() : options.threads;
   set_threads(resources.threads);
-  instruction_set();  // a wrong LOWRANK_CPU is said before any work
+  instruction_set();  // throws for a wrong LOWRANK_CPU, before any work is done
   at::manual_seed(options.seed);
   return resources;
 }

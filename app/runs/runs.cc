@@ -56,7 +56,7 @@ void write_training(const std::filesystem::path& folder, const Json& identity,
   write_file_atomically(folder / kTrainingFile, to_text(json) + "\n");
 }
 
-/// Goes over the first batches that the training will see, forward and for LoRA-GA backward.
+/// Runs the first batches of the training forward, and for LoRA-GA backward as well.
 void run_first_batches(const FinetuneRun& run, const TrainingTask& task) {
   const auto& train = run.train;
   const auto split = split_validation(task.indices, train.validation, train.seed);
@@ -73,7 +73,7 @@ void run_first_batches(const FinetuneRun& run, const TrainingTask& task) {
   }
 }
 
-/// All that the adapter trains, B at its own rate.
+/// Returns all tensors that the adapter trains, B with its own learning rate.
 std::vector<NamedTensor> trained(const Adapter& adapter, double lora_plus_ratio) {
   std::vector<NamedTensor> parameters;
   for (const auto& [name, tensor] : adapter.named_parameters()) {
@@ -89,15 +89,15 @@ std::vector<NamedTensor> trained(const Adapter& adapter, double lora_plus_ratio)
   return parameters;
 }
 
-/// One forward, to see which layers it reaches.
+/// Runs one forward pass, and throws ArgumentError if it does not reach every adapted layer.
 void require_reached(const Adapter& adapter, const TrainingTask& task) {
   const at::NoGradGuard no_grad;
   const auto one = task.indices.slice(0, 0, 1);
   task.forward(batch_inputs(*task.data, one, task.normalization, task.dtype).to(task.device));
   const auto unreached = adapter.unreached_layers();
   if (unreached.empty()) return;
-  fail<ArgumentError>("finetune", "a forward must reach every adapted layer",
-                      fmt::format("no use of {}", list_names(unreached)),
+  fail<ArgumentError>("finetune", "a forward pass must reach every adapted layer",
+                      fmt::format("one that does not use {}", list_names(unreached)),
                       "Leave them out of --target-modules.");
 }
 
@@ -107,20 +107,19 @@ std::filesystem::path checkpoint_of(const std::filesystem::path& folder) {
   return folder / "checkpoint.safetensors";
 }
 
-void require_free_folder(const std::filesystem::path& folder, bool force) {
+void require_new_run_folder(const std::filesystem::path& folder, bool force) {
   const auto checkpoint = checkpoint_of(folder);
   if (std::error_code none; !force && std::filesystem::exists(checkpoint, none)) {
-    fail<FileError>("output",
-                    fmt::format("\"{}\" must not exist yet, or be empty", folder.string()),
-                    "an interrupted run",
-                    fmt::format("Go on with it by --resume \"{}\", or pass --force to begin anew.",
-                                folder.string()));
+    fail<FileError>(
+        "output", fmt::format("\"{}\" must not exist yet, or be empty", folder.string()),
+        "an interrupted run",
+        fmt::format("Go on with --resume \"{}\", or pass --force to start over.", folder.string()));
   }
   require_writable_output(folder, force);
 }
 
-void take_identity(const std::filesystem::path& folder,
-                   const std::function<void(const nlohmann::ordered_json&)>& take) {
+void with_checkpoint_identity(const std::filesystem::path& folder,
+                              const std::function<void(const nlohmann::ordered_json&)>& take) {
   const auto file = checkpoint_of(folder).string();
   const auto identity = parse_ordered_json(checkpoint_identity(file),
                                            fmt::format("the identity in \"{}\"", file), "resume");
@@ -182,7 +181,7 @@ BaseResult train_base(const BaseRun& run, const ImageDataset& data, const RunCon
   const auto id = identity(run, context.resources);
   task.accelerated = classifier.model.get();
   const auto result = train(task, run.train, run_options(context, id, "pretrain"));
-  classifier.model->zero_grad(/*set_to_none=*/true);  // of what comes next it gets none
+  classifier.model->zero_grad(/*set_to_none=*/true);  // later steps must not see old gradients
   const InterruptGuard uninterrupted;                 // a signal waits until the files are written
   write_training(context.folder, id, result);
   save_classifier(classifier, context.folder);
@@ -197,12 +196,12 @@ FinetuneResult finetune(const FinetuneRun& run, ImageClassifier& classifier,
   if (run.only) task.indices = indices_of_class(data, *run.only);
   if (run.train.replay > 0) {
     if (!run.only) {
-      fail<ArgumentError>("finetune", "--replay mixes other classes in beside --only", "no --only");
+      fail<ArgumentError>("finetune", "--replay must be given together with --only", "no --only");
     }
     task.replay_indices = indices_of_other_classes(data, *run.only);
   }
   const auto base_sha256 = base_fingerprint(*classifier.model);
-  // The factors are drawn from the seed, whatever was drawn before them in this process.
+  // The factors depend only on the seed, not on what this process has drawn before.
   at::manual_seed(run.common.seed);
   auto adapter = attach(*classifier.model, run.lora, [&] { run_first_batches(run, task); });
   require_reached(adapter, task);
@@ -221,12 +220,12 @@ ImageClassifier load_base(const std::filesystem::path& folder, const Resources& 
   const auto read = classifier.model->parameters().front().scalar_type();
   classifier.model->to(resources.device, resources.dtype);
   for (const auto& item : classifier.model->named_parameters()) {
-    if (read == resources.dtype) break;  // load_classifier() has looked at these numbers
+    if (read == resources.dtype) break;  // load_classifier() has checked these numbers
     if (at::isfinite(item.value()).all().item<bool>()) continue;
     fail<FileError>("load",
                     fmt::format("\"{}\" in \"{}\" must be finite as {}", item.key(),
                                 folder.string(), c10::toString(resources.dtype)),
-                    "numbers that it does not hold", "Pass --dtype float64.");
+                    "numbers that are too large for it", "Pass --dtype float64.");
   }
   return classifier;
 }

@@ -14,15 +14,15 @@
 #include "app/runs/resources.h"
 #include "app/train/trainer.h"
 
-/// What `train`, `finetune` and `mnist` do, once their flags are read. A run's identity is a JSON
-/// text of all that shapes its result; a checkpoint carries it, so that --resume can take the
-/// options from there and refuse others.
+/// What `train`, `finetune` and `mnist` do after their flags are parsed. A run's identity is a JSON
+/// text of everything that decides its result. It is stored in checkpoints, so that --resume can
+/// take the options from there and refuse different ones.
 namespace lowrank::app {
 
 /// Where a run writes, and how.
 struct RunContext {
   std::filesystem::path folder;
-  std::filesystem::path resume_folder = {};  ///< what --resume is to be given after an interrupt
+  std::filesystem::path resume_folder = {};  ///< the folder to give to --resume after an interrupt
   bool resume = false;
   bool quiet = false;
   Resources resources;
@@ -42,8 +42,8 @@ struct FinetuneRun {
   std::string data = "mnist";
   std::optional<int64_t> only;  // the one class to train on
   LoraConfig lora;
-  int64_t init_batches = 32;   // that an initialisation from data sees: the first of the training
-  double lora_plus_ratio = 1;  // B's learning rate to A's
+  int64_t init_batches = 32;   // how many of the first batches an initialisation from data sees
+  double lora_plus_ratio = 1;  // learning rate of B divided by that of A
   TrainOptions train;
 };
 
@@ -51,13 +51,13 @@ nlohmann::ordered_json identity(const BaseRun& run, const Resources& resources);
 nlohmann::ordered_json identity(const FinetuneRun& run, const std::string& base_sha256,
                                 const Resources& resources);
 
-/// The file a run keeps its state in until it ends.
+/// Returns the file in which a run keeps its state until it ends.
 std::filesystem::path checkpoint_of(const std::filesystem::path& folder);
 
-/// Gives the identity in a folder's checkpoint to `take`. Throws FileError where there is none, or
-/// one of another kind of run.
-void take_identity(const std::filesystem::path& folder,
-                   const std::function<void(const nlohmann::ordered_json&)>& take);
+/// Passes the identity in a folder's checkpoint to `take`. Throws FileError if there is no
+/// checkpoint, or if it is one of another kind of run.
+void with_checkpoint_identity(const std::filesystem::path& folder,
+                              const std::function<void(const nlohmann::ordered_json&)>& take);
 
 struct BaseResult {
   ImageClassifier classifier;
@@ -70,29 +70,29 @@ struct FinetuneResult {
   Adapter adapter;
   TrainResult training;
 };
-/// Attaches, trains and saves an adapter for `classifier`, which carries it afterwards. Throws
-/// ArgumentError where a forward does not reach every adapted layer.
+/// Attaches an adapter to `classifier`, trains it and saves it. The adapter stays attached. Throws
+/// ArgumentError if a forward pass does not reach every adapted layer.
 FinetuneResult finetune(const FinetuneRun& run, ImageClassifier& classifier,
                         const ImageDataset& data, const RunContext& context);
 
-/// A classifier from disk, in the dtype and on the device of the run.
+/// Loads a classifier, in the dtype and on the device of the run.
 ImageClassifier load_base(const std::filesystem::path& folder, const Resources& resources);
 
-/// The logits of all images.
+/// Returns the logits of all images. Throws TensorError if they are not finite.
 at::Tensor logits_of(const ImageClassifier& classifier, const ImageDataset& data,
                      const Resources& resources);
 
-/// Throws ArgumentError where the model's input is not the images' size, or its outputs are fewer
-/// than the classes.
+/// Throws ArgumentError unless the model has one input per pixel and one output per class.
 void require_fit(const ImageClassifier& classifier, const ImageDataset& data);
 
-/// require_writable_output(), which for the folder of an interrupted run names --resume.
-void require_free_folder(const std::filesystem::path& folder, bool force);
+/// Does what require_writable_output() does. For the folder of an interrupted run, the message
+/// names --resume.
+void require_new_run_folder(const std::filesystem::path& folder, bool force);
 
-/// Throws TensorError where a row of (N, classes) holds NaN or Inf.
+/// Throws TensorError if a row of (N, classes) holds NaN or Inf.
 void require_finite_outputs(const at::Tensor& outputs);
 
-/// {"parameters": ..., ...}: what is in a training.json, and what --json prints.
+/// Returns {"steps": ..., "mean_loss": ..., ...}, for training.json and for --json.
 nlohmann::ordered_json to_json(const TrainResult& result, bool with_times);
 
 }  // namespace lowrank::app

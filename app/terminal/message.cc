@@ -11,7 +11,7 @@ constexpr size_t kLongest = 2000;  // bytes
 
 bool continues_character(char byte) { return (static_cast<unsigned char>(byte) & 0xC0U) == 0x80U; }
 
-/// At most `kLongest` bytes, cut between two characters of UTF-8.
+/// Returns the line cut to about `kLongest` bytes, between two UTF-8 characters.
 std::string shortened(std::string line) {
   if (line.size() <= kLongest) return line;
   size_t end = kLongest;

@@ -4,8 +4,8 @@
 
 namespace lowrank::app {
 
-/// Prints "lowrank: ..." on standard error as one line: control characters are shown, not obeyed,
-/// and what is above about 2,000 bytes is cut. Never throws where that cannot be written.
+/// Prints "lowrank: ..." to standard error as one line. Control characters are escaped, and the
+/// text is cut after about 2,000 bytes. Does not throw if writing fails.
 void print_message(const std::string& sentence);
 
 }  // namespace lowrank::app

@@ -5,8 +5,9 @@
 
 namespace lowrank::app {
 
-/// The text as one line that a terminal shows and does not obey: control characters (below 0x20,
-/// and 0x7f) become \n, \t, \r or \x1b and the like; all else, UTF-8 too, stays as it is.
+/// Returns the text as one line that is safe to print on a terminal: control characters (below
+/// 0x20, and 0x7f) are escaped as \n, \t, \r, \x1b and so on; everything else, including UTF-8,
+/// is left as it is.
 std::string printable(std::string_view text);
 
 }  // namespace lowrank::app

@@ -15,7 +15,7 @@ namespace {
 using Seconds = std::chrono::duration<double>;
 
 constexpr int kBarWidth = 24;
-constexpr double kRunning = 0.02;  // weight of the newest loss in the running one
+constexpr double kRunning = 0.02;  // weight of the newest loss in the running average
 
 std::string clock_time(double seconds) {
   const auto whole = static_cast<int64_t>(std::llround(seconds));

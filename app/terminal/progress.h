@@ -6,18 +6,18 @@
 
 namespace lowrank::app {
 
-/// A progress bar on standard error: done, total, rate, running loss, time left. On a terminal one
-/// line that is redrawn; elsewhere a plain line every ten seconds and one at the end. Work of under
-/// a second prints nothing. NO_COLOR is honoured.
+/// A progress bar on standard error: steps done, total, rate, running average of the loss, time
+/// left. A terminal gets one line that is redrawn; a file or pipe gets one line every ten seconds
+/// and one at the end. Work that takes less than a second prints nothing. NO_COLOR is honoured.
 class Progress {
  public:
-  /// `unit` is what is counted, in the plural: "steps". A quiet one prints nothing.
+  /// `unit` names what is counted, in the plural: "steps". With `quiet`, nothing is printed.
   Progress(std::string title, int64_t total, std::string unit, bool quiet);
   ~Progress();
   Progress(const Progress&) = delete;
   Progress& operator=(const Progress&) = delete;
 
-  /// Work that was done before, by a run that is resumed: it does not count for the rate.
+  /// Starts at `done`, for a run that is resumed. Earlier work does not count towards the rate.
   void start_at(int64_t done);
   void update(int64_t done, double loss);
 

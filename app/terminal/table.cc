@@ -13,7 +13,8 @@ namespace {
 
 constexpr size_t kGap = 2;
 
-/// Columns a UTF-8 text takes on a terminal, for the scripts we print: one a code point.
+/// Returns how many terminal columns a UTF-8 text takes: one per code point, in the scripts that
+/// we print.
 size_t width(const std::string& text) {
   return static_cast<size_t>(std::count_if(text.begin(), text.end(), [](char byte) {
     return (static_cast<unsigned char>(byte) & 0xC0U) != 0x80U;

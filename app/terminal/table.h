@@ -6,25 +6,25 @@
 
 namespace lowrank::app {
 
-/// Text in aligned columns: the first column to the left, the others to the right. Control
-/// characters in cells are shown as `printable` shows them.
+/// A text table. The first column is aligned to the left, the others to the right. Control
+/// characters in cells are escaped by `printable`.
 class Table {
  public:
   explicit Table(std::vector<std::string> header);
 
-  /// Throws ArgumentError where the number of cells is not the header's.
+  /// Throws ArgumentError if the row does not have as many cells as the header.
   void add(std::vector<std::string> row);
-  /// A line of dashes before the next row.
+  /// Adds a line of dashes before the next row.
   void rule();
 
-  /// One line a row, two blanks between columns, no blanks at the ends of lines.
+  /// Returns one line per row, with two spaces between columns and no trailing spaces.
   std::string text() const;
 
  private:
-  std::vector<std::vector<std::string>> rows_;  // an empty row is a rule
+  std::vector<std::vector<std::string>> rows_;  // an empty row stands for a line of dashes
 };
 
-/// "2,807,010".
+/// Formats a number with thousands separators: "2,807,010".
 std::string with_thousands(int64_t number);
 
 }  // namespace lowrank::app

@@ -29,8 +29,8 @@ void check(const at::Tensor& image, const RenderOptions& options) {
   }
 }
 
-/// Each `factor` x `factor` block of pixels becomes its mean, rounded; what is left over at the
-/// right and below makes smaller blocks.
+/// Returns the rounded mean of each `factor` x `factor` block of pixels. Blocks at the right and
+/// at the bottom may be smaller.
 std::vector<std::vector<int64_t>> block_means(const at::Tensor& image, int64_t factor) {
   const auto pixels = image.accessor<uint8_t, 2>();
   std::vector<std::vector<int64_t>> means;

@@ -47,7 +47,7 @@ Evaluation evaluate(const at::Tensor& logits, const ImageDataset& data) {
     fail<TensorError>("evaluate",
                       fmt::format("logits must have shape ({}, {})", data.size(), classes),
                       fmt::format("({})", fmt::join(logits.sizes(), ", ")),
-                      "The model must have one output a class.");
+                      "The model must have one output per class.");
   }
   const auto cells = data.labels * classes + logits.argmax(1);
   Evaluation evaluation;

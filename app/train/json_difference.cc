@@ -13,7 +13,7 @@ std::string text_at(const Json& value, const Json::json_pointer& field) {
   return value.at(field).dump(-1, ' ', /*ensure_ascii=*/true).substr(0, kMost);
 }
 
-/// "/train/steps" as people write it.
+/// Returns the pointer "/train/steps" as "train.steps".
 std::string dotted(const Json::json_pointer& field) {
   auto path = field.to_string();
   if (path.empty()) return "the value";
@@ -28,7 +28,7 @@ std::optional<JsonDifference> first_difference(const Json& one, const Json& othe
   const auto changes = Json::diff(one, other);
   if (changes.empty()) return std::nullopt;
   Json::json_pointer field(changes[0].at("path").get<std::string>());
-  // A list is shown whole.
+  // Show a list as a whole, not the element that differs.
   while (!field.empty() && one.at(field.parent_pointer()).is_array()) field.pop_back();
   return JsonDifference{dotted(field), text_at(one, field), text_at(other, field)};
 }

@@ -29,9 +29,10 @@ void check(const TrainOptions& options) {
   require(options.schedule.warmup_steps >= 0, "warm-up steps must be at least 0",
           number(options.schedule.warmup_steps));
   require(std::isfinite(options.clip_norm) && options.clip_norm >= 0,
-          "the norm to clip at must be finite and at least 0 (0 disables)", options.clip_norm);
-  require(options.accumulate >= 1, "batches a step must be at least 1", number(options.accumulate));
-  require(options.accumulate <= 1'000'000, "batches a step must be at most 1000000",
+          "the norm to clip to must be finite and at least 0 (0 disables)", options.clip_norm);
+  require(options.accumulate >= 1, "batches per step must be at least 1",
+          number(options.accumulate));
+  require(options.accumulate <= 1'000'000, "batches per step must be at most 1000000",
           number(options.accumulate));
   require(options.validation >= 0 && options.validation < 1,
           "the validation share must be at least 0 and below 1", options.validation);

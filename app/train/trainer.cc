@@ -15,7 +15,7 @@
 
 #include "app/images/sampler.h"
 #include "app/terminal/progress.h"
-#include "app/train/checkpoint.h"
+#include "app/train/checkpoint_file.h"
 
 namespace lowrank::app {
 namespace {
@@ -32,7 +32,7 @@ std::vector<at::Tensor> tensors_of(const std::vector<NamedTensor>& parameters) {
   return tensors;
 }
 
-/// One group for each, so that their order stays that of the parameters.
+/// Makes one group for each parameter, so that the groups are in the order of the parameters.
 std::vector<ParameterGroup> groups_of(const std::vector<NamedTensor>& parameters, double rate) {
   std::vector<ParameterGroup> groups;
   for (const auto& parameter : parameters) {
@@ -41,7 +41,7 @@ std::vector<ParameterGroup> groups_of(const std::vector<NamedTensor>& parameters
   return groups;
 }
 
-/// Scales all gradients down to a common 2-norm of `most`, as torch.nn.utils.clip_grad_norm_ does.
+/// Scales all gradients down to a joint 2-norm of `most`, as torch.nn.utils.clip_grad_norm_ does.
 void clip_gradients(const std::vector<at::Tensor>& parameters, double most) {
   std::vector<at::Tensor> norms;
   for (const auto& parameter : parameters) {
@@ -54,7 +54,7 @@ void clip_gradients(const std::vector<at::Tensor>& parameters, double most) {
   }
 }
 
-/// The model is in train() or in eval() until its end, and in the other afterwards.
+/// Puts the model into train() or eval() until the end of the scope, and then into the other one.
 class ModeScope {
  public:
   ModeScope(const TrainingTask& task, bool training) : task_(task), training_(training) {
@@ -154,7 +154,7 @@ class Run {
     const auto generator = options_.accumulate > 1 ? generator_state(task_.device) : at::Tensor();
     for (int64_t i = 0; i < options_.accumulate; ++i) {
       if (interrupted()) {
-        state_.counters = before;  // half a step is none: whoever resumes begins it anew
+        state_.counters = before;  // a resumed run repeats the whole step
         if (i > 0) restore_generator(task_.device, generator);
         stop();
       }
@@ -168,7 +168,7 @@ class Run {
     return sum / static_cast<double>(options_.accumulate);
   }
 
-  /// Forward and backward of the next batch; its loss.
+  /// Runs the next batch forward and backward; returns its loss.
   double batch() {
     const bool new_epoch = sampler_.position().batch == 0;
     const auto indices = sampler_.next();
@@ -195,7 +195,8 @@ class Run {
                       "A lower learning rate or --clip-norm may help.");
   }
 
-  /// The losses say this of every step but the last: asked before anything is kept.
+  /// A step that diverges shows in the next step's loss. The last step has none, so this is called
+  /// before anything is saved.
   void require_finite() const {
     const at::NoGradGuard no_grad;
     for (const auto& parameter : task_.parameters) {
@@ -217,7 +218,8 @@ class Run {
                                    : counters.last_mean;
   }
 
-  /// At each end of an epoch, or ten times over the run where that is more often.
+  /// Returns whether to validate after `step`: at the end of each epoch, or ten times in the whole
+  /// run if that is more often.
   bool validates_at(int64_t step) const {
     if (options_.validation <= 0) return false;
     const auto every =
@@ -267,15 +269,15 @@ class Run {
 
   [[noreturn]] void stop() {
     save_checkpoint();
-    std::string kept = "Nothing of it is on disk.";
+    std::string kept = "Nothing was saved.";
     if (!run_.checkpoint.empty()) {
       const auto& named = run_.resume_folder;
-      kept = fmt::format("Its state is in \"{}\"; the same command with --resume {} goes on.",
+      kept = fmt::format("Its state is in \"{}\"; go on with the same command and --resume {}.",
                          run_.checkpoint.string(),
                          (named.empty() ? run_.checkpoint.parent_path() : named).string());
     }
-    fail<Interrupted>("train", fmt::format("the run has {} steps", total_),
-                      fmt::format("an interrupt after step {}", state_.counters.step), kept);
+    throw Interrupted(fmt::format("[train] the run was interrupted at step {} of {}. {}",
+                                  state_.counters.step, total_, kept));
   }
 
   const TrainingTask& task_;
@@ -285,7 +287,7 @@ class Run {
   Sampler sampler_;
   std::vector<at::Tensor> parameters_;
   Adam optimizer_;
-  double rate_;  // the optimizer's at its peak
+  double rate_;  // the optimizer's peak learning rate
   int64_t total_;
   TrainingState state_;
   Clock::time_point begin_, next_checkpoint_;

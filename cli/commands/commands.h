@@ -2,9 +2,9 @@
 
 #include "cli/flags/flags.h"
 
-/// One function a command, each in the file of its name: it adds the command and its flags
-/// and the callback that does the work by calling the library and prints what came back.
-/// A callback throws on failure; main turns that into one sentence and the exit status.
+/// One function for each command, in the file of the same name. It adds the command, its flags, and
+/// a callback that does the work by calling the library and prints the result. A callback throws on
+/// failure; main turns that into one sentence and the exit status.
 namespace lowrank::cli {
 
 void add_mnist(const Flags& flags);

@@ -3,7 +3,7 @@
 namespace lowrank::cli {
 
 void add_data(const Flags& flags) {
-  const auto data = flags.command("data", "Get and look at data sets");
+  const auto data = flags.command("data", "Fetch and inspect data sets");
   data.require_command();
   data.footer(
       "Examples:\n"

@@ -54,7 +54,7 @@ void run_fetch(const FetchCommand& options) {
   if (!options.quiet) fetch.on_step = [](const auto& step) { fmt::print(stderr, "{}\n", step); };
   const app::FetchResult result = app::fetch_mnist(fetch);
   if (!options.quiet) {
-    for (const auto& failure : result.failures) fmt::print(stderr, "Passed over: {}\n", failure);
+    for (const auto& failure : result.failures) fmt::print(stderr, "Failed: {}\n", failure);
   }
   if (options.json) {
     fmt::print("{}\n", to_text(fetch_json(result)));
@@ -67,10 +67,10 @@ void run_fetch(const FetchCommand& options) {
 
 void add_data_fetch(const Flags& data) {
   auto options = std::make_shared<FetchCommand>();
-  const auto fetch = data.command("fetch", "Get a data set into the cache folder");
-  fetch.option("name", &options->name, "The set: mnist").required();
+  const auto fetch = data.command("fetch", "Fetch a data set into the cache folder");
+  fetch.option("name", &options->name, "Data set to fetch: mnist").required();
   fetch.flag("--json", options->json, "Print one JSON object instead of text");
-  fetch.flag("--quiet", options->quiet, "No progress, no notes");
+  fetch.flag("--quiet", options->quiet, "Print no progress and no notes");
   fetch.footer(
       "The cache folder is $LOWRANK_DATA, else $XDG_CACHE_HOME/lowrank, else ~/.cache/lowrank.\n"
       "Files that are there with the right SHA-256 are left alone.\n\n"

@@ -63,8 +63,8 @@ void run_info(const DataInfoCommand& options) {
 
 void add_data_info(const Flags& data) {
   auto options = std::make_shared<DataInfoCommand>();
-  const auto info = data.command("info", "Sizes, classes and pixel statistics of a data set");
-  info.option("data", &options->name, "mnist, or a folder in MNIST's layout").required();
+  const auto info = data.command("info", "Show sizes, classes and pixel statistics");
+  info.option("data", &options->name, "Data set: mnist, or a folder in MNIST's layout").required();
   info.flag("--json", options->json, "Print one JSON object instead of text");
   info.footer(
       "Examples:\n"

@@ -22,7 +22,7 @@ constexpr const char* kExamples = R"(Examples:
   lowrank doctor --threads 1 --json
   LOWRANK_CPU=avx2 lowrank doctor)";
 
-/// The processor's name as Linux tells it.
+/// Returns the processor's name, from /proc/cpuinfo.
 std::string processor() {
   std::ifstream file("/proc/cpuinfo");
   for (std::string line; std::getline(file, line);) {
@@ -34,7 +34,7 @@ std::string processor() {
   return "unknown";
 }
 
-/// The one command that would make this machine faster; empty where none is known.
+/// Returns the one command that would speed up this machine; empty if none is known.
 std::string remedy(const BlasLibrary& blas) {
   if (!blas.better_kernels.empty()) {
     return fmt::format("export OPENBLAS_CORETYPE={}", blas.better_kernels);
@@ -82,8 +82,8 @@ void run_doctor(const app::CommonOptions& options) {
   line("lowrank", fmt::format("{}, LibTorch {}", version(), libtorch_version()));
   line("Processor", fmt::format("{}, {} cores for this process", processor(), app::usable_cores()));
   line("Threads", fmt::format("{}", resources.threads));
-  line("Kernels",
-       fmt::format("{} (of {}; LOWRANK_CPU chooses)", used, fmt::join(instruction_sets(), ", ")));
+  line("Kernels", fmt::format("{} (of {}; set LOWRANK_CPU to choose)", used,
+                              fmt::join(instruction_sets(), ", ")));
   const auto of_kernels = blas.kernels.empty() ? "" : fmt::format(", kernels for {}", blas.kernels);
   line("BLAS library",
        fmt::format("{}{}{}, {}", blas.name, blas.own_threads ? " with threads of its own" : "",
@@ -91,16 +91,15 @@ void run_doctor(const app::CommonOptions& options) {
   line("Products", fmt::format("{:.0f} GFLOP/s with 10 rows (our kernel), {:.0f} with 2048 (BLAS)",
                                speed.thin_product, speed.large_product));
   line("Memory", fmt::format("{:.1f} GB/s read and written", speed.copy));
-  line("GPU", gpu ? "CUDA" : "none that LibTorch finds");
-  line("To be faster", command.empty() ? "nothing to do" : command);
+  line("GPU", gpu ? "CUDA" : "none found by LibTorch");
+  line("To speed it up", command.empty() ? "nothing to do" : command);
 }
 
 }  // namespace
 
 void add_doctor(const Flags& flags) {
   auto options = std::make_shared<app::CommonOptions>();
-  const auto doctor =
-      flags.command("doctor", "What the work runs on, how fast that is, what would be faster");
+  const auto doctor = flags.command("doctor", "Measure this machine and say how to speed it up");
   add_common_flags(doctor, *options);
   doctor.footer(kExamples);
   doctor.action([options] { run_doctor(*options); });

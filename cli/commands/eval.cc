@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "app/reports/evaluation_report.h"
-#include "app/runs/kept_inputs.h"
+#include "app/runs/input_protection.h"
 #include "app/runs/runs.h"
 #include "cli/commands/commands.h"
 #include "cli/flags/common_flags.h"
@@ -64,7 +64,7 @@ void check_output(const EvalCommand& command) {
   for (const auto& entry : std::filesystem::directory_iterator(command.data, none)) {
     inputs.push_back(entry.path());
   }
-  app::require_no_input(command.logits, inputs);
+  app::require_not_an_input(command.logits, inputs);
   require_writable_output(command.logits, command.common.force);
 }
 
@@ -108,14 +108,15 @@ void run_eval(const EvalCommand& command) {
 
 void add_eval(const Flags& flags) {
   auto command = std::make_shared<EvalCommand>();
-  const auto eval = flags.command("eval", "Accuracy of a base, with or without an adapter");
+  const auto eval = flags.command("eval", "Evaluate a base model, with or without an adapter");
   eval.option("base", &command->base, "Folder of the base model").type_name("BASE").required();
-  eval.option("--data", &command->data, "mnist, or a folder in MNIST's layout").shows_default();
+  eval.option("--data", &command->data, "Data set: mnist, or a folder in MNIST's layout")
+      .shows_default();
   eval.option("--adapter", &command->adapter, "Folder of an adapter").type_name("DIR");
-  eval.flag("--no-adapter", command->no_adapter, "Load the adapter, and switch it off");
+  eval.flag("--no-adapter", command->no_adapter, "Load the adapter, but disable it");
   eval.flag("--merge", command->merge, "Merge the adapter into the weights first");
-  eval.flag("--train-split", command->train_split, "Evaluate on the training half");
-  eval.flag("--confusion", command->confusion, "The confusion matrix too");
+  eval.flag("--train-split", command->train_split, "Evaluate on the training images");
+  eval.flag("--confusion", command->confusion, "Print the confusion matrix as well");
   eval.option("--logits", &command->logits, "Write logits and labels to this .safetensors file")
       .type_name("FILE");
   add_common_flags(eval, command->common);

@@ -7,7 +7,7 @@
 #include <cmath>
 #include <memory>
 
-#include "app/runs/kept_inputs.h"
+#include "app/runs/input_protection.h"
 #include "app/runs/runs.h"
 #include "app/terminal/message.h"
 #include "app/terminal/table.h"
@@ -29,27 +29,27 @@ constexpr auto kExamples = R"(Examples:
   lowrank finetune base/ --only 2 --replay 0.5 --steps 300 --out gentle/
   lowrank finetune --resume two/)";
 
-void take_run(const Flags& flags, app::FinetuneRun& run, const nlohmann::ordered_json& id,
-              const std::filesystem::path& folder) {
-  take_common(flags, run.common, id);
-  take_unless_given(flags, "base", run.base, id.at("base"));
-  take_unless_given(flags, "--data", run.data, id.at("data"));
+void restore_run(const Flags& flags, app::FinetuneRun& run, const nlohmann::ordered_json& id,
+                 const std::filesystem::path& folder) {
+  restore_common(flags, run.common, id);
+  restore_unless_given(flags, "base", run.base, id.at("base"));
+  restore_unless_given(flags, "--data", run.data, id.at("data"));
   if (!flags.given("--only") && !id.at("only").is_null()) run.only = id.at("only").get<int64_t>();
-  take_unless_given(flags, "--replay", run.train.replay, id.at("train").at("replay"));
-  take_training(flags, run.train, id.at("train"));
-  take_lora(flags, run.lora, id.at("lora"), folder);
-  take_unless_given(flags, "--init-batches", run.init_batches, id.at("init_batches"));
-  take_unless_given(flags, "--lora-plus-ratio", run.lora_plus_ratio, id.at("lora_plus_ratio"));
+  restore_unless_given(flags, "--replay", run.train.replay, id.at("train").at("replay"));
+  restore_training(flags, run.train, id.at("train"));
+  restore_lora(flags, run.lora, id.at("lora"), folder);
+  restore_unless_given(flags, "--init-batches", run.init_batches, id.at("init_batches"));
+  restore_unless_given(flags, "--lora-plus-ratio", run.lora_plus_ratio, id.at("lora_plus_ratio"));
 }
 
-/// A rank above min(in, out) is legal and brings nothing.
+/// A rank above min(in, out) is allowed, but gains nothing.
 void warn_of_rank(const Adapter& adapter) {
   for (const auto& layer : adapter.layers()) {
     const auto most = std::min(layer.weight.size(0), layer.weight.size(1));
     if (layer.a.size(0) <= most) continue;
     app::print_message(
-        fmt::format("warning: rank {} is above {}, the most that \"{}\" ({} x {}) can have; "
-                    "what is above it only costs.",
+        fmt::format("warning: rank {} is above {}, the highest rank that \"{}\" ({} x {}) can "
+                    "have; the rest costs time and gains nothing.",
                     layer.a.size(0), most, layer.name, layer.weight.size(0), layer.weight.size(1)));
   }
 }
@@ -74,7 +74,7 @@ void print(const app::FinetuneResult& result, const app::FinetuneRun& run,
              (path / "adapter_config.json").string());
 }
 
-void check_own(const app::FinetuneRun& run) {
+void check_finetune_options(const app::FinetuneRun& run) {
   if (run.init_batches < 1) {
     fail<ArgumentError>("finetune", "--init-batches must be at least 1",
                         fmt::format("{}", run.init_batches));
@@ -85,8 +85,9 @@ void check_own(const app::FinetuneRun& run) {
   }
 }
 
-/// Where the base lies that an interrupted run was trained on. A run of `lowrank mnist` names it
-/// from the adapter's folder, one of `finetune` from where it was called.
+/// Returns the folder of the base that an interrupted run was trained on. A run of `lowrank mnist`
+/// gives it relative to the adapter's folder, a run of `finetune` relative to the folder in which
+/// the command was called.
 std::filesystem::path base_of(const app::FinetuneRun& run, const std::filesystem::path& folder,
                               const std::string& sha256, const app::Resources& resources) {
   const std::filesystem::path called = run.base, beside = folder / called;
@@ -100,10 +101,10 @@ void run_finetune(const Flags& flags, FinetuneCommand& command) {
   auto& run = command.run;
   const auto folder = command.folder.folder("finetune");
   const bool resume = !command.folder.resume.empty();
-  std::string base_sha256;  // of the run that goes on, unless another base was asked for
+  std::string base_sha256;  // of the run that is resumed, unless another base was given
   if (resume) {
-    app::take_identity(folder, [&](const nlohmann::ordered_json& id) {
-      take_run(flags, run, id, folder);
+    app::with_checkpoint_identity(folder, [&](const nlohmann::ordered_json& id) {
+      restore_run(flags, run, id, folder);
       if (!flags.given("base")) base_sha256 = id.at("base_sha256").get<std::string>();
     });
   }
@@ -114,14 +115,14 @@ void run_finetune(const Flags& flags, FinetuneCommand& command) {
   require_steps(flags, "finetune", run.train);
   check(run.train);
   check(run.lora);
-  check_own(run);
+  check_finetune_options(run);
   const auto resources = app::apply_common_options(run.common);
   const auto base = base_sha256.empty() ? std::filesystem::path(run.base)
                                         : base_of(run, folder, base_sha256, resources);
   auto classifier = app::load_base(base, resources);
   const auto data = app::load_image_dataset(run.data, app::Split::kTrain);
-  app::require_no_input(folder, {base.string()});
-  if (!resume) app::require_free_folder(folder, run.common.force);
+  app::require_not_an_input(folder, {base.string()});
+  if (!resume) app::require_new_run_folder(folder, run.common.force);
   const auto result = finetune(
       run, classifier, data,
       {.folder = folder, .resume = resume, .quiet = run.common.quiet, .resources = resources});
@@ -136,18 +137,18 @@ void add_finetune(const Flags& flags) {
   auto& run = command->run;
   const auto finetune = flags.command("finetune", "Train a LoRA adapter on a frozen base");
   finetune.option("base", &run.base, "Folder of the base model").type_name("BASE");
-  finetune.option("--data", &run.data, "mnist, or a folder in MNIST's layout").shows_default();
-  finetune.option("--only", &run.only, "Train on this one class");
+  finetune.option("--data", &run.data, "Data set: mnist, or a folder in MNIST's layout")
+      .shows_default();
+  finetune.option("--only", &run.only, "Train on this class only");
   finetune.option("--replay", &run.train.replay,
                   "Share of each batch taken from the other classes");
   add_run_folder(finetune, command->folder);
   add_lora_flags(finetune, run.lora);
-  finetune
-      .option("--init-batches", &run.init_batches,
-              "Batches that --init eva, corda and lora_ga see first")
+  finetune.option("--init-batches", &run.init_batches, "Batches for --init eva, corda and lora_ga")
       .shows_default();
   finetune
-      .option("--lora-plus-ratio", &run.lora_plus_ratio, "Learning rate of B to that of A (LoRA+)")
+      .option("--lora-plus-ratio", &run.lora_plus_ratio,
+              "Learning rate of B over that of A (LoRA+)")
       .shows_default();
   add_training_flags(finetune, run.train);
   add_common_flags(finetune, run.common);

@@ -79,7 +79,7 @@ Json adapter_json(const InspectedAdapter& adapter) {
 void print_adapter(const InspectedAdapter& adapter) {
   const auto& config = adapter.config;
   const auto text = [](const std::string& value) {
-    return value.empty() ? std::string("not told") : app::printable(value);
+    return value.empty() ? std::string("unknown") : app::printable(value);
   };
   fmt::print("LoRA adapter: rank {}, alpha {}, scaling {:.6g}{}{}{}\n", config.rank, config.alpha,
              config.scaling(), config.use_rslora ? ", rsLoRA" : "", config.use_dora ? ", DoRA" : "",
@@ -98,7 +98,7 @@ void print_adapter(const InspectedAdapter& adapter) {
              adapter.layers.size());
   const auto others = adapter.parameters - parameters;
   if (others == 0) return;
-  fmt::print("{} more in other tensors: biases, magnitudes, modules that are kept whole.\n",
+  fmt::print("{} more in other tensors: biases, magnitudes, modules trained in full.\n",
              app::with_thousands(others));
 }
 
@@ -169,7 +169,7 @@ void run_info(const InfoCommand& command) {
 
 void add_info(const Flags& flags) {
   auto command = std::make_shared<InfoCommand>();
-  const auto info = flags.command("info", "What is in an adapter's or a model's folder");
+  const auto info = flags.command("info", "Show what the folder of an adapter or model holds");
   info.option("folder", &command->folder, "Folder of an adapter or a model")
       .type_name("DIR")
       .required();

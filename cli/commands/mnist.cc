@@ -28,15 +28,15 @@ constexpr auto kExamples = R"(Examples:
   lowrank mnist --digit worst --seed 1 --out run/ --force
   lowrank mnist --resume run/)";
 
-void take_run(const Flags& flags, MnistCommand& command, const fs::path& folder) {
+void restore_run(const Flags& flags, MnistCommand& command, const fs::path& folder) {
   const auto run = read_ordered_json_file(folder / app::kNotebookRun);
   try {
-    take_common(flags, command.run.common, run);
-    take_unless_given(flags, "--data", command.run.data, run.at("data"));
-    take_unless_given(flags, "--digit", command.run.digit, run.at("digit"));
-    take_unless_given(flags, "--epochs", command.run.epochs, run.at("epochs"));
-    take_unless_given(flags, "--steps", command.run.finetune.train.steps, run.at("steps"));
-    take_lora(flags, command.run.finetune.lora, run.at("lora"), folder / app::kNotebookRun);
+    restore_common(flags, command.run.common, run);
+    restore_unless_given(flags, "--data", command.run.data, run.at("data"));
+    restore_unless_given(flags, "--digit", command.run.digit, run.at("digit"));
+    restore_unless_given(flags, "--epochs", command.run.epochs, run.at("epochs"));
+    restore_unless_given(flags, "--steps", command.run.finetune.train.steps, run.at("steps"));
+    restore_lora(flags, command.run.finetune.lora, run.at("lora"), folder / app::kNotebookRun);
   } catch (const nlohmann::json::exception&) {
     fail<FileError>(
         "resume",
@@ -45,7 +45,7 @@ void take_run(const Flags& flags, MnistCommand& command, const fs::path& folder)
   }
 }
 
-/// A new run starts from nothing: only what an earlier run wrote here is removed.
+/// Removes what an earlier run wrote here, and nothing else, so that a new run starts from scratch.
 void clear_run(const fs::path& folder) {
   for (const char* name : {"base", "adapter", app::kNotebookReport, app::kNotebookRun}) {
     fs::remove_all(folder / name);
@@ -55,7 +55,7 @@ void clear_run(const fs::path& folder) {
 void run_mnist(const Flags& flags, MnistCommand& command) {
   const fs::path folder = command.folder.folder("mnist");
   const bool resume = !command.folder.resume.empty();
-  if (resume) take_run(flags, command, folder);
+  if (resume) restore_run(flags, command, folder);
   app::digit_of(command.run.digit);
   const auto resources = app::apply_common_options(command.run.common);
   app::Notebook notebook(command.run, folder, resources);
@@ -78,12 +78,11 @@ void run_mnist(const Flags& flags, MnistCommand& command) {
 
 void add_mnist(const Flags& flags) {
   auto command = std::make_shared<MnistCommand>();
-  const auto mnist = flags.command(
-      "mnist", "The LoRA notebook from end to end: pretrain, adapt to one digit, prove it");
-  mnist.option("--digit", &command->run.digit, "The digit to mend: 0 to 9, or worst")
+  const auto mnist = flags.command("mnist", "Run the LoRA notebook: pretrain, adapt, check");
+  mnist.option("--digit", &command->run.digit, "Digit to improve: 0 to 9, or worst")
       .type_name("DIGIT")
       .shows_default();
-  mnist.option("--data", &command->run.data, "mnist, or a folder in MNIST's layout")
+  mnist.option("--data", &command->run.data, "Data set: mnist, or a folder in MNIST's layout")
       .shows_default();
   mnist.option("--epochs", &command->run.epochs, "Epochs of pretraining").shows_default();
   mnist.option("--steps", &command->run.finetune.train.steps, "Steps of fine-tuning")

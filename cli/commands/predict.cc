@@ -132,13 +132,13 @@ void run_predict(const PredictCommand& command) {
 
 void add_predict(const Flags& flags) {
   auto command = std::make_shared<PredictCommand>();
-  const auto predict = flags.command("predict", "Classify one image, adapter off and on");
+  const auto predict = flags.command("predict", "Classify an image with the adapter off and on");
   predict.option("base", &command->base, "Folder of the base model").type_name("BASE").required();
-  predict.option("image", &command->image, "PNG or PGM, white on black").type_name("IMAGE");
+  predict.option("image", &command->image, "PNG or PGM image, white on black").type_name("IMAGE");
   predict.option("--adapter", &command->adapter, "Folder of an adapter").type_name("DIR");
-  predict.option("--data", &command->data, "The set that --index counts in").shows_default();
-  predict.option("--index", &command->index, "Number of a test image, from 0");
-  predict.flag("--invert", command->invert, "The image is black on white");
+  predict.option("--data", &command->data, "Data set of --index").shows_default();
+  predict.option("--index", &command->index, "Number of a test image, counted from 0");
+  predict.flag("--invert", command->invert, "Invert the image, which is black on white");
   add_common_flags(predict, command->common);
   predict.footer(kExamples);
   predict.action([command] { run_predict(*command); });

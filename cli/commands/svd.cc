@@ -16,7 +16,7 @@
 #include <utility>
 
 #include "app/reports/svd_report.h"
-#include "app/runs/kept_inputs.h"
+#include "app/runs/input_protection.h"
 #include "cli/commands/commands.h"
 #include "cli/flags/common_flags.h"
 
@@ -25,11 +25,11 @@ namespace {
 
 struct SvdOptions {
   app::CommonOptions common;
-  bool dtype_given = false;  // else a file's matrix keeps its own dtype
+  bool dtype_given = false;  // otherwise a file's matrix keeps its own dtype
   std::string file;          // "-": text on standard input
   std::optional<std::string> tensor;
   std::string random;                // "MxN"
-  std::optional<int64_t> true_rank;  // of the random matrix; full without it
+  std::optional<int64_t> true_rank;  // of the random matrix; full if not given
   std::optional<int64_t> rank;
   std::optional<double> energy;
   std::optional<double> tolerance;
@@ -42,7 +42,7 @@ constexpr auto kExamples = R"(Examples:
   lowrank svd weights.npy --energy 0.99 --out factors/
   lowrank svd model.safetensors --tensor linear1.weight --rank 8 --json)";
 
-/// A matrix and what it is, for people.
+/// A matrix, and a description of it for people.
 struct Source {
   at::Tensor w;
   std::string description;
@@ -63,12 +63,13 @@ std::pair<int64_t, int64_t> shape_of(const std::string& spec) {
   return shape;
 }
 
-/// Refused in one sentence, not by the system's out-of-memory killer in the middle of the work.
+/// Refuses a matrix that is too large with a message. Otherwise the system's out-of-memory killer
+/// would end the process in the middle of the work.
 template <class E>
 void require_memory(int64_t rows, int64_t columns, at::ScalarType dtype) {
   // W, its copy for LAPACK, U and V, and the float64 residual of the error figures.
   const auto entry = 4.0 * static_cast<double>(c10::elementSize(dtype)) + sizeof(double);
-  // A matrix without entries still has vectors of its rows or columns.
+  // A matrix without entries still needs vectors as long as its rows or columns.
   const double needed = entry * static_cast<double>(std::max<int64_t>(rows, 1)) *
                         static_cast<double>(std::max<int64_t>(columns, 1));
   const double memory =
@@ -147,7 +148,7 @@ NamedRule rule_of(const SvdOptions& options) {
   return {RankRule::numerical(), "numerical rank"};
 }
 
-/// One LAPACK call, which tells nothing of how far it is.
+/// Announces a decomposition that takes long: it is one LAPACK call, which reports no progress.
 void announce(const at::Tensor& w, const app::CommonOptions& options) {
   constexpr double kAboutASecond = 2e9;
   if (options.quiet || w.dim() != 2) return;
@@ -174,7 +175,7 @@ app::SvdReport analyze(const SvdOptions& options, const NamedRule& rule,
   report.factors = truncate(decomposition, rule.rule, {.balanced = options.balanced});
   report.error = error_figures(report.w, report.factors.b, report.factors.a);
 
-  // b before x, as notebook 003 draws them: its y comes out.
+  // b is drawn before x, as in notebook 003, so that y comes out as it does there.
   const auto dtype = report.w.scalar_type();
   const auto bias = at::randn({report.w.size(0)}, dtype).to(resources.device);
   const auto x = at::randn({report.w.size(1)}, dtype).to(resources.device);
@@ -201,7 +202,7 @@ void run_svd(const SvdOptions& options) {
   const auto rule = rule_of(options);
   const auto resources = app::apply_common_options(options.common);
   if (!options.out.empty()) {
-    app::require_no_input(factors_in(options.out), {options.file});
+    app::require_not_an_input(factors_in(options.out), {options.file});
     require_writable_output(options.out, options.common.force);
   }
   auto report = analyze(options, rule, resources);
@@ -220,24 +221,24 @@ void run_svd(const SvdOptions& options) {
 
 void add_svd(const Flags& flags) {
   auto options = std::make_shared<SvdOptions>();
-  const auto command = flags.command("svd", "Rank, singular values and factors W = BA of a matrix");
+  const auto command = flags.command("svd", "Compute rank, singular values and factors W = BA");
   command.option("FILE", &options->file,
-                 ".npy, .safetensors, or text (blanks, commas, semicolons or tabs); - reads "
-                 "text from standard input");
-  command.option("--tensor", &options->tensor, "Tensor of a .safetensors file").type_name("NAME");
-  command.option("--random", &options->random, "Draw a matrix of this shape instead")
+                 "Matrix: .npy, .safetensors or text (blanks, commas, semicolons or tabs); "
+                 "- reads text from standard input");
+  command.option("--tensor", &options->tensor, "Name of a tensor in a .safetensors file")
+      .type_name("NAME");
+  command.option("--random", &options->random, "Use a random matrix of this shape instead")
       .type_name("MxN");
   command.option("--true-rank", &options->true_rank, "Rank of the random matrix (default: full)");
   const auto ranks = command.under("Rank of the factors (default: the numerical rank)");
-  ranks.option("--rank", &options->rank, "This rank");
-  ranks.option("--energy", &options->energy, "The smallest that retains this share of sum s^2");
-  ranks.option("--tolerance", &options->tolerance, "As many singular values as are above this");
-  command.flag("--balanced", options->balanced, "sqrt(S) on each side, not all of S in B");
+  ranks.option("--rank", &options->rank, "Use this rank");
+  ranks.option("--energy", &options->energy, "Smallest rank that retains this share of sum s^2");
+  ranks.option("--tolerance", &options->tolerance, "Number of singular values above this value");
+  command.flag("--balanced", options->balanced, "Put sqrt(S) into B and A, not all of S into B");
   command.option("--out", &options->out, "Folder for factors.safetensors (lora_A, lora_B)")
       .type_name("DIR");
   add_common_flags(command, options->common);
-  command.find("--dtype").description(
-      "float32 or float64; a matrix from a file keeps its own without it");
+  command.find("--dtype").description("Data type: float32 or float64 (default: that of the file)");
   command.footer(kExamples);
   command.action([options, command] {
     options->dtype_given = command.given("--dtype");

@@ -36,7 +36,8 @@ constexpr auto kExamples = R"(Examples:
   lowrank targets classifier.pt --target-modules embedding,lstm --rank 4
   lowrank targets classifier.pt --target-regex '.*\.(query|value)' --rank-pattern query=16 --json)";
 
-/// Before LibTorch sees it, which would wait for a pipe and words what it finds for programmers.
+/// Checks the file before LibTorch reads it. LibTorch would wait for a pipe, and its messages are
+/// written for programmers.
 void require_archive(const fs::path& file) {
   std::string begin(4, '\0');
   const bool is_file = fs::is_regular_file(file);
@@ -45,8 +46,8 @@ void require_archive(const fs::path& file) {
   stream.read(begin.data(), 4);
   if (begin == "PK\x03\x04") return;
   const char* found = !is_file            ? "a pipe or device"
-                      : !stream.is_open() ? "one that cannot be read"
-                                          : "a file that is no zip archive";
+                      : !stream.is_open() ? "a file that cannot be read"
+                                          : "a file that is not a zip archive";
   fail<FileError>("targets", fmt::format("\"{}\" must be a TorchScript file", file.string()), found,
                   kScriptHint);
 }
@@ -55,7 +56,7 @@ torch::jit::Module load_script(const fs::path& file) {
   require_archive(file);
   try {
     return torch::jit::load(file.string(), at::kCPU);
-  } catch (const std::exception& error) {  // c10::Error, or torch::jit::ErrorReport of its code
+  } catch (const std::exception& error) {  // c10::Error, or torch::jit::ErrorReport about its code
     const std::string reason = error.what();
     fail<FileError>("targets", fmt::format("\"{}\" must be a TorchScript file", file.string()),
                     reason.substr(0, reason.find('\n')), kScriptHint);

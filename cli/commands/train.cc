@@ -24,17 +24,19 @@ constexpr auto kExamples = R"(Examples:
   lowrank train --data /usr/share/datasets/fashion-mnist --mean 0.286 --deviation 0.353 --out f/
   lowrank train --resume base/)";
 
-void take_run(const Flags& flags, app::BaseRun& run, const nlohmann::ordered_json& id) {
-  take_common(flags, run.common, id);
-  take_unless_given(flags, "--data", run.data, id.at("data"));
-  take_unless_given(flags, "--sizes", run.sizes, id.at("sizes"));
-  take_unless_given(flags, "--mean", run.normalization.mean, id.at("mean"));
-  take_unless_given(flags, "--deviation", run.normalization.deviation, id.at("deviation"));
-  take_training(flags, run.train, id.at("train"));
+void restore_run(const Flags& flags, app::BaseRun& run, const nlohmann::ordered_json& id) {
+  restore_common(flags, run.common, id);
+  restore_unless_given(flags, "--data", run.data, id.at("data"));
+  restore_unless_given(flags, "--sizes", run.sizes, id.at("sizes"));
+  restore_unless_given(flags, "--mean", run.normalization.mean, id.at("mean"));
+  restore_unless_given(flags, "--deviation", run.normalization.deviation, id.at("deviation"));
+  restore_training(flags, run.train, id.at("train"));
 }
 
-/// A checkpoint holds every parameter: known before memory is taken for a model of its sizes.
-void require_held(const std::vector<int64_t>& sizes, const std::filesystem::path& checkpoint) {
+/// Throws FileError if the checkpoint is too small to hold every parameter of a model of these
+/// sizes, before memory is allocated for one.
+void require_checkpoint_size(const std::vector<int64_t>& sizes,
+                             const std::filesystem::path& checkpoint) {
   double numbers = 0;
   for (size_t i = 1; i < sizes.size(); ++i) {
     numbers += static_cast<double>(sizes[i]) * static_cast<double>(sizes[i - 1]);
@@ -70,16 +72,16 @@ void run_train(const Flags& flags, TrainCommand& command) {
   const auto folder = command.folder.folder("train");
   const bool resume = !command.folder.resume.empty();
   if (resume) {
-    app::take_identity(folder,
-                       [&](const nlohmann::ordered_json& id) { take_run(flags, command.run, id); });
-    require_held(command.run.sizes, app::checkpoint_of(folder));
+    app::with_checkpoint_identity(
+        folder, [&](const nlohmann::ordered_json& id) { restore_run(flags, command.run, id); });
+    require_checkpoint_size(command.run.sizes, app::checkpoint_of(folder));
   }
   command.run.train.seed = command.run.common.seed;
   require_steps(flags, "train", command.run.train);
   check(command.run.train);
   const auto resources = app::apply_common_options(command.run.common);
   const auto data = app::load_image_dataset(command.run.data, app::Split::kTrain);
-  if (!resume) app::require_free_folder(folder, command.run.common.force);
+  if (!resume) app::require_new_run_folder(folder, command.run.common.force);
   const auto result = app::train_base(command.run, data,
                                       {.folder = folder,
                                        .resume = resume,
@@ -93,16 +95,17 @@ void run_train(const Flags& flags, TrainCommand& command) {
 void add_train(const Flags& flags) {
   auto command = std::make_shared<TrainCommand>();
   const auto train = flags.command("train", "Train a classifier from scratch");
-  train.option("--data", &command->run.data, "mnist, or a folder in MNIST's layout")
+  train.option("--data", &command->run.data, "Data set: mnist, or a folder in MNIST's layout")
       .shows_default();
-  train.option("--sizes", &command->run.sizes, "Inputs, hidden layers and outputs")
+  train.option("--sizes", &command->run.sizes, "Sizes of input, hidden layers and output")
       .type_name("N,N,...")
       .default_text("784,1000,2000,10");
-  train.option("--mean", &command->run.normalization.mean, "Mean the pixels are shifted by")
+  train
+      .option("--mean", &command->run.normalization.mean, "Mean that is subtracted from the pixels")
       .shows_default();
   train
       .option("--deviation", &command->run.normalization.deviation,
-              "Deviation the pixels are divided by")
+              "Standard deviation that pixels are divided by")
       .shows_default();
   add_run_folder(train, command->folder);
   add_training_flags(train, command->run.train);

@@ -6,14 +6,14 @@ namespace CLI {
 class App;
 }
 
-/// A command line as data: what --help shows and what a wrong line is told by, without the values
-/// and the work behind them.
+/// A command line as data: enough to print --help and to refuse wrong arguments, without the values
+/// of the options and the work of the commands.
 namespace lowrank::cli {
 
 nlohmann::ordered_json describe_app(const CLI::App& app);
 
-/// Adds what describe_app() described: an app that takes and refuses the same words, shows the same
-/// --help, and does nothing.
+/// Adds to `app` what describe_app() described. It then accepts and refuses the same arguments and
+/// shows the same --help, but does nothing.
 void add_described(const nlohmann::ordered_json& description, CLI::App& app);
 
 }  // namespace lowrank::cli

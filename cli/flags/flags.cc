@@ -18,16 +18,16 @@
 namespace lowrank::cli {
 namespace {
 
-/// What a number must be, in words.
+/// Says, for messages, what a number of type T must be.
 template <class T>
 std::string range_of() {
-  if constexpr (std::is_floating_point_v<T>) return "a number that a double holds";
+  if constexpr (std::is_floating_point_v<T>) return "a number in the range of a double";
   using Limits = std::numeric_limits<T>;
   return fmt::format("a whole number from {} to {}", Limits::min(), Limits::max());
 }
 
-/// The whole text as a number in base ten. CLI11 takes what is too large for the largest there is,
-/// and nothing for zero.
+/// Returns the whole text as a number in base ten. CLI11 would replace a number that is too large
+/// by the largest one, and read an empty text as zero.
 template <class T>
 T number_from(const CLI::App& app, const std::string& name, const std::string& text) {
   T value{};
@@ -55,7 +55,7 @@ std::vector<std::string> split(const CLI::App& app, const std::string& name,
                       fmt::format("\"{}\"", list));
 }
 
-/// The text as it is, or the number that it is.
+/// Returns the text itself, or the number that it stands for.
 template <class T>
 T value_from(const CLI::App& app, const std::string& name, const std::string& text) {
   if constexpr (std::is_arithmetic_v<T>) {
@@ -66,7 +66,7 @@ T value_from(const CLI::App& app, const std::string& name, const std::string& te
   }
 }
 
-/// The text is read here alone: CLI11 would take 010 for 8.
+/// Adds an option whose text is parsed here: CLI11 would read 010 as 8.
 template <class T, class Holder>
 CLI::Option* add_read(CLI::App& app, const std::string& name, Holder& value,
                       const std::string& text) {
@@ -101,7 +101,7 @@ CLI::Option* add(CLI::App& app, const std::string& name, std::vector<int64_t>& v
   return app.add_option_function<std::string>(name, take, text)->type_name("INT,...");
 }
 
-/// The command that the line names, as far as it could be read.
+/// Returns the command that the arguments name, as far as they could be parsed.
 const CLI::App& named_command(const CLI::App& app) {
   const auto commands = app.get_subcommands();
   return commands.empty() ? app : named_command(*commands.front());
@@ -112,7 +112,7 @@ std::string path_of(const CLI::App& app) {
   return parent == nullptr ? app.get_name() : path_of(*parent) + " " + app.get_name();
 }
 
-/// What other tools call a flag of ours.
+/// Other tools' names for our flags.
 constexpr std::array<std::pair<std::string_view, const char*>, 14> kOtherNames = {{
     {"--r", "--rank"},
     {"-r", "--rank"},
@@ -130,7 +130,7 @@ constexpr std::array<std::pair<std::string_view, const char*>, 14> kOtherNames =
     {"-v", "--version"},
 }};
 
-/// "Did you mean ...? " for the flag or command nearest to `word`.
+/// Returns "Did you mean ...? " for the flag or command nearest to `word`.
 std::string nearest(const CLI::App& command, const std::string& word) {
   std::vector<std::string> known;
   for (const auto* option : command.get_options()) {
@@ -145,12 +145,12 @@ std::string nearest(const CLI::App& command, const std::string& word) {
     const bool known_here = std::find(known.begin(), known.end(), own) != known.end();
     if (asked == name && known_here) return fmt::format("Did you mean \"{}\"? ", own);
   }
-  std::erase(known, word);  // one that is known, but not in this place
+  std::erase(known, word);  // the word itself is known, but wrong in this place
   const auto meant = did_you_mean(word, known);
   return meant.empty() ? meant : meant + " ";
 }
 
-/// CLI11's complaint as a sentence, with the word that no command or flag takes.
+/// Turns CLI11's complaint into a sentence, with the word that is not a command or flag.
 std::string complaint(const CLI::App& app, const CLI::ParseError& error) {
   std::string what = error.what();
   while (!what.empty() && (what.back() == '\n' || what.back() == '.')) what.pop_back();
@@ -161,17 +161,18 @@ std::string complaint(const CLI::App& app, const CLI::ParseError& error) {
                                  [](const auto& word) { return word.starts_with("-"); });
   const auto& unknown = flag == words.end() ? words.front() : *flag;
   if (error.get_exit_code() == static_cast<int>(CLI::ExitCodes::RequiredError)) {
-    what = fmt::format("\"{}\" is no command or flag of \"{}\"", words.front(), path_of(command));
+    what =
+        fmt::format("\"{}\" is not a command or flag of \"{}\"", words.front(), path_of(command));
   }
   return fmt::format("{}. {}", what, nearest(command, unknown));
 }
 
 [[noreturn]] void refuse(const CLI::App& app, const CLI::ParseError& error) {
-  throw ArgumentError(fmt::format("{}Run \"{} --help\" for what there is.", complaint(app, error),
-                                  path_of(named_command(app))));
+  throw ArgumentError(fmt::format("{}Run \"{} --help\" to see what it takes.",
+                                  complaint(app, error), path_of(named_command(app))));
 }
 
-/// False where --help or --version was asked for, and printed.
+/// Returns false if --help or --version was given, and has been printed.
 bool parse(CLI::App& app, int argc, char** argv) {
   try {
     app.parse(argc, argv);

@@ -13,8 +13,8 @@ namespace {
 
 using Names = std::vector<std::string>;
 
-/// "query=16,value=4". A key may be a regular expression with commas and = in it: an entry ends
-/// where a number after = does.
+/// Parses "query=16,value=4". A key may be a regular expression that contains commas and =, so an
+/// entry ends only after an = that is followed by a number.
 std::vector<std::pair<std::string, double>> parse_pattern(const std::string& flag,
                                                           const std::string& text) {
   std::vector<std::pair<std::string, double>> entries;
@@ -49,7 +49,8 @@ std::vector<std::pair<std::string, int64_t>> parse_ranks(const std::string& flag
   return ranks;
 }
 
-/// "--target-modules" is the name of the list; a regular expression has a flag of its own.
+/// Returns the flag for a regular expression that goes with the flag for a list of names:
+/// "--target-regex" for "--target-modules".
 std::string regex_flag(const std::string& flag) {
   return flag.substr(0, flag.rfind('-')) + "-regex";
 }
@@ -75,7 +76,7 @@ class FlagAdder {
         .option(
             regex_flag(field_.flag),
             [&selector](const std::string& regex) { selector = ModuleSelector::matching(regex); },
-            "The same by one regular expression, in Python's syntax, for whole paths")
+            "The same, by one Python regex for whole paths")
         .type_name("REGEX")
         .excludes(names);
   }
@@ -111,7 +112,7 @@ class FlagAdder {
         .type_name("NAME")
         .default_text(init_name(config));
   }
-  /// Fields that only a file gives have no flag.
+  /// Other fields can only be given in a file, so they have no flag.
   template <class Other>
   void operator()(Other /*member*/) const {}
 
@@ -140,18 +141,18 @@ bool is_given(const Flags& flags, const ConfigField& field) {
 
 void add_lora_flags(const Flags& flags, LoraConfig& config) {
   const auto lora = flags.under("LoRA");
-  // First, for flags act in the order in which they are added.
+  // This comes first, because flags take effect in the order in which they are added.
   lora.option(
           "--config", [&config](const std::string& file) { config = read_lora_config(file); },
-          "A PEFT adapter_config.json to start from; the flags below override it")
+          "PEFT adapter_config.json; the flags override it")
       .type_name("FILE");
   for (const auto& field : config_fields()) {
     if (*field.flag != '\0') std::visit(FlagAdder(lora, field, config), field.member);
   }
 }
 
-void take_lora(const Flags& flags, LoraConfig& config, const nlohmann::ordered_json& run,
-               const std::filesystem::path& file) {
+void restore_lora(const Flags& flags, LoraConfig& config, const nlohmann::ordered_json& run,
+                  const std::filesystem::path& file) {
   if (flags.given("--config")) return;
   const auto held = lora_config_from_json(run, file);
   for (const auto& field : config_fields()) {

@@ -10,13 +10,13 @@
 /// The flags that say what is adapted, and how.
 namespace lowrank::cli {
 
-/// --config, and a flag for each field of a LoraConfig that has one (adapter/config_fields.h). What
-/// --config reads is overridden by the flags beside it.
+/// Adds --config, and a flag for each field of a LoraConfig that has one
+/// (adapter/config_fields.h). The flags override what --config reads.
 void add_lora_flags(const Flags& flags, LoraConfig& config);
 
-/// For --resume: what was not given on the command line is as the interrupted run had it, which
-/// `file` says; with --config, all is given.
-void take_lora(const Flags& flags, LoraConfig& config, const nlohmann::ordered_json& run,
-               const std::filesystem::path& file);
+/// For --resume: takes what was not given on the command line from the interrupted `run`, which was
+/// read from `file`. With --config, everything was given.
+void restore_lora(const Flags& flags, LoraConfig& config, const nlohmann::ordered_json& run,
+                  const std::filesystem::path& file);
 
 }  // namespace lowrank::cli

@@ -11,34 +11,34 @@
 /// The flags of everything that trains.
 namespace lowrank::cli {
 
-/// --epochs, --steps, --batch-size, --lr, --schedule, --warmup, --clip-norm, --accumulate,
-/// --validation; the defaults are those `options` holds.
+/// Adds --epochs, --steps, --batch-size, --lr, --schedule, --warmup, --clip-norm, --accumulate and
+/// --validation; the defaults are the values in `options`.
 void add_training_flags(const Flags& flags, app::TrainOptions& options);
 
-/// --out and --resume: where a run writes, and which run goes on.
+/// --out and --resume: the folder to write, and the folder of a run to resume.
 struct RunFolder {
   std::string out;
   std::string resume;
 
-  /// The folder of the run. Throws ArgumentError where neither or two different ones are given.
+  /// Returns the run's folder. Throws ArgumentError if neither or two different ones are given.
   std::string folder(const std::string& command) const;
 };
 
-/// Throws ArgumentError where --steps was given as 0, which would stand for epochs.
+/// Throws ArgumentError if --steps was given as 0, which would mean --epochs.
 void require_steps(const Flags& flags, const std::string& command,
                    const app::TrainOptions& options);
 
 void add_run_folder(const Flags& flags, RunFolder& folder);
 
-/// For --resume: what was not given on the command line is as the interrupted run had it.
+/// For --resume: takes what was not given on the command line from the interrupted run.
 template <class T>
-void take_unless_given(const Flags& flags, const std::string& flag, T& field,
-                       const nlohmann::ordered_json& value) {
+void restore_unless_given(const Flags& flags, const std::string& flag, T& field,
+                          const nlohmann::ordered_json& value) {
   if (!flags.given(flag) && !value.is_null()) field = value.get<T>();
 }
-void take_training(const Flags& flags, app::TrainOptions& options,
-                   const nlohmann::ordered_json& run);
-void take_common(const Flags& flags, app::CommonOptions& options,
-                 const nlohmann::ordered_json& run);
+void restore_training(const Flags& flags, app::TrainOptions& options,
+                      const nlohmann::ordered_json& run);
+void restore_common(const Flags& flags, app::CommonOptions& options,
+                    const nlohmann::ordered_json& run);
 
 }  // namespace lowrank::cli

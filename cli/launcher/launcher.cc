@@ -11,9 +11,10 @@
 #include "cli/flags/flags.h"
 #include "cli/launcher/standard_streams.h"
 
-// The `lowrank` that is called. LibTorch takes half a second to load, which nobody should wait for
-// to read a --help: this program knows the command line as the real one described it when it was
-// built, answers what needs no more than that, and starts the real one for all else.
+// The `lowrank` that users call. LibTorch takes half a second to load, and nobody should wait that
+// long to read a --help. So this program includes a description of the command line, which
+// lowrank-program printed during the build. It answers what needs no more than that (--help,
+// --version, wrong arguments), and runs lowrank-program for everything else.
 
 namespace {
 
@@ -23,7 +24,8 @@ constexpr const char* kDescription =
 #include "command_line.inc"
     ;
 
-/// Beside this one in a build folder, or where it is installed.
+/// Returns the path of lowrank-program: beside this program in a build folder, else where it is
+/// installed.
 fs::path program() {
   const auto here = fs::read_symlink("/proc/self/exe").parent_path();
   const auto beside = here / "lowrank-program";
@@ -40,7 +42,8 @@ int main(int argc, char** argv) {
     const auto file = program();
     execv(file.c_str(), argv);
     return cli::report(
-        error_message("lowrank", fmt::format("\"{}\" must be there to be run", file.string()),
+        error_message("lowrank",
+                      fmt::format("\"{}\" must be a program that can be run", file.string()),
                       fmt::format("\"{}\"", std::generic_category().message(errno)),
                       "Install lowrank again."),
         cli::kFailed);

@@ -1,6 +1,7 @@
 #pragma once
 
-/// All of lowrank, layer by layer. Programs that care for compile time include what they use.
+/// Includes all of lowrank. Programs that care about compile time should include only the headers
+/// that they use.
 #include <lowrank/adapter/adapter.h>
 #include <lowrank/adapter/combine.h>
 #include <lowrank/adapter/config_fields.h>

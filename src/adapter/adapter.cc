@@ -146,7 +146,7 @@ void Adapter::detach() {
   if (merged()) unmerge();
   state_->adapters.clear();
   state_->active.clear();
-  state_->board->publish(state_->select({}));  // clones of the model mean their base from now on
+  state_->board->publish(state_->select({}));  // from now on clones are their base too
   for (const auto& tensor : state_->tensors) effective::unbind(tensor.tensor, *tensor.site);
   state_->tensors.clear();
   for (const auto& parameter : state_->base) {

@@ -8,16 +8,16 @@
 #include <torch/nn/module.h>
 
 #include "adapter/collect_data.h"
+#include "adapter/init/eva_ranks.h"
 #include "adapter/init/initialise.h"
-#include "adapter/init/share_ranks.h"
 #include "adapter/state.h"
 #include "effective/dora.h"
 
-// From a config to the factors of an adapter, in a model that may carry others already.
+// Makes the factors of an adapter from a config, in a model that may already have other adapters.
 namespace lowrank {
 namespace {
 
-/// m starts as the norm of what each row of M starts as.
+/// DoRA's m starts as the norms of the rows of the initial effective weight.
 at::Tensor initial_magnitude(const LayerFactors& layer, const effective::Site& site) {
   const effective::Term term = {.a = layer.a,
                                 .b = layer.b,
@@ -28,13 +28,13 @@ at::Tensor initial_magnitude(const LayerFactors& layer, const effective::Site& s
   if (const auto zero = norms.eq(0); zero.any().item<bool>()) {
     fail<ArgumentError>(
         "attach", "use_dora must be for weights without a row of zeros, which has no direction",
-        fmt::format("\"{}\", whose output {} has one", site.path,
+        fmt::format("\"{}\", where the row of output {} is zero", site.path,
                     zero.nonzero()[0].item<int64_t>()));
   }
   return norms.to(layer.b.scalar_type()).contiguous();
 }
 
-/// For messages, also where the model itself is the layer.
+/// The path for messages. If the model itself is the layer, it is the parameter's name.
 std::string shown_path(const Target& target) {
   return target.path().empty() ? target.parameter : target.path();
 }
@@ -63,8 +63,8 @@ LayerFactors make_layer(Adapter::State& state, const LoraConfig& config, const T
   return layer;
 }
 
-/// What is trained whole is read by any operator; of a weight that an embedding and a head share,
-/// by its own layer's.
+/// A parameter that is trained in full can be read by any operator. If an embedding and an output
+/// head share it, it is read only by the operators of the layer that it was named in.
 LayerKind kind_of_whole(const Adapter::State& state, const std::string& path,
                         const at::Tensor& tensor) {
   int owners = 0;
@@ -79,11 +79,12 @@ LayerKind kind_of_whole(const Adapter::State& state, const std::string& path,
   return owners > 1 ? own : LayerKind::kOther;
 }
 
-void refuse_what_has_no_kernel(const LoraConfig& config, const Target& target) {
+void require_supported_layer(const LoraConfig& config, const Target& target) {
   if (config.use_dora && target.groups > 1) {
-    fail<ArgumentError>("attach", "use_dora must be for layers without groups",
-                        fmt::format("\"{}\" with {} groups", target.path(), target.groups),
-                        "The rows of W + s·B·A, whose norms it needs, are not W's.");
+    fail<ArgumentError>(
+        "attach", "use_dora must be for layers without groups",
+        fmt::format("\"{}\" with {} groups", target.path(), target.groups),
+        "It needs the norms of the rows of W + s·B·A, which are not the rows of W.");
   }
   if (config.lora_dropout > 0 && (target.kind == LayerKind::kOther || are_experts(target.kind))) {
     fail<ArgumentError>("attach",
@@ -93,10 +94,11 @@ void refuse_what_has_no_kernel(const LoraConfig& config, const Target& target) {
   }
 }
 
-/// While an adapter is merged the weights do not hold the base that these start from.
+/// Throws TensorError for an adapter that starts from the base while another one is merged, because
+/// the weights are then not those of the base.
 void require_base(const Adapter::State& state, const NamedAdapter& adapter) {
   const bool starts_from_base =
-      adapter.config.use_dora || !adapter.whole.empty() || takes_off_the_base(adapter);
+      adapter.config.use_dora || !adapter.whole.empty() || subtracts_from_base(adapter);
   if (!starts_from_base || !state.any_merged()) return;
   fail<TensorError>(
       "adapter",
@@ -136,9 +138,9 @@ void freeze(const Adapter::State& state) {
 }
 
 void prepare_script() {
-  // From its second or third call on the profiling executor differentiates `linear` by a formula of
-  // its own, which gives the factors no gradient. The switch is global, and works on modules that
-  // have run before.
+  // From its second or third call on, the profiling executor differentiates `linear` with a formula
+  // of its own, which gives the factors no gradient. The switch is global, and also affects modules
+  // that have run before.
   torch::jit::getProfilingMode() = false;
 }
 
@@ -150,13 +152,13 @@ size_t site_of(Adapter::State& state, const Target& target) {
 NamedAdapter make_adapter(Adapter::State& state, const std::string& name, const LoraConfig& config,
                           const std::function<void()>& run) {
   check(config);
-  const c10::InferenceMode normal(false);  // what is made in inference mode is never trained
+  const c10::InferenceMode normal(false);  // inference tensors cannot be trained
   auto targets = find_targets(state.model, config);
   const auto whole = find_whole_parameters(state.model, config, targets);
   const auto tokens = find_token_rows(state.model, config, targets);
   for (const auto& target : targets) {
     require_adaptable(state, shown_path(target), target.weight);
-    refuse_what_has_no_kernel(config, target);
+    require_supported_layer(config, target);
   }
   for (const auto& [path, tensor] : whole) require_adaptable(state, path, tensor);
   for (const auto& rows : tokens) require_adaptable(state, rows.layer, rows.weight);

@@ -12,18 +12,18 @@
 #include <optional>
 #include <utility>
 
-#include "adapter/init/eva.h"
+#include "adapter/init/eva_ranks.h"
 
 namespace lowrank {
 namespace {
 
 using Observer = std::function<void(const at::Tensor& x)>;
 
-/// Until its end no parameter requires a gradient or holds one; then parameters, gradients and
-/// buffers are as they were.
-class ModelState {
+/// While this exists, no parameter requires or holds a gradient. At its end the parameters,
+/// gradients and buffers are as they were.
+class FrozenModelGuard {
  public:
-  explicit ModelState(const Adapter::State& state) {
+  explicit FrozenModelGuard(const Adapter::State& state) {
     const at::NoGradGuard no_grad;
     for (const auto& [name, tensor, required_grad] : state.base) {
       parameters_.push_back({tensor, tensor.grad(), tensor.requires_grad()});
@@ -35,15 +35,15 @@ class ModelState {
     }
     for (const auto& parameter : parameters_) set(parameter.tensor, {}, false);
   }
-  ~ModelState() {
+  ~FrozenModelGuard() {
     const at::NoGradGuard no_grad;
     for (const auto& [tensor, gradient, required] : parameters_) set(tensor, gradient, required);
     for (const auto& [buffer, before] : buffers_) {
       if (!at::equal(buffer, before)) buffer.copy_(before);
     }
   }
-  ModelState(const ModelState&) = delete;
-  ModelState& operator=(const ModelState&) = delete;
+  FrozenModelGuard(const FrozenModelGuard&) = delete;
+  FrozenModelGuard& operator=(const FrozenModelGuard&) = delete;
 
  private:
   struct Parameter {
@@ -59,7 +59,8 @@ class ModelState {
   std::vector<std::pair<at::Tensor, at::Tensor>> buffers_;
 };
 
-/// Until its end the model is its base to all threads, and the weights of some sites are observed.
+/// While this exists, the model is its base for all threads, and the inputs of some sites' weights
+/// are observed.
 class Observation {
  public:
   Observation(Adapter::State& state, const std::vector<std::pair<size_t, Observer>>& observers)
@@ -93,8 +94,8 @@ class Observation {
   std::vector<const AdaptedTensor*> bound_;
 };
 
-/// Adds up the inputs of one layer. What is wrong with one is said after the run: TorchScript would
-/// forget what kind of error it was.
+/// Accumulates the inputs of one layer. An error in them is thrown after the run, because
+/// TorchScript would lose its type.
 class InputCollector {
  public:
   InputCollector(const Target& target, const LoraConfig& config) : path_(target.path()) {
@@ -133,7 +134,7 @@ class InputCollector {
   std::exception_ptr error_;
 };
 
-/// Lets one weight have a gradient, and counts the backward passes that give it one.
+/// Makes one weight require a gradient, and counts the backward passes that give it one.
 class GradientCollector {
  public:
   explicit GradientCollector(const Target& target) : path_(target.path()), weight_(target.weight) {
@@ -172,7 +173,7 @@ void require_reached(const std::deque<Collector>& collectors, const char* how, c
                       "Leave them out of target_modules, or run data that needs them.");
 }
 
-/// What the collectors hold, in the places of their targets.
+/// Returns the data of the collectors at the positions of their targets.
 template <class Collector>
 std::vector<LayerData> take_all(std::deque<Collector>& collectors,
                                 const std::vector<Target>& targets) {
@@ -195,7 +196,7 @@ std::vector<LayerData> collect_inputs(Adapter::State& state, const std::vector<T
                            [&collector](const at::Tensor& x) { collector.add(x); });
   }
   {
-    const ModelState as_it_was(state);
+    const FrozenModelGuard as_it_was(state);
     const Observation observation(state, observers);
     const at::NoGradGuard no_grad;
     run();
@@ -206,7 +207,7 @@ std::vector<LayerData> collect_inputs(Adapter::State& state, const std::vector<T
 
 std::vector<LayerData> collect_gradients(Adapter::State& state, const std::vector<Target>& targets,
                                          const std::function<void()>& run) {
-  const ModelState as_it_was(state);
+  const FrozenModelGuard as_it_was(state);
   std::deque<GradientCollector> collectors;
   for (const auto& target : targets) {
     if (target.kind != LayerKind::kEmbedding) collectors.emplace_back(target);
@@ -220,7 +221,7 @@ std::vector<LayerData> collect_gradients(Adapter::State& state, const std::vecto
   return take_all(collectors, targets);
 }
 
-/// PEFT adapts nothing else by these (tuners/lora/eva.py, corda.py).
+/// As in PEFT, EVA and CorDA adapt nothing else (tuners/lora/eva.py, corda.py).
 void require_linear(const std::vector<Target>& targets, const LoraConfig& config) {
   for (const auto& target : targets) {
     if (target.kind == LayerKind::kLinear || target.kind == LayerKind::kConv1D ||

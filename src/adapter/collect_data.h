@@ -8,12 +8,12 @@
 
 namespace lowrank {
 
-/// Whether this initialisation looks at data.
+/// Returns whether this initialisation needs data.
 bool needs_data(LoraInit init);
 
-/// Calls `run` where the config's initialisation looks at data, with the model as its base, and
-/// gives what it showed of each target; nothing of embeddings. What attach() in adapter.h says of a
-/// run is done here; the model carries no mark afterwards that it did not carry before.
+/// Calls `run` if the config's initialisation needs data, with all adapters off, and returns what
+/// was collected for each target (nothing for embeddings). This does what attach() in adapter.h
+/// promises about a run. Afterwards the model carries no more marks than before.
 std::vector<LayerData> collect_data(Adapter::State& state, const std::vector<Target>& targets,
                                     const LoraConfig& config, const std::function<void()>& run);
 

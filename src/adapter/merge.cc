@@ -9,14 +9,14 @@
 #include "adapter/low_rank_sum.h"
 #include "adapter/state.h"
 
-// Putting adapters into the weights and taking them out: all layers or none.
+// Merges adapters into the weights and takes them out again, in all layers or in none.
 namespace lowrank {
 namespace {
 
 using effective::Meaning;
 
-/// What is to be written into one tensor, once that is known of all: `from` + `sum` where these
-/// are plain factors, or `values`.
+/// The change of one tensor, which is written once the changes of all tensors are known: `from` +
+/// `sum` if the terms consist of factors alone, otherwise `values`.
 struct Change {
   size_t site;
   MergedLayer report;
@@ -27,14 +27,14 @@ struct Change {
 
 double norm_of(const at::Tensor& tensor) { return tensor.to(at::kDouble).norm().item<double>(); }
 
-/// W' = W + everything `meaning` adds; where that is more than factors, in float64 beside its
-/// rounding to W's dtype.
+/// Computes W' = W + everything that `meaning` adds. Unless one product can express this without
+/// overflow, W' is computed in float64 as well, to measure the rounding error.
 Change change_of(const AdaptedTensor& tensor, const at::Tensor& base, const Meaning& meaning) {
   const auto& site = *tensor.site;
   Change change = {
       .site = site.index, .report = {site.path}, .from = base, .sum = {}, .values = {}};
   change.sum = low_rank_sum(base, site, meaning);
-  if (change.sum && is_surely_finite(base, *change.sum)) return change;
+  if (change.sum && is_provably_finite(base, *change.sum)) return change;
   change.sum.reset();
   change.values = effective::effective_weight(base, site, meaning);
   if (!at::isfinite(change.values).all().item<bool>()) {
@@ -58,12 +58,12 @@ void require_mergeable(const NamedAdapter& adapter, bool keep_copies) {
   if (!keep_copies && adapter.config.use_dora) {
     fail<ArgumentError>("merge", "DoRA must be merged with copies of the weights",
                         fmt::format("keep_copies = false for \"{}\"", adapter.name),
-                        "Its norms cannot be told from the merged weights.");
+                        "Its norms cannot be recovered from the merged weights.");
   }
 }
 
-/// Of a weight that two layers share, one would get what is for the other.
-void require_own(const Adapter::State& state, const at::Tensor& weight) {
+/// Merging into a weight that two layers share would change both of them.
+void require_unshared_weight(const Adapter::State& state, const at::Tensor& weight) {
   std::vector<std::string> names;
   for (const auto& layer : state.model) {
     for (const auto& [name, tensor] : layer.parameters) {
@@ -71,23 +71,24 @@ void require_own(const Adapter::State& state, const at::Tensor& weight) {
     }
   }
   if (names.size() < 2) return;
-  fail<TensorError>("merge", "a weight must belong to one layer to take an adapter in",
-                    fmt::format("\"{}\" and \"{}\", which share theirs", names[0], names[1]),
-                    "Give one of them a clone of it, or leave the adapter beside the weights.");
+  fail<TensorError>("merge", "a weight must belong to one layer to be merged into",
+                    fmt::format("\"{}\" and \"{}\", which share it", names[0], names[1]),
+                    "Give one of them a clone of it, or leave the adapter unmerged.");
 }
 
-/// The copies are of what W was before: a change made since would be lost without a word.
+/// The copies hold W from before the merge, so a later change would be lost silently.
 void require_unchanged(const Adapter::State& state, const char* operation) {
   for (const auto& tensor : state.tensors) {
     if (!tensor.unmerged.defined() || tensor.tensor._version() == tensor.version) continue;
-    fail<TensorError>(operation, "a weight must not be written to between merge and unmerge",
-                      fmt::format("\"{}\", which was", tensor.site->path),
-                      "unmerge() with discard_writes goes back to what it was before the merge; "
-                      "merged with keep_copies = false, s·B·A is taken off what is there.");
+    fail<TensorError>(
+        operation, "a weight must not be written to between merge and unmerge",
+        fmt::format("\"{}\", which was", tensor.site->path),
+        "unmerge() with discard_writes goes back to what it was before the merge; "
+        "after a merge with keep_copies = false it subtracts s·B·A from the current weight.");
   }
 }
 
-/// What is to be in the weights: all that is merged.
+/// The names of all merged adapters.
 std::vector<std::string> merged_names(const Adapter::State& state) {
   std::vector<std::string> names;
   for (const auto& adapter : state.adapters) {
@@ -116,7 +117,7 @@ void write(AdaptedTensor& tensor, Change& change) {
           : 0;
 }
 
-/// to = what `from` means.
+/// Writes to `to` the effective weight of `from`.
 void write_meaning(const at::Tensor& to, const at::Tensor& from, const effective::Site& site,
                    const Meaning& meaning) {
   if (const auto sum = low_rank_sum(from, site, meaning)) {
@@ -126,8 +127,9 @@ void write_meaning(const at::Tensor& to, const at::Tensor& from, const effective
   }
 }
 
-/// Without copies: W - (what the adapter added), replaced tensors from their copies.
-void take_off(Adapter::State& state, const std::vector<std::string>& names) {
+/// Unmerges without copies: subtracts from W what the adapters added, and restores replaced tensors
+/// from their copies.
+void unmerge_by_subtraction(Adapter::State& state, const std::vector<std::string>& names) {
   const auto meanings = state.meanings(names);
   for (size_t i = 0; i < meanings.size(); ++i) {
     auto& tensor = state.tensors[i];
@@ -144,7 +146,8 @@ void take_off(Adapter::State& state, const std::vector<std::string>& names) {
   }
 }
 
-/// With copies: the base and what stays `merged`, computed anew.
+/// Unmerges with copies: computes the weights again from the base and the adapters that stay
+/// `merged`.
 void restore(Adapter::State& state, const std::vector<std::string>& merged) {
   const auto meanings = state.meanings(merged);
   for (size_t i = 0; i < state.tensors.size(); ++i) {
@@ -156,11 +159,11 @@ void restore(Adapter::State& state, const std::vector<std::string>& merged) {
   }
 }
 
-/// A scope's selection was made for the weights as they were when it began.
+/// The selection of an open scope was made for the weights as they were when it began.
 void require_no_scope(const Adapter::State& state, const char* operation) {
   if (!state.board->has_scope()) return;
   fail<TensorError>(operation, fmt::format("{} must be called outside of use scopes", operation),
-                    "one of this thread that is open");
+                    "an open one on this thread");
 }
 
 }  // namespace
@@ -185,7 +188,7 @@ std::vector<MergedLayer> Adapter::merge(const std::vector<std::string>& names,
   for (size_t i = 0; i < added.size(); ++i) {
     if (added[i].is_base()) continue;
     const auto& tensor = state.tensors[i];
-    require_own(state, tensor.tensor);
+    require_unshared_weight(state, tensor.tensor);
     const bool from_copy = copies && tensor.unmerged.defined();
     changes.push_back(from_copy ? change_of(tensor, tensor.unmerged, total[i])
                                 : change_of(tensor, stored(tensor), added[i]));
@@ -228,7 +231,7 @@ void Adapter::unmerge(const std::vector<std::string>& names, const UnmergeOption
     });
     restore(state, staying);
   } else {
-    take_off(state, wanted);
+    unmerge_by_subtraction(state, wanted);
   }
   for (const auto& name : wanted) state.adapter(name).merged = false;
   state.publish();

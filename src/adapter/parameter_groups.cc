@@ -22,8 +22,8 @@ bool is_of_embedding(const TrainedTensor& trained) {
          (trained.role == TensorRole::kA || trained.role == TensorRole::kB);
 }
 
-/// PEFT's rule (optimizers/loraplus.py): B, its bias, and every other vector. The magnitude of a
-/// convolution is none there, for it has the convolution's dimensions.
+/// PEFT's rule (optimizers/loraplus.py): B, its bias and every other vector learn at B's rate. A
+/// convolution's magnitude is not a vector in PEFT, where it has the dimensions of the convolution.
 bool is_trained_as_b(const TrainedTensor& trained) {
   if (trained.role == TensorRole::kB || trained.role == TensorRole::kBias) return true;
   const bool of_convolution =

@@ -9,14 +9,14 @@
 namespace lowrank {
 namespace {
 
-/// Of what the layer gives: the length of DoRA's magnitudes and of a bias on B.
+/// The number of outputs of the layer, which is the length of DoRA's magnitudes and of a bias on B.
 int64_t outputs(const Target& target) {
   const bool transposed = target.kind == LayerKind::kConv1D || target.kind == LayerKind::kEmbedding;
   return target.weight.size(transposed ? 1 : 0);
 }
 
-/// A and B by PEFT's shapes (tuners/lora/layer.py): of a convolution, A reads all input channels
-/// and B is split into the groups.
+/// The elements of A and B in PEFT's shapes (tuners/lora/layer.py). In a convolution, A reads all
+/// input channels and B is split into the groups.
 int64_t factor_elements(const Target& target) {
   const auto rows = target.weight.size(0);
   const auto columns = rows == 0 ? 0 : target.weight.numel() / rows;

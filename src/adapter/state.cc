@@ -9,11 +9,11 @@
 namespace lowrank {
 namespace {
 
-/// An adapter's whole parameter takes the tensor's place, of which there is one.
+/// Puts a parameter that is trained in full in place of the tensor. Only one adapter can do this.
 void replace(effective::Meaning& meaning, const WholeParameter& whole, const std::string& adapter) {
   if (meaning.replacement.defined()) {
     fail<ArgumentError>(
-        "adapter", fmt::format("\"{}\" can be trained whole by one active adapter", whole.path),
+        "adapter", fmt::format("\"{}\" can be trained in full by one active adapter", whole.path),
         fmt::format("\"{}\" and another one", adapter), "Activate them one at a time.");
   }
   meaning.replacement = whole.value;
@@ -52,8 +52,8 @@ bool Adapter::State::any_merged() const {
 size_t Adapter::State::site_for(const std::string& path, const at::Tensor& tensor, LayerKind kind,
                                 int64_t groups, const std::function<bool()>& is_training) {
   for (size_t i = 0; i < tensors.size(); ++i) {
-    // A parameter that one adapter replaces may carry factors in another: the kind that the factors
-    // are made for counts.
+    // A parameter that one adapter replaces may carry factors in another adapter. The kind that the
+    // factors are made for takes precedence.
     auto& site = *tensors[i].site;
     if (!tensors[i].tensor.is_same(tensor)) continue;
     if (site.kind == kind || kind == LayerKind::kOther) return i;
@@ -97,7 +97,7 @@ void require_unmerged(const Adapter& adapter, const char* operation) {
                     "Unmerge it first.");
 }
 
-bool takes_off_the_base(const NamedAdapter& adapter) {
+bool subtracts_from_base(const NamedAdapter& adapter) {
   return std::any_of(adapter.layers.begin(), adapter.layers.end(),
                      [](const auto& layer) { return layer.minus_a.defined(); });
 }
@@ -135,7 +135,7 @@ std::shared_ptr<const effective::Selection> Adapter::State::select(
     if (!adapter(name).merged) unmerged.push_back(name);
   }
   auto selection = std::make_shared<effective::Selection>();
-  // Left empty for the base: see Selection::of.
+  // It stays empty for the base: see Selection::of.
   if (!unmerged.empty()) selection->meanings = meanings(unmerged);
   return selection;
 }

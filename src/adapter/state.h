@@ -23,24 +23,25 @@ struct BaseParameter {
 struct AdaptedTensor {
   at::Tensor tensor;  // the model's own parameter: it follows module.to()
   std::shared_ptr<effective::Site> site;
-  at::Tensor unmerged;  // its values before merge(), where they are kept
-  int64_t version = 0;  // of the tensor when it was merged: whether it has been written to since
+  at::Tensor unmerged;  // its values before merge(), if a copy is kept
+  int64_t version = 0;  // version of `tensor` at the merge; it is higher after a later write
 };
 
-/// What one adapter has in one layer.
+/// What one adapter adds to one layer.
 struct LayerFactors {
   Target target;
-  size_t site = 0;                  // of the weight, in State::tensors
-  std::optional<size_t> bias_site;  // where lora_bias is used
+  size_t site = 0;                  // index of the weight in State::tensors
+  std::optional<size_t> bias_site;  // index of the bias, if lora_bias is used
   at::Tensor a, b, minus_a, minus_b, magnitude, bias;
 };
 
-/// What one adapter trains whole: a bias, a parameter of modules_to_save, or rows of an embedding.
+/// A parameter that one adapter trains in full: a bias, a parameter of modules_to_save, or rows of
+/// an embedding.
 struct WholeParameter {
   std::string path;
   size_t site = 0;
   at::Tensor value;
-  at::Tensor rows;  // int64 (n), on the weight's device: value holds these alone; undefined: all
+  at::Tensor rows;  // int64 (n), on the weight's device: `value` holds only these; undefined: all
 };
 
 struct NamedAdapter {
@@ -59,74 +60,79 @@ struct Adapter::State {
   std::vector<NamedAdapter> adapters;
   std::vector<std::string> active;
   bool enabled = true;
-  /// Held while any of this is looked at or changed; operators look at `board` alone.
+  /// Held while any of this is read or changed; operators only read `board`.
   mutable std::recursive_mutex mutex;
-  bool merged_with_copies = true;  // of what is merged now
+  bool merged_with_copies = true;  // whether what is merged now has copies
   std::shared_ptr<effective::Switchboard> board = std::make_shared<effective::Switchboard>();
 
-  /// Throws ArgumentError with the nearest names for one that is unknown; "" is the first active.
+  /// Returns the adapter of this name; "" is the first active one. Throws ArgumentError, suggesting
+  /// the nearest name, for an unknown one.
   NamedAdapter& adapter(const std::string& name);
   const NamedAdapter& adapter(const std::string& name) const;
   bool any_merged() const;
 
-  /// The number of this tensor's site, which is made where there is none.
+  /// Returns the index of this tensor's site, which is created if there is none.
   size_t site_for(const std::string& path, const at::Tensor& tensor, LayerKind kind, int64_t groups,
                   const std::function<bool()>& is_training);
 
-  /// What each of the model's tensors means with these adapters on, whether they are merged or not.
-  /// Throws ArgumentError where two of them replace one tensor.
+  /// Returns what each adapted tensor means with these adapters on, whether they are merged or not.
+  /// Throws ArgumentError if two of them replace the same tensor.
   std::vector<effective::Meaning> meanings(const std::vector<std::string>& names) const;
-  /// The same for operators, whose weights hold what is merged already.
+  /// Returns the same for operators. Merged adapters are left out, because the weights already
+  /// contain them.
   std::shared_ptr<const effective::Selection> select(const std::vector<std::string>& names) const;
-  /// Makes the active adapters hold for all threads, and marks what is not marked yet.
+  /// Turns the active adapters on for all threads (none if disabled), and marks the tensors that
+  /// are not marked yet.
   void publish();
 };
 
 using StateLock = std::lock_guard<std::recursive_mutex>;
 
-/// The meaning of one layer's weight and bias under one adapter.
+/// Returns what one adapter adds to the weight of one layer.
 effective::Term term_of(const LayerFactors& layer, const NamedAdapter& adapter);
 
-/// Throws TensorError for an adapter that is merged, or a model with one that is.
+/// Throw TensorError if the adapter, or any adapter of the model, is merged.
 void require_unmerged(const NamedAdapter& adapter, const char* operation);
 void require_unmerged(const Adapter& adapter, const char* operation);
 
-/// Whether factors of any layer are taken off the base (PiSSA and its like).
-bool takes_off_the_base(const NamedAdapter& adapter);
+/// Returns whether the adapter subtracts the initial factors of any layer from the base, as PiSSA
+/// and similar initialisations do.
+bool subtracts_from_base(const NamedAdapter& adapter);
 
-/// Makes an adapter for the model of `state` with fresh factors, without adding it. `run` shows the
-/// model representative data where the initialisation looks at it (attach() in adapter.h).
+/// Makes an adapter with fresh factors for the model of `state`, without adding it. `run` runs the
+/// model over representative data if the initialisation needs that (see attach() in adapter.h).
 NamedAdapter make_adapter(Adapter::State& state, const std::string& name, const LoraConfig& config,
                           const std::function<void()>& run);
 
-/// The number of the site of a target's weight.
+/// Returns the index of the site of a target's weight.
 size_t site_of(Adapter::State& state, const Target& target);
-/// Adds it; where one of this name exists it is replaced.
+/// Adds the adapter, or replaces the one of the same name.
 void put_adapter(Adapter::State& state, NamedAdapter adapter);
 
-/// Throws ArgumentError where a name is there twice: its update would count twice.
+/// Throws ArgumentError if a name occurs twice, because its update would count twice.
 void require_distinct(const std::vector<std::string>& names);
 
-/// A handle on a model's first adapter, which is active. Where that fails the model is as before.
+/// Adds a model's first adapter, makes it active and returns the handle. If this fails, the model
+/// is as before.
 Adapter attach_first(const std::shared_ptr<Adapter::State>& state, NamedAdapter adapter);
 
-/// Refuses a name that is empty, taken, or could not be a folder's.
+/// Throws ArgumentError for a name that is empty, taken, or not usable as the name of a folder.
 void check_name(const Adapter::State& state, const std::string& name);
 
-/// A state for a model that carries no adapter yet.
+/// Returns the state for a model that has no adapter yet.
 std::shared_ptr<Adapter::State> make_state(std::vector<ModelLayer> layers);
-/// No parameter of the model requires gradients from now on.
+/// Turns gradients off for all parameters of the model.
 void freeze(const Adapter::State& state);
-/// What TorchScript needs before its modules are adapted; for the whole process.
+/// Prepares TorchScript for adapted modules. This applies to the whole process.
 void prepare_script();
 
-/// The fingerprint of these parameters' stored values; see base_fingerprint.
+/// Returns the fingerprint of these parameters' stored values; see base_fingerprint().
 std::string fingerprint_of(const std::vector<BaseParameter>& parameters);
 
-/// All parameters of a model, each once, with their full names.
+/// Returns all parameters of a model with their full names.
 std::vector<BaseParameter> base_parameters(const std::vector<ModelLayer>& layers);
 
-/// Thrown errors for tensors that cannot carry a mark.
+/// Throws TensorError for a tensor that cannot carry a mark.
 void require_adaptable(const Adapter::State& state, const std::string& path,
                        const at::Tensor& tensor);
 

@@ -9,7 +9,7 @@
 
 namespace lowrank {
 
-/// What a trained tensor is to its adapter.
+/// The role of a trained tensor in its adapter.
 enum class TensorRole : uint8_t { kA, kB, kBias, kMagnitude, kWhole };
 
 struct TrainedTensor {
@@ -19,8 +19,9 @@ struct TrainedTensor {
   const WholeParameter* whole = nullptr;  ///< null for all others
 };
 
-/// All tensors that an adapter trains: layer by layer A, B, the bias and the magnitude where there
-/// are any, then what is trained whole. They refer to `adapter`.
+/// Returns all tensors that an adapter trains: A, B and, if there are any, the bias and the
+/// magnitude, layer by layer, then the parameters that are trained in full. The result points into
+/// `adapter`.
 std::vector<TrainedTensor> trained_tensors(const NamedAdapter& adapter);
 
 }  // namespace lowrank

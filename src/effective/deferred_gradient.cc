@@ -17,11 +17,11 @@ std::optional<GradientProduct> DeferredGradient::held() const {
   const std::scoped_lock lock(mutex_);
   if (product_ &&
       (product_->dy._version() != version_of_dy_ || product_->x._version() != version_of_x_)) {
-    fail<TensorError>("optimizer",
-                      "what a layer's gradient is made of must stay as it is until the step",
-                      "a tensor that was changed in place after the backward pass",
-                      "Write new inputs after the step, or into another tensor; zero_grad() drops "
-                      "this gradient.");
+    fail<TensorError>(
+        "optimizer", "the tensors that a gradient is computed from must not change before the step",
+        "one that was changed in place after the backward pass",
+        "Write new inputs after the step, or into another tensor; zero_grad() drops "
+        "this gradient.");
   }
   return product_;
 }

@@ -8,20 +8,21 @@
 
 namespace lowrank::effective {
 
-/// dyᵀ·x, the gradient of a weight (out, in) from N rows.
+/// The gradient dyᵀ·x of a weight (out, in) from N rows, not multiplied out.
 struct GradientProduct {
   at::Tensor dy;  ///< (N, out)
   at::Tensor x;   ///< (N, in)
 };
 
 /// Where the backward pass of an accelerated layer leaves its weight's gradient as a product, for
-/// an optimizer that takes it in that form (accelerate(model, optimizer)). Holds one at most.
+/// an optimizer that takes it in that form (accelerate(model, optimizer)). Holds at most one
+/// product.
 class DeferredGradient {
  public:
-  /// False, with nothing done, where one is held already.
+  /// Returns false, and does nothing, if a product is held already.
   bool offer(const GradientProduct& product);
-  /// What is held, if anything. Throws TensorError where one of the two was changed in place after
-  /// it was offered.
+  /// The product that is held, if any. Throws TensorError if dy or x was changed in place after it
+  /// was offered.
   std::optional<GradientProduct> held() const;
   void drop();
 

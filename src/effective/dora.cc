@@ -6,17 +6,17 @@
 namespace lowrank::effective {
 namespace {
 
-/// A vector (out) in the shape that scales the rows of M where they lie in the weight.
+/// Reshapes a vector (out) so that multiplying the weight by it scales the rows of M.
 at::Tensor by_output(const at::Tensor& vector, LayerKind kind, int64_t dimensions) {
-  if (lies_transposed(kind)) return vector;
+  if (is_stored_transposed(kind)) return vector;
   std::vector<int64_t> shape(static_cast<size_t>(dimensions), 1);
   shape[0] = -1;
   return vector.reshape(shape);
 }
 
-/// The dimensions of a weight that are not the outputs.
+/// The dimensions of a weight other than its output dimension.
 std::vector<int64_t> input_dimensions(LayerKind kind, int64_t dimensions) {
-  if (lies_transposed(kind)) return {0};
+  if (is_stored_transposed(kind)) return {0};
   std::vector<int64_t> inputs;
   for (int64_t i = 1; i < dimensions; ++i) inputs.push_back(i);
   return inputs;

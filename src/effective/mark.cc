@@ -15,7 +15,7 @@
 namespace lowrank::effective {
 namespace {
 
-/// TensorImpl keeps its key set protected; a derived class may name it.
+/// TensorImpl's key set is protected, so only a derived class can name it.
 struct KeySetAccess : c10::TensorImpl {
   static c10::DispatchKeySet& of(const at::Tensor& tensor) {
     return tensor.unsafeGetTensorImpl()->*(&KeySetAccess::key_set_);
@@ -32,7 +32,8 @@ void remove_mark(const at::Tensor& tensor) {
   keys = keys.remove(kMark);
 }
 
-/// Two sites may share a weight only where the operator tells them apart.
+/// Two sites may share a weight only if each operator can tell which one it reads: an embedding
+/// reads its own site, every other operator the other one.
 void require_apart(const StorageContext& context, const at::Tensor& weight,
                    const Geometry& geometry, const Site& site) {
   for (const auto& other : context.bindings) {
@@ -47,8 +48,9 @@ void require_apart(const StorageContext& context, const at::Tensor& weight,
   }
 }
 
-/// Makes an ordinary tensor of one that nothing is bound to any more, and of its storage.
-void drop_unused_mark(const at::Tensor& weight) {
+/// Removes the mark if nothing is bound to the weight any more, and the storage's context if
+/// nothing is left in it.
+void remove_unused_mark(const at::Tensor& weight) {
   const auto& storage = weight.storage();
   const auto* context = StorageContext::of(storage);
   const bool used =
@@ -61,7 +63,7 @@ void drop_unused_mark(const at::Tensor& weight) {
   }
 }
 
-/// What only a view that autograd makes keeps.
+/// Returns whether the tensor has an autograd history, which only a view made by autograd keeps.
 bool has_history(const at::Tensor& tensor) { return tensor.requires_grad() || has_tangent(tensor); }
 
 template <class Condition>
@@ -91,7 +93,7 @@ void bind(const at::Tensor& weight, std::shared_ptr<const Site> site) {
 
 void bind_transposed(const at::Tensor& weight_t, std::shared_ptr<const Site> site) {
   const c10::impl::ExcludeDispatchKeyGuard below(kMark);
-  effective::bind(weight_t.detach().t(), std::move(site));  // not std::bind, which matches better
+  effective::bind(weight_t.detach().t(), std::move(site));  // std::bind would match better
   add_mark(weight_t);
 }
 
@@ -101,7 +103,7 @@ void unbind(const at::Tensor& weight, const Site& site) {
       return binding.geometry.is(weight) && binding.site.get() == &site;
     });
   }
-  drop_unused_mark(weight);
+  remove_unused_mark(weight);
 }
 
 bool accelerate_weight(const at::Tensor& weight, std::weak_ptr<DeferredGradient> deferred) {
@@ -120,7 +122,7 @@ void end_acceleration(const at::Tensor& weight) {
   std::erase_if(context->accelerated, [&](const AcceleratedWeight& accelerated) {
     return accelerated.geometry.is(weight);
   });
-  drop_unused_mark(weight);
+  remove_unused_mark(weight);
 }
 
 bool is_marked(const at::Tensor& tensor) { return tensor.defined() && tensor.key_set().has(kMark); }

@@ -9,7 +9,7 @@
 namespace lowrank::effective {
 namespace {
 
-/// B·A as M (out, in), whatever the factors' dimensions are.
+/// B·A as the matrix M (out, in), for factors of any number of dimensions.
 at::Tensor product(const at::Tensor& b, const at::Tensor& a) {
   return at::mm(b.flatten(1), a.flatten(1));
 }
@@ -45,13 +45,13 @@ at::Tensor low_rank_delta(const Term& term, const Site& site, at::IntArrayRef sh
         fmt::format("the factors of the grouped convolution \"{}\" must be applied to "
                     "its input",
                     site.path),
-        "a need for one dense weight", "Such an adapter cannot be merged.");
+        "a call that needs one dense weight", "Such an adapter cannot be merged.");
   }
   auto delta = are_experts(site.kind) ? product_by_expert(term.b, term.a, shape[0])
                                       : product(term.b, term.a);
   if (term.minus_a.defined()) delta = delta - product(term.minus_b, term.minus_a);
   if (term.scaling != 1) delta = delta * term.scaling;
-  if (lies_transposed(site.kind)) return delta.t();
+  if (is_stored_transposed(site.kind)) return delta.t();
   if (site.kind == LayerKind::kTransposedExperts) return delta.transpose(1, 2);
   return delta.view(shape);
 }

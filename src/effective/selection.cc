@@ -9,14 +9,14 @@
 namespace lowrank::effective {
 namespace {
 
-// LibTorch carries its thread-local debug information to the threads of at::launch and of backward
-// passes; this kind of it is never used outside of LibTorch's own tests.
+// LibTorch passes its thread-local debug information on to the threads of at::launch and of
+// backward passes. This kind of it is used only by LibTorch's own tests.
 constexpr auto kKind = c10::DebugInfoKind::TEST_INFO_2;
 
 struct ScopeInfo final : c10::DebugInfoBase {
   std::shared_ptr<const Switchboard> board;
   std::shared_ptr<const Selection> selection;
-  const ScopeInfo* outer = nullptr;  // kept by the chain that LibTorch keeps this one in
+  const ScopeInfo* outer = nullptr;  // kept alive by LibTorch's chain of debug information
 };
 
 const ScopeInfo* current_scope() {
@@ -25,14 +25,15 @@ const ScopeInfo* current_scope() {
                                                                : nullptr;
 }
 
-/// The innermost of this thread that is of this model.
+/// This thread's innermost scope of this model, or null.
 const ScopeInfo* scope_of(const Switchboard& board) {
   const auto* scope = current_scope();
   while (scope != nullptr && scope->board.get() != &board) scope = scope->outer;
   return scope;
 }
 
-/// What this thread read last of a few models; a model beyond those costs a lock.
+/// What this thread read last, for a few models. Reading a model that is not among them takes a
+/// lock.
 struct Cached {
   uint64_t board = 0;
   uint64_t version = 0;

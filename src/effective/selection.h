@@ -7,44 +7,45 @@
 
 #include "effective/meaning.h"
 
-/// Which adapters of a model are on, for all threads and for one.
+/// Which adapters of a model are on: for all threads, or for one thread while a scope is open.
 namespace lowrank::effective {
 
 /// What the tensors of one model mean; never changed once it is published.
 struct Selection {
-  std::vector<Meaning> meanings;  ///< by Site::index; beyond its end: the base
+  std::vector<Meaning> meanings;  ///< by Site::index; a site beyond the end means its base
 
-  /// For a mixed batch: which rows (dimension 0 of each layer's input) mean what. Empty elsewhere.
+  /// In a mixed batch: these rows (of dimension 0 of each layer's input) use this selection.
   struct Part {
     std::vector<int64_t> rows;
     std::shared_ptr<const Selection> selection;
   };
-  std::vector<Part> parts;
-  int64_t batch_rows = 0;
+  std::vector<Part> parts;  ///< empty unless this is for a mixed batch
+  int64_t batch_rows = 0;   ///< rows of the whole mixed batch
 
   bool is_mixed() const { return !parts.empty(); }
-  /// A tensor that was adapted after this selection was made means itself; all do under the base.
+  /// The meaning of a site. A site that is newer than this selection means its base.
   const Meaning& of(const Site& site) const {
     static const Meaning base;
     return site.index < meanings.size() ? meanings[site.index] : base;
   }
 };
 
-/// One model's selection. Readers take no lock: each thread keeps what it read last, and looks at a
-/// version number.
+/// Holds one model's current selection. Readers take no lock: each thread caches what it read last,
+/// and compares a version number.
 class Switchboard {
  public:
   Switchboard();
   Switchboard(const Switchboard&) = delete;
   Switchboard& operator=(const Switchboard&) = delete;
 
-  /// For all threads, from their next operator on.
+  /// Makes `selection` hold for all threads, from their next operator on.
   void publish(std::shared_ptr<const Selection> selection);
 
-  /// What holds on this thread now: that of the innermost Scope, else what was published last. The
-  /// reference is good until this thread asks again; a copy is good for as long as it is kept.
+  /// The selection that holds on this thread now: that of the innermost Scope, else the one
+  /// published last. The reference is valid until this thread calls this again; a copy is valid for
+  /// as long as it is kept.
   const std::shared_ptr<const Selection>& selection() const;
-  /// Whether a Scope of this model is open on this thread.
+  /// Returns whether a Scope of this model is open on this thread.
   bool has_scope() const;
 
  private:
@@ -52,12 +53,12 @@ class Switchboard {
 
   const uint64_t id_;
   std::atomic<uint64_t> version_{1};
-  mutable std::mutex mutex_;  // of `current_` while the version changes
+  mutable std::mutex mutex_;  // guards `current_`
   std::shared_ptr<const Selection> current_;
 };
 
-/// Until its end `selection` holds for a model on this thread and in what it begins: see
-/// AdapterScope.
+/// While it lives, `selection` holds for one model on this thread and in the work that this thread
+/// starts; see AdapterScope.
 class Scope {
  public:
   Scope(std::shared_ptr<const Switchboard> board, std::shared_ptr<const Selection> selection);

@@ -8,12 +8,12 @@
 #include "effective/deferred_gradient.h"
 #include "effective/meaning.h"
 
-/// What is known of the weights in one storage. The storage's DataPtr carries it around the
-/// original one: the lookup takes no lock, every view of a weight finds it, and it lives as long as
-/// the storage does.
+/// What is known about the weights in one storage. The storage's DataPtr is replaced by one that
+/// owns this context and, through it, the original DataPtr. So the lookup takes no lock, every view
+/// of a weight finds the context, and it lives as long as the storage.
 namespace lowrank::effective {
 
-/// Where in its storage a weight lies.
+/// The layout of a weight within its storage.
 struct Geometry {
   int64_t offset;
   int64_t end;  ///< one past the last element it spans
@@ -22,23 +22,23 @@ struct Geometry {
   static Geometry of(const at::Tensor& tensor);
   bool is(const at::Tensor& tensor) const;
   bool is_transpose_of(const at::Tensor& tensor) const;  ///< 2-D only
-  /// Whether the tensor begins within this weight.
+  /// Returns whether the tensor's first element is within this weight.
   bool holds(const at::Tensor& tensor) const;
 };
 
-/// A weight that means what its site says.
+/// A weight's layout, and the site that gives it its meaning.
 struct Binding {
   std::shared_ptr<const Site> site;
   Geometry geometry;
 };
 
-/// A weight whose products are computed by our kernels where no adapter takes part.
+/// A weight whose products our kernels compute wherever no adapter takes part.
 struct AcceleratedWeight {
   Geometry geometry;
-  const at::TensorImpl* leaf;  ///< only to compare with
+  const at::TensorImpl* leaf;  ///< only compared with, never read
   std::weak_ptr<DeferredGradient> deferred;
 
-  /// Where the weight's gradient may be left as a product, if it is that of `of_leaf`.
+  /// Where this weight's gradient may be left as a product; empty unless `of_leaf` is this weight.
   std::weak_ptr<DeferredGradient> deferred_for(const at::TensorImpl* of_leaf) const;
 };
 
@@ -47,14 +47,15 @@ struct StorageContext {
   std::vector<Binding> bindings;
   std::vector<AcceleratedWeight> accelerated;
 
-  /// Null where the storage has none.
+  /// The storage's context, or null.
   static StorageContext* of(const c10::Storage& storage);
-  /// Makes one where the storage has none.
+  /// The storage's context; makes one if there is none.
   static StorageContext& make(const c10::Storage& storage);
-  /// Gives the storage its own DataPtr back.
+  /// Gives the storage its original DataPtr back.
   static void remove(const c10::Storage& storage);
 
-  /// The accelerated weight that lies exactly as `tensor`, or as its transpose; else null.
+  /// The accelerated weight with exactly the layout of `tensor`, or of its transpose; null if there
+  /// is none.
   const AcceleratedWeight* find_accelerated(const at::Tensor& tensor, bool transposed) const;
 };
 

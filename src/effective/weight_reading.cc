@@ -14,7 +14,7 @@ namespace {
 
 bool is_product(Role role) { return role == Role::kMatrix || role == Role::kTranspose; }
 
-/// Whether an operator with this role reads the site of a layer of this kind.
+/// Returns whether an operator with this role reads the site of a layer of this kind.
 bool reads(Role role, LayerKind kind) {
   if (kind == LayerKind::kOther) return true;
   return (kind == LayerKind::kEmbedding) == (role == Role::kEmbedding);
@@ -27,15 +27,15 @@ const Binding* find_binding(const StorageContext& context, const at::Tensor& ten
   return nullptr;
 }
 
-/// Whether no part of a mixed batch has factors for a site.
+/// Returns whether this is a mixed batch in which no part has factors for the site.
 bool is_without_terms(const Selection& mixed, const Site& site) {
   return mixed.is_mixed() &&
          std::all_of(mixed.parts.begin(), mixed.parts.end(),
                      [&](const auto& part) { return part.selection->of(site).terms.empty(); });
 }
 
-/// Whether the tensor is exactly the weight that the factors of its site are made for, so that an
-/// operator with this role can apply them to its input.
+/// Returns whether the tensor is exactly the weight that its site's factors are made for, so that
+/// an operator with this role can apply them to its input.
 bool takes_factors(const at::Tensor& tensor, Role role, const Binding& binding,
                    const Selection& selection) {
   const auto kind = binding.site->kind;
@@ -51,7 +51,8 @@ bool takes_factors(const at::Tensor& tensor, Role role, const Binding& binding,
   return kind == own || (kind == LayerKind::kOther && is_without_terms(selection, *binding.site));
 }
 
-/// The part of `sum`, which stands for the whole weight of this geometry, that `view` is of W.
+/// The same view of `sum` as `view` is of W, where `whole` is the layout of W and `sum` has its
+/// shape.
 at::Tensor same_view(const at::Tensor& sum, const Geometry& whole, const at::Tensor& view) {
   if (whole.is(view)) return sum;
   auto laid_out = sum;
@@ -62,7 +63,7 @@ at::Tensor same_view(const at::Tensor& sum, const Geometry& whole, const at::Ten
   return laid_out.as_strided(view.sizes(), view.strides(), view.storage_offset() - whole.offset);
 }
 
-/// A dense weight has no input of A to drop from.
+/// Dropout acts on the input of A, and a dense weight has none.
 void require_no_dropout(const Meaning& meaning, const Site& site) {
   for (const auto& term : meaning.terms) {
     if (term.dropout <= 0 || !site.trains()) continue;
@@ -72,7 +73,8 @@ void require_no_dropout(const Meaning& meaning, const Site& site) {
   }
 }
 
-/// A dense weight can mean one thing; in a mixed batch that must be the base's.
+/// A dense weight has one value for all rows, so in a mixed batch it must mean its base in all of
+/// them.
 void require_base_in_all(const Selection& mixed, const Site& site) {
   for (const auto& part : mixed.parts) {
     if (part.selection->of(site).is_base()) continue;
@@ -81,7 +83,7 @@ void require_base_in_all(const Selection& mixed, const Site& site) {
                                   "embedding, which take factors row by row",
                                   site.path),
                       part.selection->of(site).replacement.defined()
-                          ? "one that an adapter trains itself, which no factors stand for"
+                          ? "a weight that an adapter replaces, for which there are no factors"
                           : "an operator that needs one dense weight",
                       "Run the adapters one after the other, or leave this layer out of them.");
   }

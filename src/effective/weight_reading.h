@@ -8,12 +8,13 @@
 #include "effective/selection.h"
 #include "effective/storage_context.h"
 
-/// The one look at a weight: what it is bound to, which adapters hold for it now, and how an
-/// operator is to compute with it. Whatever an operator reads of a weight it is given here.
+/// The one place that looks at a weight: what it is bound to, which adapters hold for it now, and
+/// how an operator has to compute with it. Operators get everything they read of a weight from
+/// here.
 namespace lowrank::effective {
 
-/// What an operator takes a tensor for. An embedding's site is read by aten::embedding alone, and
-/// that operator reads no linear layer's site, so that an embedding and a head may share a weight.
+/// What an operator uses a tensor as. Only aten::embedding reads an embedding's site, and it reads
+/// no linear layer's site, so that an embedding and a head may share a weight.
 enum class Role : uint8_t {
   kMatrix,       ///< M (out, in) of a product x·Mᵀ
   kTranspose,    ///< Mᵀ (in, out) of a product
@@ -22,26 +23,27 @@ enum class Role : uint8_t {
   kValue,        ///< any other operator's argument
 };
 
-/// How the operator is to compute.
+/// How the operator has to compute.
 enum class Computation : uint8_t {
-  kStored,       ///< with the numbers as they are stored
-  kAccelerated,  ///< the same, by our kernels
-  kFactored,     ///< with those, and the factors beside them: W + s·B·A is never formed
+  kStored,       ///< with W as it is stored
+  kAccelerated,  ///< the same, by our kernels instead of LibTorch's
+  kFactored,     ///< from W and the factors: W + s·B·A is never formed
   kDense,        ///< with the dense effective weight
 };
 
 struct WeightReading {
   Computation computation = Computation::kStored;
-  /// Shows the input of a product to whoever watches this weight (Meaning::observe).
+  /// Whether the input of a product has to be passed to Meaning::observe.
   bool is_observed = false;
-  const Site* site = nullptr;          ///< null where nothing is bound that this role reads
-  const Geometry* geometry = nullptr;  ///< of the site's whole weight
-  /// Of kMatrix and kTranspose: null where the weight is not accelerated.
+  const Site* site = nullptr;          ///< null if the weight has no site that this role reads
+  const Geometry* geometry = nullptr;  ///< layout of the site's whole weight
+  /// Null unless the weight is accelerated and its role is kMatrix or kTranspose.
   const AcceleratedWeight* accelerated = nullptr;
-  /// What holds for the site; kept where it is needed later: not for what is stored and unobserved.
+  /// The selection that holds for the site; null where it is not needed, for a base that nobody
+  /// observes.
   std::shared_ptr<const Selection> selection;
 
-  /// Whether no adapter takes part, for any row.
+  /// Returns whether no adapter takes part in any row.
   bool is_base() const {
     return computation == Computation::kStored || computation == Computation::kAccelerated;
   }
@@ -49,22 +51,23 @@ struct WeightReading {
   const Meaning& meaning() const { return selection->of(*site); }
 };
 
-/// Looks at a tensor, marked or not. A weight is read in factored form where it is exactly W, or Wᵀ
-/// for Role::kTranspose (told apart by strides where it is square), of a site whose layer has this
-/// role; any other view of an adapted weight is read as a dense one.
+/// Decides how an operator reads a tensor, marked or not. The computation is factored only if the
+/// tensor is exactly W, or Wᵀ for Role::kTranspose (strides tell the two apart if W is square), and
+/// the layer of its site has this role. Any other view of an adapted weight is read as dense.
 WeightReading read_weight(const at::Tensor& tensor, Role role);
 
-/// W as it is stored, without the mark. (For Role::kTranspose the tensor itself is Wᵀ: see
+/// W as it is stored, without the mark. (For Role::kTranspose the tensor itself is Wᵀ; see
 /// matrix_of.)
 at::Tensor stored_weight(const at::Tensor& weight);
 
-/// M (out, in), as it is stored and without the mark, of a weight read as kMatrix or kTranspose.
+/// M (out, in) of a weight that is read as kMatrix or kTranspose, as it is stored and without the
+/// mark.
 at::Tensor matrix_of(const at::Tensor& weight, Role role);
 
-/// What `tensor` means to an operator that reads it as `reading` says: itself where it is not
-/// marked; without the mark where its adapters are off; otherwise the dense W + s·B·A under
-/// autograd, or for a view of W the same view of that. Throws TensorError where a mixed batch would
-/// need more than one.
+/// The value of `tensor` for an operator that reads it as `reading` says. An unmarked tensor is
+/// returned as it is, and a tensor whose adapters are off without its mark. Otherwise this is the
+/// dense W + s·B·A under autograd, or the same view of it if `tensor` is a view of W. Throws
+/// TensorError if a mixed batch would need more than one value.
 at::Tensor effective_value(const at::Tensor& tensor, const WeightReading& reading);
 at::Tensor effective_value(const at::Tensor& tensor, Role role = Role::kValue);
 

@@ -10,8 +10,8 @@ namespace lowrank::io {
 /// tensor.
 void require_dense(const at::Tensor& tensor, std::string_view operation, std::string_view what);
 
-/// The tensor itself where it is dense, contiguous and on the CPU, else a copy that is.
-/// Throws as `require_dense` does.
+/// The tensor itself if it is dense, contiguous and on the CPU, else a copy that is. Throws as
+/// `require_dense` does.
 at::Tensor to_contiguous_cpu(const at::Tensor& tensor, std::string_view operation,
                              std::string_view what);
 

@@ -39,7 +39,7 @@ void Sha256::update(const void* bytes, size_t count) {
 }
 
 std::string Sha256::hex() const {
-  // Finishing ends a context, so a copy is finished.
+  // Finishing ends a context, so a copy of it is finished.
   const State::Context copy(EVP_MD_CTX_new());
   std::array<unsigned char, EVP_MAX_MD_SIZE> digest;
   unsigned int length = 0;

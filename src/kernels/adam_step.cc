@@ -10,12 +10,12 @@
 namespace lowrank::kernels {
 namespace {
 
-/// Elements a thread should at least have: below this, waking it up costs more.
+/// The fewest elements that a thread gets: with fewer, waking it up costs more than they do.
 constexpr int64_t kElementsPerThread = int64_t{1} << 15;
 
-/// f(begin, count) for stretch after stretch of `count` numbers. Who forms a product in between
-/// reads memory with pauses, in which the machine forgets that it is read in order: what lies a
-/// page further in each of `memory` is asked for by name.
+/// Calls f(begin, count) for one stretch of the `count` numbers after the other, and prefetches
+/// what is a page ahead in each of `memory`. The hardware prefetcher does not do that here: forming
+/// a product in between interrupts the reads for so long that it no longer sees them as sequential.
 template <size_t N, class F>
 void look_ahead(const std::array<const float*, N>& memory, int64_t count, const F& f) {
   constexpr int64_t kAhead = 1024, kStretch = 256;

@@ -11,7 +11,7 @@
 namespace lowrank::kernels {
 namespace {
 
-/// What a thread takes at a time: figures are summed up over these in their order.
+/// The work that a thread takes at a time. The statistics are summed up block by block, in order.
 constexpr int64_t kBlockRows = 4 * kPartRows, kBlockNumbers = int64_t{1} << 16;
 
 void add(SumFigures& sum, const SumLanes& part) {
@@ -51,7 +51,7 @@ float largest_magnitude(const float* x, int64_t count, const KernelTable& kernel
   const auto blocks = blocks_of(count, kBlockNumbers);
   std::vector<uint32_t> bits(static_cast<size_t>(blocks));
   parallel_for(0, blocks, 1, [&](int64_t begin, int64_t end) {
-    // Backwards: whoever goes over the same memory next begins with what is still near.
+    // Backwards, so that the next pass over this memory begins with what is still in the caches.
     for (int64_t block = end - 1; block >= begin; --block) {
       const auto first = block * kBlockNumbers;
       bits[static_cast<size_t>(block)] =

@@ -2,6 +2,7 @@
 
 #include <ATen/ATen.h>
 
+#include "kernels/input_gradient.h"
 #include "kernels/products.h"
 
 namespace lowrank::kernels {

@@ -4,14 +4,14 @@
 
 #include "kernels/activation.h"
 
-/// The products of a linear layer on plain tensors, without autograd: x is (N, in), weight
-/// (out, in), bias (out) or undefined.
+/// The products of a linear layer on unmarked tensors, without autograd: x is (N, in), weight (out,
+/// in), bias (out) or undefined.
 namespace lowrank::kernels {
 
-/// Whether the kernels can take them: float32 on the CPU, of shapes that fit.
+/// Returns whether the kernels can compute this layer: kernel-ready tensors, of shapes that fit.
 bool is_kernel_ready_linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias);
 
-/// (N, out): x·Wᵀ + bias, through the activation.
+/// (N, out): the activation of x·Wᵀ + bias.
 at::Tensor linear_forward(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
                           Activation activation = Activation::kNone);
 

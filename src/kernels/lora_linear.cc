@@ -5,19 +5,20 @@
 
 #include <algorithm>
 
+#include "kernels/input_gradient.h"
 #include "kernels/linear.h"
 #include "kernels/products.h"
 
 namespace lowrank::kernels {
 namespace {
 
-/// Whether these are factors of this matrix that the kernels can take.
-bool are_plain_factors(const at::Tensor& weight, const at::Tensor& a, const at::Tensor& b) {
+/// Returns whether these are factors of this matrix that the kernels can read.
+bool are_kernel_ready_factors(const at::Tensor& weight, const at::Tensor& a, const at::Tensor& b) {
   return is_kernel_ready_matrix(a) && is_kernel_ready_matrix(b) && a.size(1) == weight.size(1) &&
          b.size(0) == weight.size(0) && a.size(0) == b.size(1);
 }
 
-/// The same by LibTorch's operators, for any dtype and device.
+/// The forward pass by LibTorch's operators, for any dtype and device.
 LoraLinearOutput forward_by_operators(const at::Tensor& x, const at::Tensor& weight,
                                       const at::Tensor& bias, const at::Tensor& a,
                                       const at::Tensor& b, double scaling, Activation activation) {
@@ -53,7 +54,8 @@ LoraLinearGradients backward_by_operators(const at::Tensor& dy, const at::Tensor
   return gradients;
 }
 
-/// dyᵀ·down, (out, rank). Rows of `down` that do not fill a register are read better as columns.
+/// dyᵀ·down, (out, rank). If the rows of `down` do not fill a register, the transpose of the result
+/// is computed, which reads `down` by columns.
 at::Tensor outer_product(const at::Tensor& dy, const at::Tensor& down) {
   constexpr int64_t kShortRow = 16;
   if (down.size(1) >= kShortRow) return product({Operand(dy).t(), down});
@@ -69,7 +71,7 @@ at::Tensor scaled(const at::Tensor& tensor, double scaling) {
 LoraLinearOutput lora_linear_forward(const at::Tensor& x, const at::Tensor& weight,
                                      const at::Tensor& bias, const at::Tensor& a,
                                      const at::Tensor& b, double scaling, Activation activation) {
-  if (!is_kernel_ready_linear(x, weight, bias) || !are_plain_factors(weight, a, b)) {
+  if (!is_kernel_ready_linear(x, weight, bias) || !are_kernel_ready_factors(weight, a, b)) {
     return forward_by_operators(x, weight, bias, a, b, scaling, activation);
   }
   const auto down = product({x, Operand(a).t()});
@@ -81,12 +83,14 @@ LoraLinearGradients lora_linear_backward(const at::Tensor& dy, const at::Tensor&
                                          const at::Tensor& down, const at::Tensor& weight,
                                          const at::Tensor& a, const at::Tensor& b, double scaling,
                                          LoraLinearWanted wanted) {
-  const auto is_plain_or_none = [](const at::Tensor* tensor) {
+  const auto is_kernel_ready_or_undefined = [](const at::Tensor* tensor) {
     return !tensor->defined() || is_kernel_ready_matrix(*tensor);
   };
   const auto all = {&dy, &x, &down, &weight, &a, &b};
-  // Under create_graph the gradients are differentiated again, which the kernels know nothing of.
-  if (at::GradMode::is_enabled() || !std::all_of(all.begin(), all.end(), is_plain_or_none)) {
+  // Under create_graph the gradients are differentiated again, which only LibTorch's operators
+  // allow.
+  if (at::GradMode::is_enabled() ||
+      !std::all_of(all.begin(), all.end(), is_kernel_ready_or_undefined)) {
     return backward_by_operators(dy, x, down, weight, a, b, scaling, wanted);
   }
   LoraLinearGradients gradients;

@@ -4,16 +4,17 @@
 
 #include "kernels/activation.h"
 
-/// The products of a linear layer with factors, on plain tensors, without autograd. With N rows,
+/// The products of a linear layer with factors, on unmarked tensors, without autograd. With N rows,
 /// `x` is (N, in), `weight` (out, in), `bias` (out) or undefined, `a` (rank, in), `b` (out, rank).
 /// W + s·B·A and dW are never formed. The low-rank part is computed in the factors' dtype, as PEFT
 /// does (tuners/lora/layer.py, Linear.forward), the rest in the weight's.
 namespace lowrank::kernels {
 
 struct LoraLinearOutput {
-  at::Tensor y;  ///< (N, out): x·Wᵀ + bias + s·(x·Aᵀ)·Bᵀ through the activation, in the weight's
-                 ///< dtype
-  at::Tensor down;  ///< (N, rank): x·Aᵀ, in the factors' dtype; the backward pass reads it
+  /// (N, out): the activation of x·Wᵀ + bias + s·(x·Aᵀ)·Bᵀ, in the weight's dtype.
+  at::Tensor y;
+  /// (N, rank): x·Aᵀ, in the factors' dtype. The backward pass reads it.
+  at::Tensor down;
 };
 
 LoraLinearOutput lora_linear_forward(const at::Tensor& x, const at::Tensor& weight,

@@ -7,7 +7,7 @@
 namespace lowrank::kernels {
 namespace {
 
-/// The rows [begin, end).
+/// add_lora_rows() for the consecutive rows of `run`.
 void add_run(float* y, const float* x, Span run, const LoraFactors& factors,
              std::vector<float>& down) {
   const auto& kernels = kernel_table();

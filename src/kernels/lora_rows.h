@@ -3,11 +3,11 @@
 #include <cstdint>
 #include <vector>
 
-/// The low-rank part of a linear layer for a few rows of a batch, on plain memory: matrix products
-/// of one row are bound by memory, and calls of a library cost more than they do.
+/// The low-rank part of a linear layer for a few rows of a batch, on raw memory. A product of one
+/// row is limited by memory bandwidth, and calling a library costs more than the product itself.
 namespace lowrank::kernels {
 
-/// One layer's factors: `a` (rank, in), `b` (out, rank), row after row.
+/// One layer's factors: `a` (rank, in), `b` (out, rank), row by row.
 struct LoraFactors {
   const float* a;
   const float* b;
@@ -15,7 +15,7 @@ struct LoraFactors {
   float scaling;
 };
 
-/// y[i] += s·B·(A·x[i]) for each i of `rows`; x (N, in), y (N, out), row after row.
+/// y[i] += s·B·(A·x[i]) for each i in `rows`; x (N, in), y (N, out), row by row.
 void add_lora_rows(float* y, const float* x, const std::vector<int64_t>& rows,
                    const LoraFactors& factors);
 

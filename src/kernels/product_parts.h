@@ -5,14 +5,15 @@
 
 #include "kernels/thin_product.h"
 
-/// Products that are used up as they are formed, beside large memory that goes by once.
+/// Forms a product part by part. Each part is used as soon as it is formed, together with a large
+/// memory that is read once from start to end.
 namespace lowrank::kernels {
 
-/// A part stays in the near caches.
+/// A part stays in the caches near the core.
 constexpr int64_t kPartRows = 6, kPartColumns = 32 * kColumnUnit;
 
-/// f(numbers, at, count) for part after part of these rows of product.first: so many numbers of the
-/// product, where they would lie in a (rows, columns) matrix that lies row after row.
+/// Calls f(numbers, at, count) for each part of these rows of product.first: `numbers` are `count`
+/// numbers of the product, from index `at` of the (rows, columns) matrix, counted row by row.
 template <class F>
 void for_parts(const ThinProduct& product, Span rows, const KernelTable& kernels, const F& f) {
   std::array<float, kPartRows * kPartColumns> numbers;

@@ -13,12 +13,13 @@ bool has_contiguous_rows(const Operand& matrix) {
   return matrix.columns <= 1 || matrix.column == 1;
 }
 
-/// A few columns are best read as rows of the transpose, where they lie so: dot products.
+/// Returns whether to compute dot products with the rows of wᵀ. That is best if only they are
+/// contiguous, or if w has few columns and they are contiguous.
 bool reads_transposed(const Operand& w) {
   return has_contiguous_rows(w.t()) && (!has_contiguous_rows(w) || w.columns < kColumnUnit);
 }
 
-/// Below the dispatcher, which costs more than a small product.
+/// Allocates without the dispatcher, which costs more than a small product.
 at::Tensor empty_matrix(int64_t rows, int64_t columns) {
   return at::Tensor(at::detail::empty_cpu({rows, columns}, at::kFloat));
 }
@@ -49,7 +50,7 @@ ThinTerm thin_term(const MatmulOperands& operands, bool transposed) {
           .depth = operands.x.columns};
 }
 
-/// MatmulOperands that lie as a kernel reads them, and the copies that this took.
+/// MatmulOperands in a layout that a kernel can read, and the copies that this took.
 struct ReadyOperands {
   MatmulOperands operands;
   at::Tensor x, w;
@@ -63,26 +64,6 @@ struct ReadyOperands {
     }
   }
 };
-
-using Multiply = void (*)(const ThinProduct&, const KernelTable&);
-
-at::Tensor product_by(Multiply multiply, const MatmulOperands& first, const MatmulOperands& second,
-                      const at::Tensor& bias, Activation activation) {
-  const bool transposed = reads_transposed(first.w);
-  const ReadyOperands one(first, transposed), two(second, transposed);
-  const auto contiguous_bias = bias.defined() ? bias.contiguous() : bias;
-  auto y = empty_matrix(first.x.rows, first.w.columns);
-  const ThinProduct product = {.first = thin_term(one.operands, transposed),
-                               .second = thin_term(two.operands, transposed),
-                               .rows = first.x.rows,
-                               .columns = first.w.columns,
-                               .bias = bias.defined() ? contiguous_bias.data_ptr<float>() : nullptr,
-                               .rectify = activation == Activation::kRelu,
-                               .y = y.data_ptr<float>(),
-                               .y_row = first.w.columns};
-  (transposed ? &multiply_transposed : multiply)(product, kernel_table());
-  return y;
-}
 
 }  // namespace
 
@@ -109,6 +90,24 @@ Operand Operand::t() const {
   return transposed;
 }
 
+at::Tensor product_by(Multiply multiply, const MatmulOperands& first, const MatmulOperands& second,
+                      const at::Tensor& bias, Activation activation) {
+  const bool transposed = reads_transposed(first.w);
+  const ReadyOperands one(first, transposed), two(second, transposed);
+  const auto contiguous_bias = bias.defined() ? bias.contiguous() : bias;
+  auto y = empty_matrix(first.x.rows, first.w.columns);
+  const ThinProduct product = {.first = thin_term(one.operands, transposed),
+                               .second = thin_term(two.operands, transposed),
+                               .rows = first.x.rows,
+                               .columns = first.w.columns,
+                               .bias = bias.defined() ? contiguous_bias.data_ptr<float>() : nullptr,
+                               .rectify = activation == Activation::kRelu,
+                               .y = y.data_ptr<float>(),
+                               .y_row = first.w.columns};
+  (transposed ? &multiply_transposed : multiply)(product, kernel_table());
+  return y;
+}
+
 ThinProduct thin_product(const MatmulOperands& operands) {
   return {.first = thin_term(operands, /*transposed=*/false),
           .rows = operands.x.rows,
@@ -123,10 +122,6 @@ at::Tensor product(const MatmulOperands& first, const MatmulOperands& second,
 at::Tensor transposed_product(const MatmulOperands& operands) {
   const auto transposed = product(operands);
   return copy_of(Operand(transposed).t());
-}
-
-at::Tensor input_gradient(const MatmulOperands& first, const MatmulOperands& second) {
-  return product_by(&multiply_halves, first, second, {}, Activation::kNone);
 }
 
 }  // namespace lowrank::kernels

@@ -5,24 +5,24 @@
 #include "kernels/activation.h"
 #include "kernels/thin_product.h"
 
-/// thin_product.h on tensors, however they lie.
+/// The products of thin_product.h, for tensors of any layout.
 namespace lowrank::kernels {
 
-/// Whether the kernels can take it: float32 on the CPU, strided, and its numbers are those that lie
-/// there (those of imag(conj(z)) are to be negated first).
+/// Returns whether the kernels can read the tensor: float32, on the CPU, strided, and with its
+/// values in memory (not imag(conj(z)), whose values still have to be negated).
 bool is_kernel_ready(const at::Tensor& tensor);
-/// The same, of two dimensions.
+/// The same, and the tensor has two dimensions.
 bool is_kernel_ready_matrix(const at::Tensor& tensor);
 
-/// Where the numbers of a plain matrix lie; the tensor must outlive it. Its transpose costs
-/// nothing, where a view of a tensor costs as much as a small product.
+/// Pointer, sizes and strides of a kernel-ready matrix; the tensor must outlive it. Its transpose
+/// costs nothing, whereas a view of a tensor costs as much as a small product.
 struct Operand {
   const float* numbers = nullptr;
   int64_t rows = 0, columns = 0;
-  int64_t row = 0, column = 0;  ///< from one to the next, in elements
+  int64_t row = 0, column = 0;  ///< strides, in elements
 
   Operand() = default;
-  Operand(const at::Tensor& matrix);  // NOLINT: a tensor is what products are asked for with
+  Operand(const at::Tensor& matrix);  // NOLINT: implicit, so that products take tensors
 
   Operand t() const;
 };
@@ -32,20 +32,23 @@ struct MatmulOperands {
   Operand x, w;
 };
 
-/// x·w for multiply(), without a y; w with contiguous rows.
+/// x·w as an argument for multiply(), without y; the rows of w must be contiguous.
 ThinProduct thin_product(const MatmulOperands& operands);
 
-/// first.x·first.w (+ second.x·second.w) (+ bias), through the activation. What does not lie as the
-/// kernels read it is copied first: a second w that lies other than the first, an x or a w without
-/// contiguous rows.
+/// The activation of first.x·first.w (+ second.x·second.w) (+ bias). An operand that the kernels
+/// cannot read in place is copied first: a second w with another layout than the first, or an x or
+/// w without contiguous rows.
 at::Tensor product(const MatmulOperands& first, const MatmulOperands& second = {},
                    const at::Tensor& bias = {}, Activation activation = Activation::kNone);
 
 /// (x·w)ᵀ.
 at::Tensor transposed_product(const MatmulOperands& operands);
 
-/// The gradient dy·W of a layer's input, + dy₂·W₂: products by multiply_halves(), which two threads
-/// share by the rows of W.
-at::Tensor input_gradient(const MatmulOperands& first, const MatmulOperands& second = {});
+/// The multiplication that product() is to use for a w with contiguous rows.
+using Multiply = void (*)(const ThinProduct& product, const KernelTable& kernels);
+
+/// product() by another multiplication than multiply().
+at::Tensor product_by(Multiply multiply, const MatmulOperands& first, const MatmulOperands& second,
+                      const at::Tensor& bias, Activation activation);
 
 }  // namespace lowrank::kernels

@@ -14,7 +14,7 @@
 namespace lowrank {
 namespace {
 
-constexpr int64_t kLargestDecomposed = 512;  // above it the iteration is many times faster
+constexpr int64_t kLargestDecomposed = 512;  // above it, Lanczos is many times faster
 
 void require_fitting(const at::Tensor& w, const at::Tensor& b, const at::Tensor& a) {
   if (b.size(0) == w.size(0) && b.size(1) == a.size(0) && a.size(1) == w.size(1)) return;
@@ -30,15 +30,15 @@ double largest_magnitude(const at::Tensor& x) {
   return std::max(std::abs(least.item<double>()), std::abs(most.item<double>()));
 }
 
-/// value * 2^exponent: a norm in the range of float64's smallest numbers keeps its digits.
+/// value * 2^exponent, so that a norm among float64's smallest numbers keeps its digits.
 struct Norm {
   double value = 0;
   int exponent = 0;
   double number() const { return std::ldexp(value, exponent); }
 };
 
-/// x * 2^-exponent, which is exact: the squares of float64's largest and smallest numbers are not
-/// float64 numbers.
+/// x * 2^-exponent, which is exact. Without the scaling, the squares of float64's largest and
+/// smallest numbers would overflow or vanish.
 struct Scaled {
   at::Tensor x;
   int exponent = 0;
@@ -47,7 +47,7 @@ struct Scaled {
 Scaled scaled(const at::Tensor& x, double largest) {
   const int exponent = largest == 0 ? 0 : std::ilogb(largest);
   if (std::abs(exponent) <= 400) return {x, 0};
-  // Two factors: 2^1074, which the smallest number needs, is no float64 number.
+  // Two factors, because 2^1074, which the smallest number needs, is not a float64 number.
   const int half = exponent / 2;
   return {x * std::ldexp(1.0, -half) * std::ldexp(1.0, half - exponent), exponent};
 }
@@ -64,7 +64,7 @@ Norm spectral_norm(const Scaled& scaled) {
           scaled.exponent};
 }
 
-/// part / whole, infinite where only the whole is 0.
+/// part / whole, or infinity if only the whole is 0.
 double ratio(const Norm& part, const Norm& whole) {
   if (part.value == 0) return 0;
   if (whole.value == 0) return std::numeric_limits<double>::infinity();
@@ -82,7 +82,7 @@ ErrorFigures error_figures(const at::Tensor& w, const at::Tensor& b, const at::T
   require_fitting(w, b, a);
 
   const Norm size = frobenius_norm(scaled(r, largest_magnitude(r)));
-  // W's float64 copy becomes the residual, where it is a copy.
+  // If r is a copy of W, it becomes the residual itself.
   r = r.is_alias_of(w) ? at::addmm(r, checked_b, checked_a, 1, -1)
                        : r.addmm_(checked_b, checked_a, 1, -1);
   ErrorFigures figures;

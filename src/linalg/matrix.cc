@@ -59,7 +59,7 @@ at::Tensor finite_matrix(std::string_view operation, std::string_view name, cons
   }
   const auto matrix = w.detach().to(computing_dtype(w.scalar_type()));
   if (matrix.numel() == 0) return matrix;
-  // Both ends of the range carry a NaN on: one pass and no temporary for the usual case.
+  // A NaN makes both ends of the range NaN, so the usual case takes one pass and no temporary.
   const auto [least, most] = at::aminmax(matrix);
   if (!std::isfinite(least.item<double>()) || !std::isfinite(most.item<double>())) {
     fail_not_finite(operation, name, matrix);

@@ -6,9 +6,9 @@
 
 namespace lowrank {
 
-/// `w` without its gradient, in the dtype that linear algebra on it is done in: float64 stays,
+/// `w` without its gradient, in the dtype in which linear algebra is done on it: float64 stays,
 /// float32 stays, half types become float32, integers and bool float64. Throws TensorError,
-/// "[operation] name must ...", for what is no real, dense, finite matrix.
+/// "[operation] name must ...", if w is not a real, dense, finite matrix.
 at::Tensor finite_matrix(std::string_view operation, std::string_view name, const at::Tensor& w);
 
 }  // namespace lowrank

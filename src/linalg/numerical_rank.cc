@@ -14,7 +14,8 @@ double numerical_tolerance(const at::Tensor& singular_values, int64_t rows, int6
                          ? std::numeric_limits<double>::epsilon()
                          : static_cast<double>(std::numeric_limits<float>::epsilon());
   const double largest = singular_values.max().item<double>();
-  return largest * (static_cast<double>(std::max(rows, columns)) * eps);  // so that 1e308 fits
+  // Multiplied in this order, a largest value of 1e308 does not overflow.
+  return largest * (static_cast<double>(std::max(rows, columns)) * eps);
 }
 
 int64_t count_above(const at::Tensor& singular_values, double tolerance) {

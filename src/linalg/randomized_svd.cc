@@ -9,7 +9,7 @@ at::Tensor orthonormal_basis(const at::Tensor& columns) {
   return std::get<0>(at::linalg_qr(columns));
 }
 
-/// (m, q): orthonormal columns whose span holds most of what the tall `matrix` (m, n) reaches.
+/// (m, q): orthonormal columns whose span contains most of the range of the tall `matrix` (m, n).
 at::Tensor range_basis(const at::Tensor& matrix, int64_t q, int64_t iterations,
                        const at::Generator& generator) {
   const auto start = at::randn({matrix.size(1), q}, generator, at::TensorOptions(at::kFloat));

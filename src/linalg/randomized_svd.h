@@ -12,8 +12,8 @@ namespace lowrank {
 ///
 /// The algorithm and the draws are those of torch.svd_lowrank(q=q, niter=iterations) in current
 /// PyTorch for a float32 matrix on a CPU (1.13 starts tall matrices from another side). The start
-/// is drawn in float32 from `generator`, or from LibTorch's default CPU one where that is
-/// undefined; all else is done in float64.
+/// is drawn in float32 from `generator`, or from LibTorch's default CPU generator if that is
+/// undefined; everything else is computed in float64.
 Svd randomized_svd(const at::Tensor& matrix, int64_t q, int64_t iterations,
                    const at::Generator& generator = {});
 

@@ -18,7 +18,7 @@ int64_t smallest_with_energy(const at::Tensor& singular_values, double share) {
   const auto sums = (s * s).cumsum(0);
   const auto accessor = sums.accessor<double, 1>();
   const int64_t count = s.numel();
-  // The last sum is the total, so a share of 1 is reached at the latest there.
+  // The last sum is the total, so a share of 1 is reached there at the latest.
   const double wanted = share * accessor[count - 1];
   for (int64_t k = 1; k < count; ++k) {
     if (accessor[k - 1] >= wanted) return k;

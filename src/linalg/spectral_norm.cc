@@ -15,7 +15,7 @@ constexpr int64_t kMostSteps = 300;
 constexpr int64_t kFirstTest = 8;
 constexpr double kAccuracy = 1e-9;
 
-/// `x` made orthogonal to the first `count` rows of `basis`; twice is enough (Kahan).
+/// `x` made orthogonal to the first `count` rows of `basis`; two passes are enough (Kahan).
 at::Tensor orthogonalized(at::Tensor x, const at::Tensor& basis, int64_t count) {
   const auto rows = basis.narrow(0, 0, count);
   for (int pass = 0; pass < 2 && count > 0; ++pass) x = x - rows.t().mv(rows.mv(x));
@@ -24,7 +24,7 @@ at::Tensor orthogonalized(at::Tensor x, const at::Tensor& basis, int64_t count) 
 
 struct Estimate {
   double value = 0;  // the largest singular value of the bidiagonal matrix
-  double error = 0;  // what the next step's off-diagonal entry leaves open
+  double error = 0;  // estimated from the next step's off-diagonal entry
 };
 
 Estimate largest_of_bidiagonal(const std::vector<double>& diagonal,
@@ -41,7 +41,7 @@ Estimate largest_of_bidiagonal(const std::vector<double>& diagonal,
 }
 
 at::Tensor fixed_start(const at::Tensor& r) {
-  // A generator of its own: the caller's random numbers do not depend on whether this ran.
+  // A generator of its own, so that the caller's random numbers do not depend on this function.
   auto generator = at::detail::createCPUGenerator(/*seed_val=*/0);
   const auto start = at::randn({r.size(1)}, generator, at::kDouble);
   return (start / start.norm()).to(r.device());
@@ -50,7 +50,7 @@ at::Tensor fixed_start(const at::Tensor& r) {
 }  // namespace
 
 double lanczos_spectral_norm(const at::Tensor& matrix) {
-  // The start lies in the smaller space, so that the steps can use it up and are exact then.
+  // Start in the smaller space: once the steps have used it up, the result is exact.
   const auto r = matrix.size(0) < matrix.size(1) ? matrix.t() : matrix;
   const int64_t most = std::min(r.size(1), kMostSteps);
   if (most == 0) return 0;
@@ -60,18 +60,18 @@ double lanczos_spectral_norm(const at::Tensor& matrix) {
   right[0] = fixed_start(r);
   std::vector<double> diagonal;
   std::vector<double> above;
-  double nothing = 0;  // a length that is only rounding
+  double rounding_level = 0;  // lengths up to this are only rounding
   int64_t next_test = kFirstTest;
   for (int64_t step = 0;; ++step) {
     const auto p = orthogonalized(r.mv(right[step]), left, step);
     const double alpha = p.norm().item<double>();
-    nothing = std::max(nothing, alpha * std::numeric_limits<double>::epsilon());
+    rounding_level = std::max(rounding_level, alpha * std::numeric_limits<double>::epsilon());
     diagonal.push_back(alpha);
-    if (alpha <= nothing) return largest_of_bidiagonal(diagonal, above, 0).value;
+    if (alpha <= rounding_level) return largest_of_bidiagonal(diagonal, above, 0).value;
     left[step] = p / alpha;
     const auto q = orthogonalized(transposed.mv(left[step]), right, step + 1);
     const double beta = q.norm().item<double>();
-    const bool last = step + 1 == most || beta <= nothing;
+    const bool last = step + 1 == most || beta <= rounding_level;
     if (last || step + 1 == next_test) {
       const auto estimate = largest_of_bidiagonal(diagonal, above, beta);
       if (last || estimate.error <= kAccuracy * estimate.value) return estimate.value;

@@ -6,7 +6,7 @@ namespace lowrank {
 
 /// The largest singular value of the float64 `matrix` (m, n), without decomposing it:
 /// Golub-Kahan-Lanczos bidiagonalization with full reorthogonalization (Golub and Van Loan,
-/// Matrix Computations, 10.4) from a fixed start. Stops where its error estimate is below 1e-9 of
+/// Matrix Computations, 10.4) from a fixed start. Stops once its error estimate is below 1e-9 of
 /// the value, or after 300 steps.
 double lanczos_spectral_norm(const at::Tensor& matrix);
 

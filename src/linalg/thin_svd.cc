@@ -11,7 +11,8 @@
 namespace lowrank {
 namespace {
 
-/// Entries near the end of a dtype's range can have a singular value beyond it.
+/// A matrix whose entries are near the end of its dtype's range can have a singular value beyond
+/// it.
 void require_in_range(const at::Tensor& s, std::string_view name) {
   if (s.numel() == 0 || std::isfinite(s.max().item<double>())) return;
   fail<TensorError>("svd",

@@ -20,13 +20,13 @@
 namespace lowrank {
 namespace {
 
-/// A function of whatever library is loaded; null where none has it.
+/// Finds a function in the loaded libraries; null if none of them has it.
 template <class Function>
 Function* find_function(const char* name) {
   return reinterpret_cast<Function*>(dlsym(RTLD_DEFAULT, name));
 }
 
-/// OpenBLAS's own number for threads that it starts itself.
+/// What openblas_get_parallel() returns if OpenBLAS starts threads itself.
 constexpr int kOpenBlasPthreads = 1;
 
 std::string file_of(void* function) {
@@ -37,7 +37,7 @@ std::string file_of(void* function) {
   return none ? info.dli_fname : path.string();
 }
 
-/// OpenBLAS's names of its kernels with AVX2 and more.
+/// OpenBLAS's names for its kernels with AVX2 or wider registers.
 constexpr std::array<std::string_view, 6> kWideKernels = {
     "Haswell", "Zen", "Excavator", "SkylakeX", "Cooperlake", "SapphireRapids"};
 
@@ -52,7 +52,7 @@ template <class Work>
 double least_seconds(int rounds, const Work& work) {
   using Clock = std::chrono::steady_clock;
   double least = 1e9;
-  for (int i = 0; i <= rounds; ++i) {  // the first warms up
+  for (int i = 0; i <= rounds; ++i) {  // the first round warms up
     const auto begin = Clock::now();
     work();
     const double seconds = std::chrono::duration<double>(Clock::now() - begin).count();
@@ -73,7 +73,8 @@ BlasLibrary blas_library() {
   const auto called = [&](const char* name) {
     return library.path.find(name) != std::string::npos;
   };
-  // LAPACK may bring OpenBLAS in beside another: products are the file's that has sgemm_.
+  // LAPACK may load OpenBLAS beside another BLAS library. The library that has sgemm_ computes the
+  // products.
   auto* const openblas = dlsym(RTLD_DEFAULT, "openblas_get_config");
   if (openblas != nullptr && (called("openblas") || file_of(openblas) == library.path)) {
     library.name = "OpenBLAS";
@@ -82,7 +83,7 @@ BlasLibrary blas_library() {
     auto* const core = find_function<const char*()>("openblas_get_corename");
     auto* const config = find_function<const char*()>("openblas_get_config");
     if (core != nullptr) library.kernels = core();
-    // One that was built for a single processor has no others to choose from.
+    // An OpenBLAS that was built for a single processor has no other kernels to choose from.
     if (config != nullptr && std::strstr(config(), "DYNAMIC_ARCH") != nullptr) {
       library.better_kernels = better_kernels(library.kernels);
     }

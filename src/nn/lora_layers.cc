@@ -9,7 +9,7 @@
 #include "adapter/state.h"
 #include "effective/mark.h"
 
-// attach() on the layer itself, in its constructor; the forward is LibTorch's own.
+// A layer calls attach() on itself in its constructor; its forward is LibTorch's own.
 namespace lowrank::nn {
 namespace {
 
@@ -17,8 +17,8 @@ constexpr const char* kA = "lora_A";
 constexpr const char* kB = "lora_B";
 constexpr const char* kHolder = "lora";
 
-/// Keeps a layer's adapter. As a child it hears train() and eval() from the constructor on, and
-/// goes along where Cloneable assigns one Module to another.
+/// Keeps a layer's adapter. As a child module it receives train() and eval() from the constructor
+/// on, and it goes along when Cloneable assigns one Module to another.
 struct AdapterHolder : torch::nn::Module {
   std::optional<Adapter> adapter;
 };
@@ -38,8 +38,8 @@ LoraOptions options_of(const LoraConfig& config) {
           .use_rslora = config.use_rslora};
 }
 
-/// Takes the mark off a weight until the end of the scope, within which set_data() may give it
-/// another tensor's storage and key set.
+/// Removes the mark from a weight until the end of the scope, so that set_data() can give the
+/// weight another tensor's storage and key set.
 class Unmarked {
  public:
   explicit Unmarked(const at::Tensor& weight)

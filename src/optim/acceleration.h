@@ -10,11 +10,11 @@
 
 namespace lowrank {
 
-/// Where a weight's gradient may be left as a product; null: nowhere.
+/// Returns the place where a weight's gradient may be left as a product, or null if there is none.
 using DeferredOf =
     std::function<std::shared_ptr<effective::DeferredGradient>(const at::Tensor& weight)>;
 
-/// accelerate(model), and the gradients of the weights are deferred to these places.
+/// accelerate(model), with the weights' gradients left at these places.
 Acceleration accelerate(torch::nn::Module& model, const DeferredOf& deferred_of);
 
 }  // namespace lowrank

@@ -52,7 +52,7 @@ void step_in_one_pass(const at::Tensor& parameter, const at::Tensor& gradient,
   kernels::adam_step(parameter.data_ptr<number>(), gradient.data_ptr<number>(),
                      moments.exp_avg.data_ptr<number>(), moments.exp_avg_sq.data_ptr<number>(),
                      parameter.numel(), step);
-  parameter.unsafeGetTensorImpl()->bump_version();  // LibTorch does not see who wrote
+  parameter.unsafeGetTensorImpl()->bump_version();  // LibTorch has not seen this write
 }
 
 void step_of_product(const at::Tensor& parameter, const effective::GradientProduct& gradient,
@@ -64,7 +64,7 @@ void step_of_product(const at::Tensor& parameter, const effective::GradientProdu
   parameter.unsafeGetTensorImpl()->bump_version();
 }
 
-/// The same by LibTorch's operators, for any dtype, device and layout.
+/// The step by LibTorch's operators, for any dtype, device and layout.
 void step_by_operators(const at::Tensor& parameter, const at::Tensor& gradient,
                        const Adam::Moments& moments, const kernels::AdamStep& step) {
   auto m = moments.exp_avg, v = moments.exp_avg_sq;
@@ -83,19 +83,19 @@ kernels::AdamStep numbers_of_step(const AdamOptions& options, int64_t number) {
           .root_correction2 = std::sqrt(1 - std::pow(options.beta2, t))};
 }
 
-bool lies_in_order(const at::Tensor& tensor) {
+bool is_contiguous_cpu(const at::Tensor& tensor) {
   return tensor.device().is_cpu() && tensor.is_contiguous() && !tensor.is_neg() &&
          !tensor._is_zerotensor();
 }
 
-at::Tensor in_order(const at::Tensor& tensor) {
-  return lies_in_order(tensor) ? tensor : tensor.clone(at::MemoryFormat::Contiguous);
+at::Tensor contiguous(const at::Tensor& tensor) {
+  return is_contiguous_cpu(tensor) ? tensor : tensor.clone(at::MemoryFormat::Contiguous);
 }
 
 bool fits_one_pass(const at::Tensor& parameter, const Adam::Moments& moments) {
   return (parameter.scalar_type() == at::kFloat || parameter.scalar_type() == at::kDouble) &&
-         lies_in_order(parameter) && lies_in_order(moments.exp_avg) &&
-         lies_in_order(moments.exp_avg_sq);
+         is_contiguous_cpu(parameter) && is_contiguous_cpu(moments.exp_avg) &&
+         is_contiguous_cpu(moments.exp_avg_sq);
 }
 
 using Deferred = std::shared_ptr<effective::DeferredGradient>;
@@ -120,7 +120,7 @@ bool is_alike(const at::Tensor& one, const at::Tensor& other) {
          one.device() == other.device();
 }
 
-/// All before anything is moved.
+/// Checked for all parameters before any of them changes.
 void require_fitting(const at::Tensor& parameter, const Adam::Moments& moments,
                      const std::optional<effective::GradientProduct>& product) {
   const auto& gradient = parameter.grad();
@@ -136,11 +136,12 @@ void require_fitting(const at::Tensor& parameter, const Adam::Moments& moments,
                     fmt::format("{} {} on {}, with a gradient or moments of others",
                                 c10::toString(parameter.scalar_type()),
                                 fmt::join(parameter.sizes(), " x "), parameter.device().str()),
-                    "Make the optimizer after module.to() and set_data(), and zero_grad().");
+                    "Make the optimizer after module.to() and set_data(), and call zero_grad().");
 }
 
-/// Whether the product can be formed while parameters move: from what is none of them, and lies as
-/// kernels::product() would read it, so that the step is the same bit for bit.
+/// Returns whether the product can be formed while the parameters change: it must not read any of
+/// them, and it must have the layout in which kernels::product() reads x, so that the step is the
+/// same bit for bit.
 bool can_be_folded(const effective::GradientProduct& product,
                    const std::vector<at::Tensor>& parameters) {
   if (product.x.size(1) > 1 && product.x.stride(1) != 1) return false;
@@ -225,9 +226,9 @@ void Adam::step() {
     } else if (!fits_one_pass(parameter, moments_[i])) {
       step_by_operators(parameter, gradient, moments_[i], step);
     } else if (parameter.scalar_type() == at::kFloat) {
-      step_in_one_pass<float>(parameter, in_order(gradient), moments_[i], step);
+      step_in_one_pass<float>(parameter, contiguous(gradient), moments_[i], step);
     } else {
-      step_in_one_pass<double>(parameter, in_order(gradient), moments_[i], step);
+      step_in_one_pass<double>(parameter, contiguous(gradient), moments_[i], step);
     }
   }
 }

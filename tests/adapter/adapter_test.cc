@@ -20,7 +20,7 @@ namespace {
 
 using torch::nn::Linear;
 
-/// A model with a name to miss, a shared weight and a layer that no forward reads.
+/// A model with a name that is easy to misspell, a shared weight and a layer that no forward reads.
 struct Net : torch::nn::Module {
   Linear linear1{nullptr}, linear2{nullptr}, spare{nullptr};
   torch::nn::ReLU relu{nullptr};
@@ -239,7 +239,7 @@ TEST(Adapter, RefusesASecondAdapterAndSharedWeights) {
                        "an adapted weight must belong to one layer");
 }
 
-// Two weights that lie side by side in one buffer are two weights.
+// Two weights next to each other in one buffer are different weights.
 TEST(Adapter, TellsSlicesOfOneStorageApart) {
   at::manual_seed(11);
   Net net;

@@ -20,14 +20,14 @@
 #include "support/temporary_folder.h"
 #include "support/tolerances.h"
 
-// What a run over data may be, what it changes, and what is refused.
+// What a run over data may do, what it changes, and what is refused.
 namespace lowrank {
 namespace {
 
 namespace nn = torch::nn;
 using Names = std::vector<std::string>;
 
-/// In the likeness of transformers' class: weight (in, out).
+/// Like the class of transformers: weight (in, out).
 struct Conv1D : nn::Module {
   Conv1D(int64_t in, int64_t out) {
     weight = register_parameter("weight", at::randn({in, out}));
@@ -37,7 +37,7 @@ struct Conv1D : nn::Module {
   at::Tensor weight, bias;
 };
 
-/// Token embeddings and layers that a forward may pass by.
+/// Token embeddings, and layers that a forward may leave out.
 struct Net : nn::Module {
   nn::Embedding tokens{nullptr};
   nn::Conv1d mix{nullptr};
@@ -132,7 +132,8 @@ TEST_F(DataRun, NamesTheLayerOfBadData) {
                        "out and in, 4. Got 5. (At the layer \"head\".)");
 }
 
-/// A transposed weight, inputs of one dimension, a layer read by another thread's forward.
+/// A transposed weight, inputs of one dimension, and a layer that a forward on another thread
+/// reads.
 TEST_F(DataRun, SeesEveryFormOfALinearLayer) {
   const auto rows = at::randn({40, 12}) * at::pow(0.6, at::arange(12));
   const auto run = [&] {
@@ -162,7 +163,7 @@ TEST_F(DataRun, LeavesEmbeddingsToPeftsDefault) {
   }
 }
 
-/// Batch norms count in training; the run must not be seen in them.
+/// Batch norms update their statistics in training; the run must leave no trace in them.
 TEST_F(DataRun, RestoresBuffers) {
   const auto mean = net_->norm->running_mean.clone();
   const auto count = net_->norm->num_batches_tracked.clone();
@@ -174,7 +175,7 @@ TEST_F(DataRun, RestoresBuffers) {
   }
 }
 
-/// The run of a second adapter sees the base, and the first is on again afterwards.
+/// The run for a second adapter sees the base, and the first adapter is on again afterwards.
 TEST_F(DataRun, OfASecondAdapterSeesTheBase) {
   net_->eval();
   const auto base = [&] {
@@ -200,7 +201,7 @@ TEST_F(DataRun, OfASecondAdapterSeesTheBase) {
   EXPECT_LE(relative_error(both, net_->forward(ids_)), tolerance(at::kFloat, 16).product);
 }
 
-/// "head" beside "inner.head", which names and keys of the one match too.
+/// "head" and "inner.head", which names and keys for "head" match as well.
 struct Inner : nn::Module {
   nn::Linear head{register_module("head", nn::Linear(6, 4))};
 };
@@ -212,7 +213,7 @@ struct Outer : nn::Module {
 
 class EvaWithoutARank : public testing::Test {
  protected:
-  /// The layers that are left where the inputs of `constant` do not vary, and their ranks.
+  /// Returns the layers, with their ranks, that are left if the inputs of `constant` do not vary.
   std::map<std::string, int64_t> ranks_without(const std::string& constant) {
     const auto rows = at::randn({50, 6}) * at::tensor({1.F, 0.01F, 0.01F, 0.01F, 0.01F, 0.01F});
     const std::map<std::string, nn::Linear> layers = {
@@ -231,7 +232,7 @@ class EvaWithoutARank : public testing::Test {
     return ranks;
   }
 
-  /// Loads what was saved, which fails where the config finds other layers or ranks.
+  /// Loads what was saved, which fails if the config gives other layers or ranks.
   std::map<std::string, int64_t> ranks_from_file() {
     adapter_->save(folder_ / "eva");
     return ranks(load_adapter(*std::make_shared<Outer>(), folder_ / "eva").adapter);
@@ -247,7 +248,7 @@ TEST_F(EvaWithoutARank, TheLayerIsLeftOut) {
   const Ranks expected = {{"head", 2}, {"second", 1}};
   EXPECT_EQ(ranks_without("inner.head"), expected);
   EXPECT_EQ(adapter_->config().target_modules.regex, "head|second");
-  // s is what it was, whatever the rank.
+  // s stays the same, whatever the rank.
   for (const auto& layer : adapter_->layers()) EXPECT_EQ(layer.scaling, 8) << layer.name;
   EXPECT_EQ(ranks_from_file(), expected);
   const auto file = read_json_file(folder_ / "eva" / "adapter_config.json");
@@ -263,7 +264,8 @@ TEST_F(EvaWithoutARank, KeysOfTheOthersMatchTheirOwnLayers) {
   EXPECT_EQ(ranks_from_file(), expected);
 }
 
-/// The share of the gradient's energy in B's columns or A's rows: what the first step can move.
+/// Returns the share of the gradient's energy that is in B's columns or A's rows, which the first
+/// step can change.
 double captured(const at::Tensor& gradient, const init::FactorPair& pair) {
   const auto g = gradient.to(at::kDouble);
   const auto b = init::basis(pair.b), a = init::basis(pair.a.t());
@@ -272,7 +274,7 @@ double captured(const at::Tensor& gradient, const init::FactorPair& pair) {
                  g.square().sum().item<double>();
 }
 
-/// A loss whose gradient by the weight is the fixture's.
+/// The gradient of the loss with respect to the weight is the fixture's.
 TEST(LoraGaThroughAttach, CapturesAsMuchAsPeft) {
   const init::PeftFactors peft;
   nn::Linear linear(nn::LinearOptions(12, 8).bias(false));
@@ -293,7 +295,7 @@ TEST(LoraGaThroughAttach, CapturesAsMuchAsPeft) {
   const double ours = captured(peft.gradient(), {layer.a.detach(), layer.b.detach()});
   const double theirs = captured(peft.gradient(), peft.of("lora_ga"));
   EXPECT_GE(ours, theirs - 1e-3);
-  // The signs of the vectors are free, and the size of B is that of the mean gradient.
+  // The signs of the vectors are not determined, and the norm of B follows from the mean gradient.
   EXPECT_LE(init::difference(at::linalg_svdvals(layer.b.detach()),
                              at::linalg_svdvals(peft.of("lora_ga").b)),
             1e-5);

@@ -1,4 +1,5 @@
-// Covers adapters exchanged while other threads run: src/adapter, src/effective/selection.cc.
+// Covers adapters that are swapped while other threads run: src/adapter,
+// src/effective/selection.cc.
 
 #include <ATen/Parallel.h>
 #include <gtest/gtest.h>
@@ -14,8 +15,8 @@
 #include "support/dense_reference.h"
 #include "support/temporary_folder.h"
 
-// Adapters exchanged and switched under running threads. `make tsan` runs this alone and for
-// longer: LOWRANK_HOT_SWAP_SECONDS.
+// Adapters are swapped and switched while other threads run forwards. `make tsan` runs only this,
+// and for longer (LOWRANK_HOT_SWAP_SECONDS).
 namespace lowrank {
 namespace {
 
@@ -26,7 +27,7 @@ double seconds_to_run() {
   return text == nullptr ? 0.5 : std::stod(text);
 }
 
-/// A net whose adapter "one" has two versions on disk, and what it answers in each state.
+/// A net whose adapter "one" has two versions on disk, and the net's output in each state.
 class HotSwap : public testing::Test {
  protected:
   HotSwap() {
@@ -49,8 +50,8 @@ class HotSwap : public testing::Test {
     return model_->forward(x_);
   }
 
-  /// Inside a scope one adapter holds from the first to the last layer; outside each operator sees
-  /// the newest.
+  /// Inside a scope, all layers see the same adapter; outside of one, each operator sees the
+  /// newest.
   void read() {
     {
       const auto use = adapter_->use("one");

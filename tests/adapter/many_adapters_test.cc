@@ -35,7 +35,7 @@ class ManyAdapters : public testing::Test {
     return model_->forward(x_);
   }
 
-  /// The output of a dense model with W + Σ s·B·A of these adapters, each times its weight.
+  /// Returns the output of a dense model with W + Σ s·B·A of these adapters, each times its weight.
   at::Tensor dense_output(const std::vector<std::pair<std::string, double>>& weighted) {
     const at::NoGradGuard no_grad;
     const DisableAdapter off(*adapter_);
@@ -71,7 +71,7 @@ TEST_F(ManyAdapters, SwitchesAddsUpAndScales) {
   adapter_->set_active({"one", "two"});
   expect_output({{"one", 1}, {"two", 1}});
   adapter_->set_scale("two", -0.5);
-  expect_output({{"one", 1}, {"two", 1}});  // layers() tells the scaling in force
+  expect_output({{"one", 1}, {"two", 1}});  // layers() gives the scaling in use
   EXPECT_DOUBLE_EQ(adapter_->layers("two")[0].scaling, -0.5 / 3);
   adapter_->set_active({});
   EXPECT_TRUE(at::equal(output(), base_));
@@ -152,7 +152,7 @@ TEST_F(ManyAdapters, AMixedBatchEqualsSeparateRunsInEveryForm) {
     if (!first) first = torch::nn::Linear(std::dynamic_pointer_cast<torch::nn::LinearImpl>(module));
   }
   const std::vector<std::string> turn = {"one", "", "two", "dropping", "dora"};
-  // A few rows, many, and rows of several inputs each, which a kernel of ours takes or does not.
+  // A few rows, many rows, and rows of several inputs each: our kernels compute some of these.
   for (const auto& shape :
        std::vector<std::vector<int64_t>>{{5, 8}, {100, 8}, {5, 3, 8}, {10, 9, 8}}) {
     for (const bool with_gradients : {false, true}) {

@@ -33,7 +33,7 @@ class Merge : public testing::Test {
     for (const auto& name : adapter_->names()) randomize(*adapter_, name);
   }
 
-  /// Merges or unmerges at random, a thousand times, and ends unmerged.
+  /// Merges or unmerges at random a thousand times, and ends unmerged.
   void shuffle(const MergeOptions& options) {
     std::mt19937 random(3);
     std::set<std::string> merged;
@@ -50,7 +50,7 @@ class Merge : public testing::Test {
     EXPECT_FALSE(adapter_->merged());
   }
 
-  /// max |W - W before|, over max |W|.
+  /// Returns max |W - W before| / max |W|.
   double drift() const {
     const DisableAdapter off(*adapter_);
     double worst = 0;
@@ -137,7 +137,7 @@ TEST_F(Merge, RefusesBeforeAnythingChanges) {
                        "DoRA must be merged with copies");
 }
 
-/// What one product of plain factors is, in every form of a weight, beside float64.
+/// Compares the merge of factors in one pass, for every form of a weight, with float64.
 TEST(MergeInOnePass, AgreesWithTheDefinitionInEveryForm) {
   at::manual_seed(4);
   const at::NoGradGuard no_grad;
@@ -172,7 +172,7 @@ TEST(MergeInOnePass, AgreesWithTheDefinitionInEveryForm) {
   }
 }
 
-/// The copy of a weight with gaps between its rows has none.
+/// The weight has gaps between its rows; its copy has none.
 TEST(MergeInOnePass, KeepsToTheRowsOfAWeightWithGaps) {
   at::manual_seed(5);
   const at::NoGradGuard no_grad;
@@ -194,7 +194,7 @@ TEST(MergeInOnePass, KeepsToTheRowsOfAWeightWithGaps) {
   EXPECT_TRUE(at::equal(memory, before));
 }
 
-/// The copies are of the dtype that the weights had.
+/// The copies have the dtype that the weights had before the conversion.
 TEST(MergeInOnePass, GoesOnAfterAConversion) {
   at::manual_seed(6);
   const at::NoGradGuard no_grad;
@@ -222,7 +222,7 @@ TEST(MergeInOnePass, GoesOnAfterAConversion) {
   EXPECT_TRUE(at::equal(in_weight(), base));
 }
 
-/// Factors of another shape say nothing about the weight's memory.
+/// The factors' shapes must not be trusted for the size of the weight's memory.
 TEST(MergeInOnePass, RefusesAWeightThatWasReplacedByASmallerOne) {
   const at::NoGradGuard no_grad;
   torch::nn::Linear model(8, 6);
@@ -235,7 +235,8 @@ TEST(MergeInOnePass, RefusesAWeightThatWasReplacedByASmallerOne) {
   EXPECT_EQ(memory.abs().max().item<float>(), 0);
 }
 
-/// Numbers that cannot be told to stay finite by the largest of each are looked at one by one.
+/// If the largest number of W and the largest of the change cannot rule out an overflow, each
+/// number is checked.
 TEST(MergeInOnePass, LooksAtEachNumberNearTheLargest) {
   const at::NoGradGuard no_grad;
   torch::nn::Linear model(2, 2);
@@ -244,7 +245,7 @@ TEST(MergeInOnePass, LooksAtEachNumberNearTheLargest) {
   const auto layer = adapter.layers()[0];
   layer.a.copy_(at::tensor({0.0, 1.0}).view({1, 2}));
   layer.b.copy_(at::tensor({2e38, 2e38}).view({2, 1}));
-  adapter.merge();  // beside the 3e38, not on it
+  adapter.merge();  // adds 2e38 to the zero beside the 3e38
   EXPECT_EQ(model->weight[0][0].item<float>(), 3e38F);
   EXPECT_EQ(model->weight[1][1].item<float>(), 2e38F);
   adapter.unmerge();

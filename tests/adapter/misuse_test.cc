@@ -1,4 +1,4 @@
-// Covers what src/adapter is not meant to be asked for.
+// Covers misuse of src/adapter.
 
 #include <gtest/gtest.h>
 #include <lowrank/error.h>
@@ -11,7 +11,7 @@
 #include "support/expect_error.h"
 #include "support/temporary_folder.h"
 
-// What a handle is put through that nobody planned for: refused, or right.
+// Unplanned uses of a handle must be refused, or give the right result.
 namespace lowrank {
 namespace {
 
@@ -144,7 +144,7 @@ TEST_F(Misuse, AnAdapterAfterDetachFreezesTheBaseAgain) {
 }
 
 TEST_F(Misuse, AFailedAttachLeavesTheModelAsItWas) {
-  const auto both = at::randn({6, 14});  // two weights side by side, row after row
+  const auto both = at::randn({6, 14});  // each row holds a row of two weights
   nn::Sequential net(nn::Linear(8, 6), nn::Linear(6, 6));
   net->named_parameters()["0.weight"].set_data(both.slice(1, 0, 8));
   net->named_parameters()["1.weight"].set_data(both.slice(1, 8, 14));
@@ -200,7 +200,7 @@ TEST_F(Misuse, WhatTwoLayersShareIsNotTrainedWhole) {
 }
 
 TEST_F(Misuse, AScriptThatIsDroppedIsFreed) {
-  c10::weak_intrusive_ptr<c10::TensorImpl> weight(at::empty({0}).getIntrusivePtr());  // nothing yet
+  c10::weak_intrusive_ptr<c10::TensorImpl> weight(at::empty({0}).getIntrusivePtr());  // set below
   {
     auto module = torch::jit::load(std::string(LOWRANK_FIXTURES) + "/reader_scripted.pt");
     auto adapter = attach(module, {.rank = 2, .target_modules = {"linear1"}});

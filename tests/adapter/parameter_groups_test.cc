@@ -11,7 +11,7 @@
 
 #include "support/expect_error.h"
 
-// LoRA+: which parameter is trained at which rate.
+// LoRA+: which parameter is trained with which learning rate.
 namespace lowrank {
 namespace {
 
@@ -38,7 +38,8 @@ std::map<std::string, double> rates(const Adapter& adapter,
   return rates;
 }
 
-/// PEFT's create_loraplus_optimizer, the magnitude of a convolution (1, 8, 1) with A included.
+/// The groups are those of PEFT's create_loraplus_optimizer, which puts the magnitude of a
+/// convolution (1, 8, 1) into the group of A.
 TEST(ParameterGroups, AreLoraPlus) {
   Net net;
   const auto adapter = attach(net, {.rank = 2,

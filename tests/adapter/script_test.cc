@@ -12,8 +12,8 @@
 #include "support/expect_error.h"
 #include "support/temporary_folder.h"
 
-// TorchScript files that Python made: scripted and traced, an embedding, a convolution, an LSTM and
-// two linear layers one after the other.
+// TorchScript files made by Python, scripted and traced. The net is an embedding, a convolution, an
+// LSTM and two linear layers, one after the other.
 namespace lowrank {
 namespace {
 
@@ -33,7 +33,8 @@ class Script : public testing::TestWithParam<const char*> {
   Script() : module_(load_fixture(GetParam())) {
     at::manual_seed(1);
     ids_ = at::randint(0, 20, {3, 4}, at::kLong);
-    for (int i = 0; i < 3; ++i) run(module_, ids_);  // the profiling executor has seen it
+    for (int i = 0; i < 3; ++i)
+      run(module_, ids_);  // so that the profiling executor has optimized it
   }
   torch::jit::Module module_;
   at::Tensor ids_;
@@ -55,7 +56,7 @@ TEST_P(Script, MeansItsDenseWeights) {
   }
 }
 
-/// A hundred steps on a thread that neither loaded nor attached.
+/// Trains for a hundred steps on a thread that neither loaded the module nor attached the adapter.
 TEST_P(Script, TrainsOnAnotherThread) {
   auto adapter =
       attach(module_, {.rank = 2, .alpha = 2, .target_modules = ModuleSelector(kTargets)});
@@ -108,7 +109,8 @@ INSTANTIATE_TEST_SUITE_P(Files, Script, testing::Values("reader_scripted.pt", "r
                            return name.substr(7, name.find('.') - 7);
                          });
 
-/// (A traced LSTM has its initial state's dtype in its code.)
+/// This is not tested with the traced net: a traced LSTM has the dtype of its initial state in its
+/// code.
 TEST(ScriptedReader, FollowsAConversionToDouble) {
   const at::NoGradGuard no_grad;
   auto module = load_fixture("reader_scripted.pt");
@@ -147,7 +149,8 @@ TEST(ScriptedEncoder, IsTrainedInTrainModeAlone) {
       std::exception);
 }
 
-/// All its weights of two dimensions; a trace in train() keeps the unfused operators.
+/// Adapts all weights of two dimensions. The net was traced in train(), which keeps the unfused
+/// operators.
 TEST(TracedEncoder, MeansItsDenseWeights) {
   auto module = load_fixture("encoder_traced.pt");
   auto adapter = attach(module, {.rank = 2,
@@ -169,7 +172,8 @@ TEST(FrozenScript, HasNothingToAttachTo) {
                        "torch.jit.freeze and optimize_for_inference make constants");
 }
 
-/// Its constants are the weights themselves: they follow, as those of the module do.
+/// The constants of the frozen module are the weights themselves, so the adapter's changes reach
+/// them, too.
 TEST_P(Script, FollowsWhenFrozenWhileAttached) {
   const at::NoGradGuard no_grad;
   module_.eval();
@@ -215,7 +219,7 @@ TEST(OptimizedScript, RefusesWeightsThatCannotFollow) {
         run(optimized, x);
       },
       testing::ThrowsMessage<std::exception>(testing::HasSubstr(
-          "the weight of \"weight\" must stay a plain tensor while it is adapted")));
+          "the weight of \"weight\" must stay a strided tensor while it is adapted")));
 }
 
 }  // namespace

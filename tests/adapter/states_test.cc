@@ -1,4 +1,4 @@
-// Covers what a model goes through while it is adapted: src/adapter and src/effective.
+// Covers what can be done to a model while it is adapted: src/adapter and src/effective.
 
 #include <ATen/autocast_mode.h>
 #include <c10/core/InferenceMode.h>
@@ -18,14 +18,14 @@
 #include "support/expect_error.h"
 #include "support/temporary_folder.h"
 
-// What a model may be put through while adapters are attached; docs/adapters.md has the table.
+// What may be done to a model while adapters are attached; docs/adapters.md has the table.
 namespace lowrank {
 namespace {
 
 namespace nn = torch::nn;
 
-/// Words to scores by every path: an embedding and a linear layer in factored form, an LSTM whose
-/// weight is formed.
+/// Maps words to scores in both ways: the embedding and the linear layer are factored, the LSTM is
+/// dense.
 struct Tagger : nn::Cloneable<Tagger> {
   nn::Embedding embedding{nullptr};
   nn::LSTM lstm{nullptr};
@@ -45,10 +45,11 @@ const LoraConfig kConfig = {
 
 bool is_embedding(const AdaptedLayer& layer) { return layer.name == "embedding"; }
 
-/// LibTorch 1 has no products of float16 on a CPU.
+/// LibTorch 1 cannot multiply float16 matrices on a CPU.
 constexpr bool kHasHalfProducts = TORCH_VERSION_MAJOR >= 2;
 
-/// Autocast to bfloat16 until its end. Without oneDNN, whose LSTM has no bfloat16 on older CPUs.
+/// Enables autocast to bfloat16 for a scope. It disables oneDNN, whose LSTM has no bfloat16 on
+/// older CPUs.
 class Autocast {
  public:
   Autocast() : had_mkldnn_(at::globalContext().userEnabledMkldnn()) {
@@ -199,7 +200,7 @@ TEST_F(States, AreRightUnderAutocast) {
 }
 
 TEST_F(States, AreTheSameWithoutGradients) {
-  // LibTorch 2 runs an LSTM by another kernel where no gradient is wanted.
+  // LibTorch 2 runs an LSTM with another kernel if no gradient is needed.
   EXPECT_LE(relative_error(net_->forward(ids_).detach(), on_), 1e-6);
   EXPECT_FALSE(output(*net_).requires_grad());
   const c10::InferenceMode inference;
@@ -208,7 +209,8 @@ TEST_F(States, AreTheSameWithoutGradients) {
   EXPECT_TRUE(at::equal(net_->forward(ids_), base_));
 }
 
-/// The derivative of an adapted layer along a direction of its input, by LibTorch's forward mode.
+/// Tests the derivative of an adapted layer along a direction of its input, in LibTorch's forward
+/// mode.
 TEST(AdaptedLayers, HaveForwardDerivatives) {
   at::manual_seed(4);
   nn::Linear layer(8, 6);
@@ -244,7 +246,7 @@ TEST(AdaptedLayers, HaveForwardDerivativesByTheirBias) {
   EXPECT_TRUE(at::equal(tangent, direction.expand({5, 6})));
 }
 
-/// What is switched off takes a short cut below autograd: nothing of autograd may be lost by it.
+/// A disabled layer takes a short cut below autograd, which must not lose anything of autograd.
 TEST(DisabledLayers, AreDifferentiatedAsPlainOnes) {
   at::manual_seed(3);
   nn::Linear plain(8, 6), adapted(8, 6);

@@ -1,4 +1,4 @@
-// Covers an embedding and a head with one weight: src/effective and src/adapter.
+// Covers an embedding and a head that share one weight: src/effective and src/adapter.
 
 #include <gtest/gtest.h>
 #include <lowrank/error.h>
@@ -8,7 +8,8 @@
 #include "support/dense_reference.h"
 #include "support/expect_error.h"
 
-// An embedding and an output head with one weight: told apart by their operators, as PEFT does.
+// An embedding and an output head that share one weight have separate adapters, as in PEFT: their
+// operators tell them apart.
 namespace lowrank {
 namespace {
 
@@ -38,7 +39,7 @@ class TiedWeights : public testing::Test {
     randomize(adapter);
     return adapter;
   }
-  /// What is beside the base in the outputs of both.
+  /// The part of each output that the adapters add to the base's.
   at::Tensor on_rows() { return net_.embed->forward(ids_).detach() - rows_; }
   at::Tensor on_logits() { return net_.head->forward(x_).detach() - logits_; }
   at::Tensor delta_of(const AdaptedLayer& layer) const {
@@ -73,8 +74,8 @@ TEST_F(TiedWeights, AreNotMerged) {
   for (const auto* layer : {"embed", "head"}) {
     auto adapter = adapt({.target_modules = {layer}});
     LOWRANK_EXPECT_ERROR(adapter.merge(), TensorError,
-                         "[merge] a weight must belong to one layer to take an adapter in. Got "
-                         "\"embed\" and \"head\", which share theirs. Give one of them a clone");
+                         "[merge] a weight must belong to one layer to be merged into. Got "
+                         "\"embed\" and \"head\", which share it. Give one of them a clone");
     EXPECT_FALSE(adapter.merged());
     adapter.detach();
     EXPECT_TRUE(at::equal(net_.embed->forward(ids_), rows_));

@@ -10,7 +10,7 @@
 #include "support/dense_reference.h"
 #include "support/expect_error.h"
 
-// Changes of W while adapters are attached: W + s·B·A follows.
+// W changes while adapters are attached; W + s·B·A must follow.
 namespace lowrank {
 namespace {
 
@@ -88,7 +88,7 @@ TEST_F(Writes, OfAnOptimizerAreThoseOfADenseModel) {
   }
 }
 
-/// set_data with a tensor that nothing adapts cannot be seen from within.
+/// The library cannot notice set_data with a tensor that is not adapted.
 TEST_F(Writes, ThatExchangeTheTensorAreReported) {
   output();
   EXPECT_TRUE(adapter_->unreached_layers().empty());

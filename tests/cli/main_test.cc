@@ -32,24 +32,24 @@ TEST(Command, SaysWhichWordItDoesNotKnowAndWhatWasMeant) {
   for (const auto& [words, sentence] :
        std::vector<std::pair<std::vector<std::string>, std::string>>{
            {{"fintune"},
-            "\"fintune\" is no command or flag of \"lowrank\". Did you mean \"finetune\"? Run "
-            "\"lowrank --help\" for what there is."},
+            "\"fintune\" is not a command or flag of \"lowrank\". Did you mean \"finetune\"? Run "
+            "\"lowrank --help\" to see what it takes."},
            {{"data", "fetsch"},
-            "\"fetsch\" is no command or flag of \"lowrank data\". Did you mean \"fetch\"? Run "
-            "\"lowrank data --help\" for what there is."},
+            "\"fetsch\" is not a command or flag of \"lowrank data\". Did you mean \"fetch\"? Run "
+            "\"lowrank data --help\" to see what it takes."},
            {{"finetune", "--rnak", "3"},
             "The following argument was not expected: --rnak. Did you mean \"--rank\"? Run "
-            "\"lowrank finetune --help\" for what there is."},
+            "\"lowrank finetune --help\" to see what it takes."},
            {{"finetune", "--r", "4"},
             "The following argument was not expected: --r. Did you mean \"--rank\"? Run "
-            "\"lowrank finetune --help\" for what there is."},
+            "\"lowrank finetune --help\" to see what it takes."},
            {{"finetune", "--lora_alpha=4"},
             "The following argument was not expected: --lora_alpha=4. Did you mean \"--alpha\"? "
-            "Run \"lowrank finetune --help\" for what there is."},
+            "Run \"lowrank finetune --help\" to see what it takes."},
            {{"finetune", "--only", "2", "--only", "3"},
-            "--only: At Most 1 required but received 2. Run \"lowrank finetune --help\" for what "
-            "there is."},
-           {{}, "A subcommand is required. Run \"lowrank --help\" for what there is."}}) {
+            "--only: At Most 1 required but received 2. Run \"lowrank finetune --help\" to see "
+            "what it takes."},
+           {{}, "A subcommand is required. Run \"lowrank --help\" to see what it takes."}}) {
     const auto result = run_lowrank(words);
     EXPECT_EQ(result.status, 2);
     EXPECT_EQ(result.err, "lowrank: " + sentence + "\n");
@@ -76,7 +76,9 @@ TEST(Command, TakesNumbersThatFit) {
         2,
         "--steps must be a whole number from -9223372036854775808 to 9223372036854775807. Got"},
        {{"train", "--threads", "0x2"}, 2, "--threads must be a whole number from -2147483648 to"},
-       {{"train", "--lr", "1e999"}, 2, "--lr must be a number that a double holds. Got \"1e999\"."},
+       {{"train", "--lr", "1e999"},
+        2,
+        "--lr must be a number in the range of a double. Got \"1e999\"."},
        {{"finetune", "base", "--only", "two"}, 2, "[finetune] --only must be a whole number"}});
 }
 

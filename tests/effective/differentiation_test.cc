@@ -13,8 +13,8 @@
 
 #include "support/dense_reference.h"
 
-// An accelerated and an adapted layer beside the plain one in all that autograd may ask of a layer:
-// what it may write to, which tensors it is given, who else looks on.
+// Accelerated and adapted layers are compared with LibTorch's layer in everything that autograd may
+// ask of a layer: in-place writes, unusual tensors, tracing and forward derivatives.
 namespace lowrank {
 namespace {
 
@@ -30,7 +30,7 @@ class Differentiation : public testing::TestWithParam<Kind> {
     layer_->bias.set_requires_grad(false);
     plain_ = {layer_->weight.clone(), layer_->bias.clone()};
     if (GetParam() == Kind::kAccelerated) {
-      fast_ = accelerate(*layer_);
+      acceleration_ = accelerate(*layer_);
     } else {
       adapter_ = attach(*layer_, {.rank = 2, .alpha = 3});
       randomize(*adapter_);
@@ -44,7 +44,7 @@ class Differentiation : public testing::TestWithParam<Kind> {
     }
   }
 
-  /// The layer as it is, with a weight of its own.
+  /// Returns LibTorch's layer on the effective weight.
   at::Tensor expected(const at::Tensor& x) const {
     return at::linear(x, plain_.weight, plain_.bias);
   }
@@ -53,7 +53,7 @@ class Differentiation : public testing::TestWithParam<Kind> {
     at::Tensor weight, bias;
   } plain_;
   Linear layer_{8, 6};
-  std::optional<Acceleration> fast_;
+  std::optional<Acceleration> acceleration_;
   std::optional<Adapter> adapter_;
 };
 
@@ -63,7 +63,8 @@ void expect_close(const at::Tensor& found, const at::Tensor& expected) {
   EXPECT_TRUE(at::allclose(found, expected, 1e-5, 1e-5)) << found << expected;
 }
 
-/// All frozen: x may be overwritten once the layer has read it, as in h.add_(layer(h)).
+/// When everything is frozen, x may be overwritten once the layer has read it, as in
+/// h.add_(layer(h)).
 TEST_P(Differentiation, LetsTheInputOfAFrozenLayerBeWrittenTo) {
   const auto x = at::randn({5, 8}).requires_grad_();
   const auto gradient = [&](const auto& layer) {
@@ -101,7 +102,7 @@ TEST_P(Differentiation, TakesInputsOfInferenceModeWhereTheyAreNotKept) {
   expect_close(layer_->bias.grad(), at::full({6}, 5.0));
 }
 
-/// imag(conj(z)) lies in memory with the other sign.
+/// imag(conj(z)) is stored in memory with the opposite sign.
 TEST_P(Differentiation, TakesNegatedInputsAndGradients) {
   const auto z = at::complex(at::randn({5, 8}), at::randn({5, 8}));
   expect_close(layer_->forward(at::imag(z.conj())), expected(at::imag(z).neg()));
@@ -127,7 +128,7 @@ TEST_P(Differentiation, KeepsTheTangentOfAFrozenWeight) {
   expect_close(tangent, at::linear(x, direction));
 }
 
-/// The tracer writes operators down, and must find one that reads x.
+/// The tracer records operators, and must record one that reads x.
 TEST_P(Differentiation, IsTracedOperatorByOperator) {
   using torch::jit::Stack;
   const auto traced = torch::jit::tracer::trace(
@@ -149,7 +150,8 @@ TEST_P(Differentiation, GivesOutputsThatAreNoViews) {
   }
   expect_close(y, expected(x));
   EXPECT_FALSE(y.is_view());
-  y.mul_(at::ones({6}).requires_grad_());  // refused for a view that was made without grad
+  y.mul_(at::ones({6})
+             .requires_grad_());  // LibTorch refuses this for a view that was made without grad
   EXPECT_TRUE(y.requires_grad());
 }
 
@@ -177,7 +179,7 @@ TEST(DifferentiationOfFactors, NeedsWhatIsTrainedAlone) {
   const auto dense = [&](const at::Tensor& a, const at::Tensor& b) {
     return info.scaling * at::linear(at::linear(x, a), b);
   };
-  // B alone, as LoRA-FA has it: x is not kept, and A may be written to.
+  // Only B is trained, as in LoRA-FA: x is not kept, and A may be written to.
   info.a.set_requires_grad(false);
   const auto before = info.a.clone();
   const auto y = layer->forward(x);
@@ -193,7 +195,7 @@ TEST(DifferentiationOfFactors, NeedsWhatIsTrainedAlone) {
   EXPECT_THROW(y.sum().backward(), c10::Error) << "a second time, without what was kept";
 }
 
-/// x (N, 0) has no numbers, and is a row of zeros' product all the same.
+/// x of (N, 0) has no numbers, but the layer still has an output.
 TEST(DifferentiationOfFactors, TakesLayersWithoutInputs) {
   Linear layer(8, 6);
   layer->weight.set_data(at::empty({6, 0}));

@@ -10,8 +10,8 @@
 #include "support/expect_error.h"
 #include "support/tolerances.h"
 
-// DoRA against its definition, in float64: W' = m V / ‖V‖ row by row with V = W + s·B·A, the norm
-// held constant in backward (arXiv 2402.09353, equation 5 and section 4.3).
+// DoRA is compared with its definition in float64: W' = m V / ‖V‖ row by row with V = W + s·B·A,
+// where backward takes the norm as constant (arXiv 2402.09353, equation 5 and section 4.3).
 namespace lowrank {
 namespace {
 
@@ -19,7 +19,7 @@ namespace nn = torch::nn;
 
 constexpr double kMost = 1e-12;
 
-/// The trained tensors of one layer once more, with gradients of their own.
+/// A copy of one layer's trained tensors, with gradients of their own.
 struct Trained {
   at::Tensor a, b, magnitude;
   double scaling;
@@ -34,12 +34,12 @@ struct Trained {
     return tensor.detach().clone().requires_grad_();
   }
 
-  /// m / ‖V‖ (out) for M (out, in).
+  /// Returns m / ‖V‖ (out), where `m` is W as a matrix (out, in).
   at::Tensor scale(const at::Tensor& m) const {
     return magnitude / v(m).detach().square().sum(1).sqrt();
   }
   at::Tensor v(const at::Tensor& m) const { return m + scaling * b.flatten(1).mm(a.flatten(1)); }
-  /// W', for W (out, ...), or for `transposed` (in, out).
+  /// Returns W', for W of (out, ...), or of (in, out) for `transposed`.
   at::Tensor weight(const at::Tensor& w, bool transposed) const {
     const auto m = transposed ? w.t() : w.flatten(1);
     const auto scaled = scale(m).unsqueeze(1) * v(m);
@@ -47,7 +47,7 @@ struct Trained {
   }
 };
 
-/// The adapter's gradients against those of `expected`.
+/// Compares the adapter's gradients with those of `expected`.
 void expect_gradients(const Adapter& adapter, const Trained& expected) {
   const auto layer = adapter.layers().at(0);
   EXPECT_LE(relative_error(layer.a.grad(), expected.a.grad()), kMost);
@@ -58,8 +58,8 @@ void expect_gradients(const Adapter& adapter, const Trained& expected) {
 using Forward = std::function<at::Tensor()>;
 using DenseForward = std::function<at::Tensor(const at::Tensor& weight)>;
 
-/// Adapts `parameter` of a module: it starts as the base, bit for bit; and with random factors and
-/// magnitudes it is what `dense` is with W'.
+/// Adapts `parameter` of a module. Checks that the output starts as the base's, bit for bit, and
+/// that with random factors and magnitudes, `forward` agrees with `dense` on W'.
 LayerPath expect_definition(nn::Module& module, const std::string& parameter,
                             const Forward& forward, const DenseForward& dense,
                             bool transposed = false) {
@@ -149,8 +149,8 @@ TEST_F(Dora, BilinearWeightAsADenseOne) {
   EXPECT_EQ(path, LayerPath::kDense);
 }
 
-/// In training the input of A is dropped, and so is that of the base in what the magnitude adds;
-/// with PiSSA the base is what remains of W.
+/// In training, dropout applies to the input of A, and to the base's input in the part that the
+/// magnitude adds. With PiSSA, the base is what remains of W.
 TEST_F(Dora, DropsTheInputOfAllThatItAdds) {
   for (const auto init : {LoraInit::kKaimingUniform, LoraInit::kPissa}) {
     nn::Linear module(8, 6);
@@ -160,7 +160,7 @@ TEST_F(Dora, DropsTheInputOfAllThatItAdds) {
     auto adapter = attach(
         *module, {.rank = 2, .alpha = 3, .init = init, .use_dora = true, .lora_dropout = 0.4});
     const auto start = adapter.layers().at(0);
-    w -= start.scaling * start.b.detach().mm(start.a.detach());  // 0, but for PiSSA
+    w -= start.scaling * start.b.detach().mm(start.a.detach());  // zero except with PiSSA
     randomize(adapter);
     const Trained expected(adapter.layers().at(0));
 
@@ -194,7 +194,7 @@ TEST_F(Dora, NeedsRowsWithADirection) {
   module->weight.data()[4].zero_();
   LOWRANK_EXPECT_ERROR(attach(*module, {.rank = 2, .use_dora = true}), ArgumentError,
                        "use_dora must be for weights without a row of zeros, which has no "
-                       "direction. Got \"weight\", whose output 4 has one.");
+                       "direction. Got \"weight\", where the row of output 4 is zero.");
 }
 
 }  // namespace

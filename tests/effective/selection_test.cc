@@ -10,14 +10,14 @@
 
 #include "support/dense_reference.h"
 
-// Where a scope holds: on its thread, and on LibTorch's own for what is begun within it.
+// A scope holds on its own thread, and on LibTorch's threads for the work that starts inside it.
 namespace lowrank {
 namespace {
 
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
-/// Keeps no activations: its backward computes the forward anew, as activation checkpoints do.
+/// Keeps no activations: its backward repeats the forward, as activation checkpointing does.
 struct Checkpoint : torch::autograd::Function<Checkpoint> {
   static inline std::function<at::Tensor(const at::Tensor&, int64_t)> body;
 
@@ -34,7 +34,7 @@ struct Checkpoint : torch::autograd::Function<Checkpoint> {
   }
 };
 
-/// A layer whose published adapter is "one".
+/// A layer whose active adapter is "one", outside of scopes.
 class Scopes : public testing::Test {
  protected:
   Scopes() {
@@ -56,7 +56,7 @@ class Scopes : public testing::Test {
     const at::NoGradGuard no_grad;
     return layer_->forward(x_);
   }
-  /// A scalar that depends on x, so that its backward reaches the checkpoint.
+  /// Returns a scalar that depends on x, so that its backward reaches the checkpoint.
   at::Tensor checkpointed(int64_t depth = 0) {
     return Checkpoint::apply(x_.clone().requires_grad_(), depth).sum();
   }
@@ -95,7 +95,7 @@ TEST_F(Scopes, HoldForBackwardPassesBegunWithin) {
   EXPECT_FALSE(has_gradients("one"));
 }
 
-/// Deeper than 60 backward passes in one another LibTorch goes on on threads of its own.
+/// When more than 60 backward passes are nested, LibTorch continues on other threads.
 TEST_F(Scopes, HoldForBackwardPassesOnOtherThreads) {
   Checkpoint::body = [this](const at::Tensor& x, int64_t depth) {
     if (depth > 0) return Checkpoint::apply(x, depth - 1);
@@ -110,7 +110,8 @@ TEST_F(Scopes, HoldForBackwardPassesOnOtherThreads) {
   EXPECT_FALSE(has_gradients("one"));
 }
 
-/// What was computed keeps its adapter; what is computed anew takes the one that holds then.
+/// A forward that has run keeps its adapter; a forward that backward repeats takes the adapter that
+/// holds then.
 TEST_F(Scopes, EndForWhatBackwardComputesAnew) {
   at::Tensor plain, anew;
   {

@@ -13,18 +13,18 @@
 #include <string>
 #include <vector>
 
-// adapter_driver JOBS RESULTS: the lowrank side of `make test-interop`, many adapters in one
-// process. A job names a TorchScript `model`, its `inputs` ("x") and where `logits` ("y") go, and
-// either a PEFT folder to `load`, or a config to `attach` by, a `seed` for random factors and a
-// folder to `save` them in. With `others`, names of more adapters of the same config, all are saved
-// in that folder, and the logits of each are under its name. A result has the job's `id`, and the
-// `error` or what was found.
+// adapter_driver JOBS RESULTS: the lowrank side of `make test-interop`, which handles many adapters
+// in one process. A job names a TorchScript `model`, its `inputs` ("x"), a file to write `logits`
+// ("y") to, and either a PEFT folder to `load`, or a config to `attach` with, a `seed` for random
+// factors and a folder to `save` them in. `others` names more adapters of the same config; then all
+// are saved in that folder, and the logits of each are written under its name. A result has the
+// job's `id`, and either an `error` or what was found.
 namespace lowrank {
 namespace {
 
 using Json = nlohmann::json;
 
-/// What is trained differs from where it starts, so that all of it matters.
+/// Moves everything that is trained away from its initial value, so that all of it matters.
 void perturb(const Adapter& adapter, const std::string& of) {
   const at::NoGradGuard no_grad;
   for (const auto& [name, tensor] : adapter.named_parameters(of)) {
@@ -75,7 +75,8 @@ Json result_of(const Json& job) {
   } catch (const Error& error) {
     result["error"] = error.what();
   } catch (const std::exception& error) {
-    result["unforeseen"] = error.what();  // of another library: never a sentence for users
+    result["unforeseen"] =
+        error.what();  // an error of another library, which users should never see
   }
   result["id"] = job.at("id");
   return result;

@@ -26,7 +26,7 @@ TEST(Activation, GradientOfReluIsLibTorchsHoweverTensorsLie) {
   for (const bool grad_mode : {true, false}) {
     const at::AutoGradMode mode(grad_mode);
     for (const auto dtype : {at::kFloat, at::kDouble, at::kBFloat16}) {
-      for (const int64_t columns : {0, 1, 40, 3000}) {  // 33 x 3000: shared among threads
+      for (const int64_t columns : {0, 1, 40, 3000}) {  // 33 x 3000 is split among threads
         const auto y = at::relu(at::randn({33, columns})).to(dtype);
         const auto dy = at::randn({33, columns}).to(dtype), turned = dy.t().contiguous().t();
         const auto expected = at::threshold_backward(dy, y, 0);

@@ -33,7 +33,7 @@ void step_of_product(const Problem& problem, const KernelTable& kernels) {
             problem.gradient(), kStep, kernels);
 }
 
-/// The product is formed whole, then the step is taken.
+/// Forms the whole product, then takes the step.
 void step_of_formed(const Problem& problem, const KernelTable& kernels) {
   auto formed = at::empty_like(problem.p);
   auto product = problem.gradient();
@@ -56,7 +56,7 @@ TEST(AdamStep, OfAProductIsThatOfTheFormedGradient) {
   for (int i = 0; i < 60; ++i) {
     const auto columns = i % 3 == 0 ? 2000 + up_to(3000) : up_to(200);
     const Problem problem(up_to(40), columns, up_to(20));
-    if (i % 8 == 0) {  // factors too small to be normal, whose products would not be
+    if (i % 8 == 0) {  // dy is denormal, but its products with x would not be
       at::Tensor(problem.dy).mul_(1e-39);
       at::Tensor(problem.x).mul_(1e4);
       at::Tensor(problem.m).zero_();

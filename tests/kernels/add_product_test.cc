@@ -42,7 +42,7 @@ TEST(AddProduct, AgreesWithTheDefinition) {
       EXPECT_LT(relative(figures.largest, added.abs().max().item<double>()), 1e-5) << i;
       EXPECT_LT(relative(figures.squares_of_change, added.square().sum().item<double>()), 1e-5)
           << i << " " << name_of(set);
-      // The product's own rounding is not in it, and is far below that of the sum here.
+      // squares_of_rounding leaves out the product's rounding, which is far smaller than the sum's.
       EXPECT_LT(relative(figures.squares_of_rounding, rounding), 0.1) << i << " " << name_of(set);
     }
   }

@@ -8,7 +8,7 @@
 namespace lowrank::kernels {
 namespace {
 
-/// The plain form in float64, with gradients by autograd.
+/// The definition in float64, with gradients by autograd.
 struct Reference {
   at::Tensor x, weight, bias, a, b, y;
 

@@ -6,7 +6,7 @@
 namespace lowrank::kernels {
 namespace {
 
-/// y + s·(x·Aᵀ)·Bᵀ in these rows, in float64.
+/// Returns y + s·(x·Aᵀ)·Bᵀ in these rows, in float64.
 at::Tensor reference(const at::Tensor& y, const at::Tensor& x, const std::vector<int64_t>& rows,
                      const at::Tensor& a, const at::Tensor& b, double scaling) {
   auto sum = y.to(at::kDouble).clone();

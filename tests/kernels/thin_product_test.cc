@@ -8,20 +8,21 @@
 #include <limits>
 #include <random>
 
+#include "kernels/input_gradient.h"
 #include "kernels/products.h"
 
 namespace lowrank::kernels {
 namespace {
 
-constexpr double kUnit = 0x1p-24;  // of rounding, float32
+constexpr double kUnit = 0x1p-24;  // unit roundoff of float32
 
-/// A product of random sizes and strides, within memory that is filled with NaN around it.
+/// A product of random sizes and strides. The memory around its matrices is filled with NaN.
 struct Problem {
   int64_t rows, columns, depth, second_depth;
   at::Tensor x, w, x2, w2, bias, y;
   bool accumulate, rectify;
 
-  /// A (rows, columns) view with gaps between its rows, at an odd address.
+  /// Returns a (rows, columns) view with gaps between its rows, at an odd address.
   static at::Tensor with_gaps(int64_t rows, int64_t columns, int64_t gap) {
     auto memory = at::full({(rows + 1) * (columns + gap) + 1},
                            std::numeric_limits<float>::quiet_NaN(), at::kFloat);
@@ -34,7 +35,7 @@ struct Problem {
       return static_cast<int64_t>(random() % static_cast<uint64_t>(most + 1));
     };
     rows = up_to(1) == 0 ? up_to(12) : up_to(40);
-    if (up_to(7) == 0) rows += 100;  // where the tiles come in another order
+    if (up_to(7) == 0) rows += 100;  // the tiles are in another order there
     columns = up_to(1) == 0 ? up_to(20) : up_to(200);
     depth = up_to(1) == 0 ? up_to(20) : up_to(300);
     second_depth = up_to(2) * up_to(9);
@@ -42,7 +43,7 @@ struct Problem {
     const auto gap = up_to(3);
     x = with_gaps(rows, depth, gap);
     x2 = with_gaps(rows, second_depth, gap);
-    if (!transposed && up_to(1) == 1) {  // strided along the depth too
+    if (!transposed && up_to(1) == 1) {  // strided along the depth as well
       x = with_gaps(depth, rows, gap).t();
       x2 = with_gaps(second_depth, rows, gap).t();
     }
@@ -74,7 +75,7 @@ struct Problem {
             .y_row = y.stride(0)};
   }
 
-  /// In float64; of absolute values for the bound.
+  /// Returns the product in float64; with `absolute`, that of the absolute values, for the bound.
   at::Tensor reference(bool absolute) const {
     const auto of = [&](const at::Tensor& tensor) {
       const auto wide = tensor.to(at::kDouble);
@@ -87,8 +88,8 @@ struct Problem {
   }
 };
 
-/// Random shapes, strides and second terms in every instruction set of this machine: within the
-/// bound that the header states, and nothing beside the result is written.
+/// Checks random shapes, strides and second terms in every instruction set of this machine: results
+/// are within the bound that the header states, and nothing but the result is written.
 void check_random_products(bool transposed) {
   std::mt19937 random(7);
   for (int i = 0; i < 400; ++i) {
@@ -156,8 +157,8 @@ TEST(ThinProduct, OfHalvesStaysWithinTheBoundForAnyNumberOfThreads) {
 }
 
 TEST(ThinProduct, ReadsNothingBeyondTheRowsOfItsOperands) {
-  // What lies in the gaps is NaN: it would show in any sum it came into. (The cases above have
-  // gaps too; here every vector's tail is tried.)
+  // The gaps hold NaN, which would show in every sum that reads them. (The cases above have gaps
+  // as well; here every length of a vector's tail is tried.)
   for (int64_t depth = 1; depth <= 40; ++depth) {
     const auto x = Problem::with_gaps(3, depth, 1), w = Problem::with_gaps(5, depth, 1);
     for (const auto set : supported_instruction_sets()) {
@@ -205,7 +206,7 @@ TEST(ThinProduct, IsTheSameForAnyNumberOfThreadsAndRows) {
   }
 }
 
-/// More rows than stay near while w goes by, which begin within a line of the cache.
+/// More rows than the cache holds during a pass over w, and rows that start inside a cache line.
 TEST(ThinProduct, TakesManyDeepRowsAsEachAlone) {
   at::manual_seed(2);
   constexpr int64_t kRows = 150, kDepth = 2100, kColumns = 140, kRank = 3;

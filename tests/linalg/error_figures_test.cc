@@ -26,7 +26,7 @@ TEST(ErrorFigures, MeasuresAKnownResidual) {
 }
 
 TEST(ErrorFigures, SeesWhatFloat32WouldHide) {
-  // In float32 1 + 1e-9 is 1, and the residual would be zero.
+  // In float32, 1 + 1e-9 is 1 and the residual would be zero.
   const auto w = at::full({1, 1}, 1 + 1e-9, at::kDouble);
   const auto one = at::ones({1, 1});
   EXPECT_NEAR(error_figures(w, one, one).frobenius, 1e-9, 1e-15);

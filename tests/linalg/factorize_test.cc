@@ -19,7 +19,7 @@ namespace {
 
 using Case = std::tuple<int64_t, int64_t, at::ScalarType>;  // rows, columns, dtype
 
-/// Decompositions are tested by their properties: signs and order are free.
+/// Decompositions are tested by their properties, because signs and order are not determined.
 class AnyShape : public testing::TestWithParam<Case> {
  protected:
   int64_t rows() const { return std::get<0>(GetParam()); }
@@ -188,7 +188,7 @@ TEST(Factorize, RefusesWhatIsNoFiniteMatrix) {
 
 TEST(Factorize, RefusesARankThatCannotBeBeforeItDecomposes) {
   auto w = at::ones({3, 4});
-  w[0][0] = std::numeric_limits<float>::quiet_NaN();  // the decomposition would name this first
+  w[0][0] = std::numeric_limits<float>::quiet_NaN();  // which the decomposition would refuse
   LOWRANK_EXPECT_ERROR(factorize(w, RankRule::number(4)), ArgumentError,
                        "[rank] the rank of a 3 x 4 matrix must be at most 3. Got 4.");
 }

@@ -19,7 +19,7 @@ double distance_from_identity(const at::Tensor& columns) {
 
 TEST(ProductSvd, IsTheDecompositionOfTheProduct) {
   at::manual_seed(0);
-  // Tall, wide, square, and with an inner dimension above either or both of the outer ones.
+  // Tall, wide, square, and with an inner dimension above one or both of the outer ones.
   constexpr std::array<std::array<int64_t, 3>, 6> kShapes = {
       {{40, 3, 7}, {5, 2, 60}, {9, 9, 9}, {6, 8, 20}, {6, 30, 20}, {1, 4, 1}}};
   for (const auto& [m, r, n] : kShapes) {

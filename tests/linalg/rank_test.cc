@@ -33,7 +33,7 @@ TEST(NumericalRank, FollowsNumPysRule) {
 }
 
 TEST(NumericalRank, CountsTheLongerSide) {
-  // eps · 1000 of float32 is 1.2e-4: the second value counts in a 2 x 2 matrix only.
+  // eps · 1000 is 1.2e-4 in float32, so the second value counts only in a 2 x 2 matrix.
   auto w = at::zeros({2, 1000});
   w[0][0] = 1;
   w[1][1] = 1e-4;

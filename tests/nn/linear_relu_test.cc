@@ -20,7 +20,7 @@
 namespace lowrank::nn {
 namespace {
 
-/// A linear layer in a state that a forward may meet it in.
+/// A linear layer in one of the states that it may be in during a forward.
 struct Subject {
   torch::nn::Linear layer{nullptr};
   std::optional<Adapter> adapter = {};
@@ -37,7 +37,7 @@ struct Subject {
     const at::NoGradGuard no_grad;
     for (const auto& parameter : adapter->parameters()) at::Tensor(parameter).normal_();
   }
-  /// What gradients go to.
+  /// Returns all tensors that get gradients.
   std::vector<at::Tensor> inputs(const at::Tensor& x) const {
     std::vector<at::Tensor> all = {x};
     for (const auto& parameter : layer->parameters()) {
@@ -53,7 +53,7 @@ struct Subject {
 
 struct State {
   const char* name;
-  const char* node;  ///< autograd's of the output
+  const char* node;  ///< name of the output's autograd node
   void (*prepare)(Subject& subject);
 };
 
@@ -98,7 +98,7 @@ at::Tensor apart(torch::nn::Linear& layer, const at::Tensor& x) {
   return at::relu(layer->forward(x));
 }
 
-/// Outputs, gradients and the gradients' gradients, bit for bit.
+/// Compares outputs, gradients and second gradients, bit for bit.
 void expect_equal(Subject& subject, const at::Tensor& x) {
   const auto y = linear_relu(*subject.layer, x), expected = apart(subject.layer, x);
   EXPECT_TRUE(at::equal(y, expected));
@@ -186,7 +186,8 @@ TEST(LinearRelu, IsTracedOperatorByOperator) {
     Subject subject;
     state.prepare(subject);
     for (const auto& parameter : subject.inputs({})) {
-      if (parameter.defined()) at::Tensor(parameter).requires_grad_(false);  // a constant there
+      if (parameter.defined())
+        at::Tensor(parameter).requires_grad_(false);  // tracing takes it as a constant
     }
     const auto x = at::randn({5, 20}).to(subject.layer->weight.scalar_type());
     const auto traced = torch::jit::tracer::trace(

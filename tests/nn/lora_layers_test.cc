@@ -22,7 +22,7 @@ auto make_linear(const LoraOptions& lora = kLora) {
   return Linear(torch::nn::LinearOptions(5, 4), lora);
 }
 
-/// Factors whose product is not zero.
+/// Draws factors whose product is not zero.
 void draw_factors(const torch::nn::Module& model) {
   const at::NoGradGuard no_grad;
   for (const auto& [name, factor] : lora_parameters(model)) factor.normal_(0, 0.5);
@@ -34,8 +34,8 @@ void expect_near(const at::Tensor& found, const at::Tensor& expected) {
   EXPECT_LE(error, tolerance(at::kFloat, 32).product * expected.norm().item<double>());
 }
 
-/// The layer against LibTorch's own with the weight W + s·B·A: the output, and the gradients of the
-/// factors by the chain rule from that weight's.
+/// Compares the layer with LibTorch's own on the weight W + s·B·A: the output, and the gradients of
+/// the factors, which follow from that weight's gradient by the chain rule.
 template <class Plain, class Layer, class Options>
 void expect_dense(const Options& options, const at::Tensor& x, bool transposed = false) {
   at::manual_seed(1);
@@ -129,7 +129,7 @@ TEST(LoraLayers, DropoutFollowsTrainAndEval) {
   EXPECT_TRUE(at::equal(layer->forward(x), layer->forward(x)));
 }
 
-/// A layer saved after `change`, in the archive that torch::save writes.
+/// Returns the archive that torch::save writes of the layer.
 std::string saved(const Linear& layer) {
   std::ostringstream out;
   torch::save(layer, out);

@@ -27,7 +27,7 @@ double relative_difference(const at::Tensor& found, const at::Tensor& expected) 
   return (difference / expected.to(at::kDouble).norm()).item<double>();
 }
 
-/// The loss's gradients for the input and all parameters.
+/// Returns the loss's gradients with respect to the input and all parameters.
 std::vector<at::Tensor> gradients_of(app::Mlp& model, const at::Tensor& x) {
   auto inputs = model->parameters();
   inputs.push_back(x);
@@ -56,7 +56,7 @@ TEST(Accelerate, UsesOurKernels) {
   auto model = make_model();
   const auto x = at::randn({64, 20}).requires_grad_();
   const auto fast = accelerate(*model);
-  // LibTorch's products depend on the number of rows, ours do not: forward and backward.
+  // LibTorch's products depend on the number of rows. Ours do not, in forward and in backward.
   const auto all = model->forward(x);
   const auto dx = torch::autograd::grad({all.square().sum()}, {x}, {}, true)[0];
   for (int64_t i = 0; i < 64; ++i) {

@@ -16,8 +16,8 @@
 #include "app/train/trainer.h"
 #include "support/expect_error.h"
 
-// accelerate(model, optimizer) beside accelerate(model): the same steps, without the gradients of
-// the weights.
+// accelerate(model, optimizer) is compared with accelerate(model): it takes the same steps, without
+// forming the gradients of the weights.
 namespace lowrank {
 namespace {
 
@@ -26,7 +26,7 @@ app::Mlp make_model() {
   return app::Mlp(app::MlpOptions{.sizes = {20, 30, 7}});
 }
 
-/// One of the two ways to train one model.
+/// A model that is trained in one of the two ways.
 struct Training {
   app::Mlp model = make_model();
   Adam optimizer{model->parameters()};
@@ -107,8 +107,8 @@ TEST(AcceleratedAdam, RefusesInputsThatWereChangedBeforeTheStep) {
   model->forward(x).square().sum().backward();
   x.zero_();
   LOWRANK_EXPECT_ERROR(optimizer.step(), TensorError,
-                       "what a layer's gradient is made of must stay as it is until the step. "
-                       "Got a tensor that was changed in place");
+                       "the tensors that a gradient is computed from must not change before the "
+                       "step. Got one that was changed in place");
   EXPECT_TRUE(at::equal(parameters[2], before)) << "all or nothing";
   EXPECT_ANY_THROW(optimizer.step()) << "the gradients are there until they are dropped";
   optimizer.zero_grad();
@@ -116,7 +116,7 @@ TEST(AcceleratedAdam, RefusesInputsThatWereChangedBeforeTheStep) {
   EXPECT_TRUE(at::equal(parameters[2], before));
 }
 
-/// What the optimizer moves may be what a layer reads.
+/// The optimizer may update a tensor that is the input of a layer.
 TEST(AcceleratedAdam, FormsTheGradientOfAnInputThatItMovesBeforeThat) {
   struct Prompted {
     at::Tensor prompt = at::randn({4, 8}).requires_grad_();
@@ -148,7 +148,7 @@ TEST(AcceleratedAdam, TakesTheSameStepsFromInputsThatLieByColumns) {
   expect_equal(deferred, formed);
 }
 
-/// A tensor of its own in the weight's memory has a gradient of its own.
+/// Another tensor that shares the weight's memory has its own gradient.
 TEST(AcceleratedAdam, LeavesTheGradientOfAnotherTensorToIt) {
   Training deferred(true);
   const auto before = deferred.weight().detach().clone();

@@ -16,15 +16,15 @@
 #include "app/train/trainer.h"
 #include "support/expect_error.h"
 
-// The optimizer beside torch::optim::Adam in float64, then train() beside PyTorch's Adam: the
-// fixtures' ten batches of four examples.
+// The optimizer is compared with torch::optim::Adam in float64, then train() with PyTorch's Adam on
+// the fixtures' ten batches of four examples.
 namespace lowrank {
 namespace {
 
-constexpr double kMost = 1e-5;  // of ten steps in float32, in another order of summation
+constexpr double kMost = 1e-5;  // for ten steps in float32 with another order of summation
 
-/// The fixture's examples in the order in which train() will draw them: image i is one pixel, the
-/// number of its example, which `forward` exchanges for the example's eight inputs.
+/// The fixture's examples in the order in which train() draws them. Image i is one pixel with the
+/// number of its example, which `forward` replaces by the example's eight inputs.
 struct Fixture {
   SafetensorsFile file;
   app::Mlp model{app::MlpOptions{.sizes = {8, 6, 5, 3}}};
@@ -73,8 +73,8 @@ struct Fixture {
   }
 };
 
-/// `steps` steps on gradients from a fixed seed, scaled from 1e-6 to 1e6; the gradients of every
-/// third step are missing. Moves `parameter` and gives torch::optim::Adam's result in float64.
+/// Takes `steps` steps on gradients from a fixed seed, scaled from 1e-6 to 1e6; every third step
+/// has no gradient. Updates `parameter` and returns torch::optim::Adam's result in float64.
 at::Tensor reference_steps(const at::Tensor& parameter, Adam& optimizer, int steps) {
   auto reference = parameter.detach().to(at::kDouble).clone().requires_grad_();
   torch::optim::Adam torch_adam({reference}, torch::optim::AdamOptions(1e-3));
@@ -99,7 +99,8 @@ double worst_difference(const at::Tensor& found, const at::Tensor& expected) {
 
 TEST(Adam, StepsAsTorchsDoesInOnePass) {
   at::manual_seed(1);
-  for (const int64_t count : {1, 7, 8, 31, 1000, 70001}) {  // below, at and above vectors, threads
+  for (const int64_t count :
+       {1, 7, 8, 31, 1000, 70001}) {  // around the sizes of vectors and threads
     for (const auto dtype : {at::kFloat, at::kDouble}) {
       const auto parameter = at::randn({count}, dtype).requires_grad_();
       Adam optimizer({parameter});
@@ -122,7 +123,8 @@ TEST(Adam, StepsAsTorchsDoesOnAnyLayoutAndDtype) {
   EXPECT_LT(worst_difference(rounded, expected_rounded), 2e-2);
 }
 
-/// LibTorch must see that a parameter was written to: a stale graph's gradient would be wrong.
+/// LibTorch must see that a parameter was written to, because the gradient of an older graph would
+/// be wrong.
 TEST(Adam, CountsAsAWrite) {
   const auto parameter = at::randn({9}).requires_grad_();
   Adam optimizer({parameter});
@@ -169,7 +171,7 @@ TEST(Adam, RefusesWhatChangedItsShapeOrDtype) {
   });
 }
 
-/// The moments lie as the parameter lay when the optimizer was made.
+/// The moments have the memory layout that the parameter had when the optimizer was made.
 TEST(Adam, StepsWhereAParameterWasLaidOutAnew) {
   at::manual_seed(6);
   const auto turned = at::randn({5, 7}).t(), straight = turned.contiguous();
@@ -216,7 +218,7 @@ TEST(Adam, GoesOnFromRestoredMoments) {
                        "the parameters' shapes and dtypes");
 }
 
-/// Each group moves as it would alone, also when the first one's rate changes by a schedule.
+/// Each group is updated as it would be alone, even if a schedule changes the first group's rate.
 TEST(Adam, MovesEachGroupAtItsRate) {
   at::manual_seed(4);
   const auto slow = at::randn({9}), quick = at::randn({5});

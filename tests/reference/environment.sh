@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# Makes the throw-away Python environment that the reference scripts and the benchmark's rivals run
-# in, and prints the path of its interpreter. Debian's PyTorch (python3-torch) is taken as it is;
-# PEFT and what it needs come beside it, in the versions that work with PyTorch 1.13.1.
+# Makes the throw-away Python environment in which the reference scripts and the benchmark's rivals
+# run, and prints the path of its interpreter. It uses Debian's PyTorch (python3-torch), and adds
+# PEFT and what PEFT needs, in versions that work with PyTorch 1.13.1.
 #
-#   environment.sh [FOLDER]      default: build/interop-venv; nothing is done where it is complete
+#   environment.sh [FOLDER]      default: build/interop-venv; does nothing if that is complete
 set -euo pipefail
 
 top=$(cd "$(dirname "$0")/../.." && pwd)
 folder=${1:-$top/build/interop-venv}
-# With --no-deps: their declared needs would replace Debian's PyTorch by a 2 GB download.
+# With --no-deps, because their dependencies would replace Debian's PyTorch by a 2 GB download.
 pinned=(peft==0.21.2 transformers==4.46.3 tokenizers==0.20.3 accelerate==1.10.1 safetensors==0.8.0)
 with_needs=(huggingface_hub==0.30.2 jinja2 psutil regex tqdm)
 
@@ -28,7 +28,7 @@ fi
 
 log=$folder.log
 install() { "$python" -m pip install --quiet --disable-pip-version-check "$@" >>"$log" 2>&1; }
-# pip's complaint that PEFT wants another torch is expected, and stays in the log.
+# pip complains that PEFT wants another torch; that is expected, and goes only to the log.
 make_environment() {
   rm -rf "$folder" && mkdir -p "$(dirname "$folder")" && : >"$log" &&
     /usr/bin/python3 -m venv --system-site-packages "$folder" >>"$log" 2>&1 &&

@@ -1,6 +1,6 @@
-"""Damaged adapter folders: each is read right or refused in one sentence that names the fault.
+"""Checks damaged adapter folders: each is read correctly, or refused in a sentence with the fault.
 
-interop_test.py calls it with folders that PEFT wrote.
+interop_test.py calls this with folders that PEFT wrote.
 """
 
 import collections
@@ -17,13 +17,13 @@ from interop_random import TOLERANCE, difference, print_counts
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 SAME = "the numbers of the sound folder"
 ROUNDING = 1e-6
-ANY = "loaded, or refused"  # both are right: what counts is that nothing crashes or acts like the base
+ANY = "loaded, or refused"  # both are right, as long as nothing crashes or acts like the base
 WRONG_TYPES = [3, -1, 2.5, "words", True, [], [1, "two"], {"a": 1}, [[]], {"a": {}}]
 UNSUPPORTED = {
     "layer_replication": [[0, 2]], "kasa_config": {"a": 1}, "use_bdlora": True, "alora_invocation_tokens": [1],
     "use_qalora": True, "arrow_config": {"a": 1}, "megatron_config": {"a": 1}, "ensure_weight_tying": True,
 }
-TYPES = {  # what PEFT's fields may be
+TYPES = {  # the types that PEFT's fields may have
     "r": int, "lora_alpha": (int, float), "target_modules": (list, str), "exclude_modules": (list, str), "bias": str,
     "use_rslora": bool, "use_dora": bool, "lora_bias": bool, "rank_pattern": dict, "alpha_pattern": dict,
     "modules_to_save": list, "lora_dropout": (int, float), "init_lora_weights": (bool, str), "peft_type": str,
@@ -47,16 +47,16 @@ OUT_OF_RANGE = [(field, value) for field, values in {
 
 
 class Folder:
-    """A sound folder's parts, to be changed; each change gives what must come of it.
+    """The parts of a valid folder, to be changed. Each change returns the expected result.
 
-    That is SAME, ANY, or words of which the refusal must hold one.
+    That is SAME, ANY, or a list of words, one of which the refusal must contain.
     """
 
     def __init__(self, rng, sound):
         self.rng = rng
         self.tensors = load_file(sound / WEIGHTS)
         self.config = json.loads((sound / CONFIG).read_text())
-        self.after = lambda folder: None  # done to the files
+        self.after = lambda folder: None  # called after the files are written
 
     def write(self, folder):
         folder.mkdir()
@@ -65,7 +65,10 @@ class Folder:
         self.after(folder)
 
     def some(self):
-        """A tensor that counts: with bias="all" beside modules_to_save PEFT writes some biases three times."""
+        """Returns a tensor that matters.
+
+        With bias="all" and modules_to_save, PEFT writes some biases three times.
+        """
         repeats = any("original_module" in name for name in self.tensors)
         return self.rng.choice(sorted(name for name in self.tensors if not (repeats and name.endswith(".bias"))))
 
@@ -112,7 +115,7 @@ class Folder:
 
     def all_b_zero(self):
         if self.config["use_dora"] and isinstance(self.config["init_lora_weights"], str):
-            return SAME  # of a full rank PiSSA leaves rounding errors alone, whose direction DoRA scales
+            return SAME  # PiSSA of full rank leaves only rounding errors, which DoRA scales up
         for name in self.tensors:
             if "lora_B" in name or "lora_embedding_A" in name:
                 self.tensors[name] = torch.zeros_like(self.tensors[name])
@@ -124,7 +127,7 @@ class Folder:
         return [name]
 
     def older_names(self):
-        """Without PEFT's prefix, or with the adapter's name."""
+        """Removes PEFT's prefix, or adds the adapter's name."""
         older = (r"^base_model\.model\.", ""), (r"(lora_(embedding_)?[AB]|lora_magnitude_vector)", r"\1.default")
         self.tensors = {re.sub(*self.rng.choice(older), name): tensor for name, tensor in self.tensors.items()}
         return SAME
@@ -214,7 +217,7 @@ CHANGES = [name for name in vars(Folder) if not name.startswith("_") and name no
 
 
 def break_folder(rng, case, folder):
-    """A damaged copy of a case's folder: the change, what must come of it, and the job."""
+    """Writes a damaged copy of a case's folder; returns the change, what to expect, and the job."""
     change = rng.choice(CHANGES)
     damaged = Folder(rng, case.folder / "theirs")
     wanted = getattr(damaged, change)()
@@ -226,15 +229,15 @@ def break_folder(rng, case, folder):
 
 
 def read_by_peft(case, folder):
-    """PEFT's logits; None where it refuses the folder as well."""
+    """Returns PEFT's logits, or None if PEFT refuses the folder as well."""
     try:
         return case.read_by_peft(folder)[0]
-    except Exception:  # it has many types for what is wrong with a file
+    except Exception:  # PEFT raises many types of exceptions for bad files
         return None
 
 
 def fault_of(case, wanted, result, folder):
-    """What is wrong with lowrank's answer, or None."""
+    """Returns what is wrong with lowrank's answer, or None."""
     error = result.get("error")
     if "unforeseen" in result:
         return f"not a sentence of ours: {result['unforeseen'][:300]}"
@@ -253,14 +256,14 @@ def fault_of(case, wanted, result, folder):
     theirs = read_by_peft(case, folder) if wanted == ANY else None
     if theirs is not None and theirs.isfinite().all() and not difference(y, theirs) <= TOLERANCE:
         return f"PEFT's logits are {difference(y, theirs):.1e} off"
-    # To rounding: an adapter that is on has kernels of its own.
+    # Compared up to rounding, because other kernels compute an adapter that is on.
     if (difference(y, case.base_logits()) <= ROUNDING) != result["acts_like_base"]:
         return f"acts like the base: {not result['acts_like_base']}, reported: {result['acts_like_base']}"
     return None
 
 
 def check_broken_folders(checks, driver, cases, count, seed):
-    """`cases` are sound: their folders load, and change the logits."""
+    """Damages the folders of `cases`, which are valid: they load, and change the logits."""
     rng = random.Random(seed)
     root = driver.work / "broken"
     root.mkdir()

@@ -1,5 +1,5 @@
-"""What random adapters leave out, both ways: weights of experts, rows of an embedding, attentions,
-and folders of several adapters; interop_test.py calls it."""
+"""Checks what random adapters leave out, in both directions: weights of experts, rows of an
+embedding, attentions, and folders of several adapters. interop_test.py calls this."""
 
 import copy
 
@@ -15,7 +15,7 @@ OTHERS = ["second", "third"]
 
 
 class Attending(torch.nn.Module):
-    """Token ids (N, T) to logits (N, T, 3)."""
+    """Maps token ids (N, T) to logits (N, T, 3)."""
 
     def __init__(self):
         super().__init__()
@@ -43,7 +43,7 @@ NETS = {
 
 
 class Part:
-    """One config on the net of make_experts.py, as PEFT wrote it."""
+    """One config on the net of make_experts.py, saved by PEFT."""
 
     def __init__(self, folder, net, options, seed):
         folder.mkdir()
@@ -81,7 +81,7 @@ class Part:
         return model(self.x)
 
     def compared(self):
-        """Lowrank's logits and PEFT's, by what was written."""
+        """Yields a name, lowrank's logits and PEFT's logits for each folder."""
         yield "PEFT's folder", self.logits("theirs"), self.expected
         yield "our folder", self.logits("ours"), self.read_by_peft(self.folder / "ours")
         several = self.folder / "several"

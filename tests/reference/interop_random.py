@@ -1,4 +1,4 @@
-"""Adapters of random configs on random nets, both ways; interop_test.py calls it."""
+"""Checks adapters of random configs on random nets, in both directions; see interop_test.py."""
 
 import collections
 import copy
@@ -18,7 +18,7 @@ from random_nets import RandomNet
 
 TOLERANCE = 1e-5  # of ‖ours − theirs‖ / ‖theirs‖
 
-# What lowrank refuses although PEFT takes it, by its sentence; docs/peft.md says why.
+# What lowrank refuses although PEFT accepts it, by a part of the message; docs/peft.md says why.
 REFUSED_HERE = {
     "use_dora must be for layers without groups": "DoRA of a grouped convolution",
     "at most the smaller of out and in": "PiSSA or OLoRA of a rank above min(out, in)",
@@ -31,13 +31,13 @@ FLAGS = ["use_rslora", "use_dora", "lora_bias", "fan_in_fan_out", "exclude_modul
 
 
 class Driver:
-    """lowrank on TorchScript files: tests/interop/adapter_driver.cc."""
+    """Runs lowrank on TorchScript files, by tests/interop/adapter_driver.cc."""
 
     def __init__(self, binary, work):
         self.binary, self.work = binary, work
 
     def run(self, jobs):
-        """The results by id; all jobs run in one process, which must end well."""
+        """Returns the results by id. All jobs run in one process, which must succeed."""
         (self.work / "jobs.json").write_text(json.dumps(jobs, default=str))
         results = self.work / "results.json"
         subprocess.run([self.binary, self.work / "jobs.json", results], check=True)
@@ -45,7 +45,7 @@ class Driver:
 
 
 class Case:
-    """One adapter on one net, as PEFT wrote it, and the jobs for lowrank."""
+    """One adapter on one net, saved by PEFT, and the jobs for lowrank."""
 
     def __init__(self, seed, folder):
         rng = random.Random(seed)
@@ -71,7 +71,7 @@ class Case:
 
     @torch.no_grad()
     def read_by_peft(self, folder):
-        """PEFT's logits with this folder, and what it complains of meanwhile."""
+        """Returns PEFT's logits with this folder, and its complaints while it loads the folder."""
         folder = str(folder)
         with warnings.catch_warnings(record=True) as seen:
             warnings.simplefilter("always")
@@ -89,7 +89,7 @@ class Case:
         return self.net.net(self.net.x)
 
     def variants(self):
-        """What the case counts for."""
+        """Returns the variants that the case is an example of."""
         options = self.options
         found = {name for name in FLAGS if options.get(name)}
         found |= {f"bias {options['bias']}", f"init {options['init_lora_weights']}", f"file in {str(self.dtype)[6:]}"}
@@ -103,20 +103,20 @@ def difference(ours, theirs):
 
 
 def draw_cases(work, count, seed):
-    """As many cases as PEFT takes, and how many it refused, by its message."""
+    """Draws `count` cases that PEFT accepts; also returns how many it refused, by its message."""
     cases, refused = [], collections.Counter()
     while len(cases) < count:
         number = seed * 1_000_000 + len(cases) + sum(refused.values())
         try:
             cases.append(Case(number, work / str(number)))
-        except Exception as error:  # whatever PEFT says of the config; the table below shows it
+        except Exception as error:  # PEFT may raise anything for a config; the table below shows it
             first_line = re.sub(r"\d+", "N", str(error).splitlines()[0])
             refused[f"{type(error).__name__}: {first_line[:110]}"] += 1
     return cases, refused
 
 
 def check_case(checks, case, results, refused):
-    """Compares both ways; gives how many comparisons were made."""
+    """Compares in both directions; returns how many comparisons were made."""
     usual = case.usual_complaints
     compared = 0
     for way in ("theirs", "ours"):
@@ -146,7 +146,7 @@ def print_counts(title, counts):
 
 
 def print_variants(cases):
-    """How many of the cases adapt a layer of each kind, and with what."""
+    """Prints how many of the cases adapt a layer of each kind, and with which options."""
     print("adapters compared, by kind of layer and variant:")
     for kind in ("Linear", "Conv1D", "Conv1d", "Conv2d", "Embedding", "head"):
         of_kind = [case for case in cases if kind in case.kinds]
@@ -155,7 +155,7 @@ def print_variants(cases):
 
 
 def check_random_adapters(checks, driver, count, seed):
-    """Gives the cases that lowrank reads."""
+    """Checks `count` random adapters; returns the cases that lowrank reads."""
     cases, refused_there = draw_cases(driver.work, count, seed)
     results = driver.run([job for case in cases for job in case.jobs()])
     refused_here, failed = collections.Counter(), checks.failed

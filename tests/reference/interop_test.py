@@ -1,4 +1,4 @@
-"""lowrank and Python's safetensors and PEFT, each reading what the other wrote; run.sh calls it."""
+"""Checks that lowrank, safetensors and PEFT read what the others wrote; run.sh calls this."""
 
 import argparse
 import json
@@ -26,7 +26,7 @@ SHAPES = {"linear1": (1000, 784), "linear2": (2000, 1000), "linear3": (10, 2000)
 
 
 class Checks:
-    """Prints one line a check and counts them."""
+    """Prints one line per check and counts the checks."""
 
     def __init__(self):
         self.passed = self.failed = 0
@@ -46,7 +46,7 @@ class Checks:
 
 
 class Refused(Exception):
-    """The command ended with an error; the text is what it said."""
+    """The command failed; the text is its message."""
 
 
 class Lowrank:
@@ -56,7 +56,7 @@ class Lowrank:
         self.binary, self.work, self.data = binary, work, data
 
     def eval(self, base, *arguments):
-        """What `lowrank eval` computes on the test set: logits (N, 10), labels (N), its JSON."""
+        """Returns what `lowrank eval` gives on the test set: logits (N, 10), labels (N), JSON."""
         out = self.work / "logits.safetensors"
         flags = ["--data", self.data, "--logits", out, "--force", "--json", "--threads", 1]
         command = [self.binary, "eval", *map(str, [base, *arguments, *flags])]
@@ -79,7 +79,7 @@ def forward(model, images):
 
 
 def load_with_peft(base, folder):
-    """The adapted net, and what PEFT complained of while it loaded the folder."""
+    """Returns the adapted net, and PEFT's complaints while it loaded the folder."""
     with warnings.catch_warnings(record=True) as seen:
         warnings.simplefilter("always")
         model = peft.PeftModel.from_pretrained(notebook_net(base), folder)
@@ -138,8 +138,8 @@ def check_theirs_reads_ours(checks, lowrank, images, labels):
         checks.expect_near(f"{folder}: merged, beside PEFT's merged", merged, theirs)
 
 
-# What PEFT is asked to write, by name; what may be refused in place of honoured: the option that
-# the message must name.
+# The options of the adapters that PEFT writes, by name. MAY_REFUSE holds those that lowrank may
+# refuse, and the option that its message must then name.
 PEFT_ADAPTERS = {
     "rank 1, all layers": dict(r=1, lora_alpha=1, target_modules=list(SHAPES)),
     "rank 8, alpha 16, linear2": dict(r=8, lora_alpha=16, target_modules=["linear2"]),
@@ -157,7 +157,7 @@ MAY_REFUSE = {"a regular expression": "target_modules", "a rank and alpha for on
 
 
 def write_with_peft(base, folder, seed, options):
-    """A PEFT adapter with random factors on our base, saved; the adapted net."""
+    """Saves a PEFT adapter with random factors on our base; returns the adapted net."""
     torch.manual_seed(seed)
     model = peft.get_peft_model(notebook_net(base), peft.LoraConfig(**options))
     for name, parameter in model.named_parameters():

@@ -1,6 +1,6 @@
 """Writes tests/fixtures/combine.safetensors and init_methods.safetensors: what PEFT does to factors.
 
-Run by hand as make_fixtures.py is; README.md beside this file names every tensor.
+Run by hand, like make_fixtures.py. README.md in this folder names every tensor.
 """
 
 import peft
@@ -10,8 +10,8 @@ from peft.tuners.lora.config import CordaConfig
 
 from make_fixtures import FIXTURES, save
 
-# name: (layer, ranks, alphas, what PEFT's add_weighted_adapter is asked for). In "unit" the
-# scalings are 1, because PEFT applies them twice in its svd methods; "equal" has equal ranks.
+# name: (layer, ranks, alphas, options of PEFT's add_weighted_adapter). The scalings of "unit" are
+# 1, because PEFT applies them twice in its svd methods; "equal" has equal ranks.
 WEIGHTS = [0.7, -1.3, 0.4]
 COMBINED = {
     "unit": (
@@ -32,7 +32,7 @@ COMBINED = {
 
 
 def adapted(layer, ranks, alphas):
-    """The layer with one PEFT adapter for each rank, named "0", "1", ..., with random factors."""
+    """Returns the layer with a PEFT adapter of random factors for each rank, named "0", "1", ..."""
     net = torch.nn.Sequential(layer)
     for i, (rank, alpha) in enumerate(zip(ranks, alphas)):
         config = peft.LoraConfig(r=rank, lora_alpha=alpha, target_modules=["0"])
@@ -78,7 +78,7 @@ INITIALISED = {
 
 
 def give_eigens(net, config, covariance):
-    """What preprocess_corda leaves at the layer, from a covariance that is at hand."""
+    """Gives the layer what preprocess_corda would give it, from a known covariance."""
     layer = net[0]
     layer.covariance_matrix = covariance
     layer.rank, layer.corda_method = config.r, config.corda_config.corda_method

@@ -1,7 +1,7 @@
 """Writes tests/fixtures/experts*.pt and peft_experts.safetensors: what PEFT does to the weights of
 experts (target_parameters) and to single rows of an embedding (trainable_token_indices).
 
-Run by hand as make_parity.py is; README.md beside this file names every tensor.
+Run by hand, like make_parity.py. README.md in this folder names every tensor.
 """
 
 import copy
@@ -16,7 +16,7 @@ from random_adapters import perturb
 
 
 class Experts(torch.nn.Module):
-    """Three experts of one hidden layer; their matrices lie (out, in), or transposed."""
+    """Three experts with one hidden layer, whose matrices are (out, in), or transposed."""
 
     is_transposed: bool
 
@@ -34,7 +34,7 @@ class Experts(torch.nn.Module):
 
 
 class Net(torch.nn.Module):
-    """Token ids (N, T) to logits (N, T, 3)."""
+    """Maps token ids (N, T) to logits (N, T, 3)."""
 
     def __init__(self, is_transposed):
         super().__init__()
@@ -61,7 +61,7 @@ CELLS = {
 
 
 def trained_by_peft(net, options):
-    """The net with an adapter whose every part matters."""
+    """Returns the net with an adapter, every part of which changes the output."""
     model = peft.get_peft_model(copy.deepcopy(net), peft.LoraConfig(r=2, lora_alpha=3, **options))
     perturb(model)
     with torch.no_grad():

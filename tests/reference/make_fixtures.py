@@ -1,11 +1,11 @@
-"""Writes tests/fixtures/*.safetensors: PyTorch's and PEFT's own numbers for our C++ tests.
+"""Writes tests/fixtures/*.safetensors: numbers of PyTorch and PEFT for our C++ tests.
 
-Run by hand, with the interpreter that environment.sh prints, when a fixture is to change:
+Run by hand, with the interpreter that environment.sh prints, to change a fixture:
 
     "$(tests/reference/environment.sh)" tests/reference/make_fixtures.py
 
-README.md beside this file names every tensor. The files are small and under version control; two
-runs on one machine write the same tensors (the order of the metadata keys is free).
+README.md in this folder names every tensor. The files are small and under version control. Two runs
+on one machine write the same tensors (the order of the metadata keys may differ).
 """
 
 import hashlib
@@ -32,7 +32,7 @@ def sha256(tensor):
 
 
 def summary(named_tensors):
-    """The first 8 values, the float64 sum, and the SHA-256 of tensors too large to keep."""
+    """Returns the first 8 values, the float64 sum and the SHA-256 of tensors too large to keep."""
     tensors, digests = {}, {}
     for name, tensor in named_tensors:
         tensors[name + ".first"] = tensor.flatten()[:8]
@@ -48,7 +48,7 @@ def mlp_init():
 
 
 def adam_steps(model, parameters, inputs, labels, lr):
-    """One Adam step a batch; gives the loss before each."""
+    """Takes one Adam step per batch; returns the loss before each step."""
     optimizer = torch.optim.Adam(parameters, lr=lr)
     losses = []
     for x, y in zip(inputs, labels):
@@ -61,7 +61,7 @@ def adam_steps(model, parameters, inputs, labels, lr):
 
 
 def small_problem(seed):
-    """The 8-6-5-3 net as manual_seed makes it, then 10 batches of 4 drawn from the same stream."""
+    """Returns the 8-6-5-3 net as manual_seed makes it, and 10 batches of 4 drawn after it."""
     torch.manual_seed(seed)
     net = Mlp((8, 6, 5, 3))
     inputs = torch.randn(10, 4, 8)

@@ -1,4 +1,4 @@
-"""Writes tests/fixtures/peft_matching.json: which layers PEFT adapts by a config, and at which rank.
+"""Writes tests/fixtures/peft_matching.json: the layers that PEFT adapts for a config, with ranks.
 
 Run by hand, with the interpreter that environment.sh prints:
 

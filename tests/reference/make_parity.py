@@ -1,7 +1,7 @@
 """Writes tests/fixtures/peft_parity.safetensors: every kind of layer with every kind of adapter, by PEFT.
 
-Run by hand as make_fixtures.py is; README.md beside this file names every tensor. What PEFT refuses
-or trains in vain is printed as that page's table.
+Run by hand, like make_fixtures.py. README.md in this folder names every tensor. What PEFT refuses,
+or trains without effect, is printed as the table of that page.
 """
 
 import copy
@@ -20,8 +20,8 @@ from random_adapters import count_updates_once, perturb
 
 STEPS, LEARNING_RATE = 10, 1e-2
 
-# name: (the adapted layer, the shape of its input). A convolution's output is averaged over space; an
-# attention is of the input to itself.
+# name: (the adapted layer, the shape of its input). A convolution's output is averaged over space;
+# attention is self-attention.
 KINDS = {
     "linear": (lambda: torch.nn.Linear(6, 5), (4, 6)),
     "linear_3d": (lambda: torch.nn.Linear(6, 5), (2, 3, 6)),
@@ -35,7 +35,7 @@ KINDS = {
 }
 
 DEFAULTS = dict(r=2, lora_alpha=3, target_modules=["first"])
-# name: what differs from these.
+# name: the options that differ from DEFAULTS.
 VARIANTS = {
     "plain": {},
     "scaled_down": dict(lora_alpha=0.37),
@@ -74,7 +74,7 @@ class Net(torch.nn.Module):
 
 
 def saved_by_peft(model):
-    """The tensors and the config in the folder that save_pretrained writes."""
+    """Returns the tensors and the config in the folder that save_pretrained writes."""
     with tempfile.TemporaryDirectory() as folder:
         model.save_pretrained(folder)
         config = (pathlib.Path(folder) / "adapter_config.json").read_text()
@@ -82,7 +82,7 @@ def saved_by_peft(model):
 
 
 def gradients(model, x, dy):
-    """By the names that the file has."""
+    """Returns the output, and the gradients by the names in the file."""
     y = model(x)
     y.backward(dy)
     found = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
@@ -90,7 +90,7 @@ def gradients(model, x, dy):
 
 
 def train(model, x, target):
-    """The output after a few Adam steps on one batch."""
+    """Returns the output after a few Adam steps on one batch."""
     optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], LEARNING_RATE)
     for _ in range(STEPS):
         optimizer.zero_grad()
@@ -100,7 +100,10 @@ def train(model, x, target):
 
 
 def run_cell(net, options, x, dy):
-    """One cell's tensors and its config; raises what PEFT raises, and ValueError for what it trains in vain."""
+    """Returns a cell's tensors and its config.
+
+    Raises what PEFT raises, and ValueError for parameters that are trained without effect.
+    """
     config = peft.LoraConfig(**{**DEFAULTS, **options})
     model = peft.get_peft_model(net, config)
     perturb(model)
@@ -118,7 +121,7 @@ def run_cell(net, options, x, dy):
 
 
 def run_kind(kind, seed):
-    """All cells of one kind, of one base: tensors, configs, and the messages of what is refused."""
+    """Returns the cells of one kind, which share a base: tensors, configs, and PEFT's refusals."""
     make, shape = KINDS[kind]
     torch.manual_seed(seed)
     net = Net(make())

@@ -1,10 +1,10 @@
 """Writes tests/fixtures/*.pt: small TorchScript files, as torch.jit.script and torch.jit.trace save them.
 
-Run by hand, with Debian's PyTorch (python3-torch) alone:
+Run by hand; it needs only Debian's PyTorch (python3-torch):
 
     /usr/bin/python3 tests/reference/make_scripts.py
 
-README.md beside this file says what each holds.
+README.md in this folder says what each file holds.
 """
 
 import pathlib
@@ -16,7 +16,7 @@ FIXTURES = pathlib.Path(__file__).resolve().parent.parent / "fixtures"
 
 
 class Tagger(nn.Module):
-    """Every kind of layer that is told by name, and two that are not (an LSTM, a batch norm)."""
+    """Every kind of layer that is recognized by name, and two others (an LSTM, a batch norm)."""
 
     def __init__(self):
         super().__init__()
@@ -36,7 +36,7 @@ class Tagger(nn.Module):
 
 
 class Conv1D(nn.Module):
-    """In the likeness of transformers' class, under its name: weight (in, out)."""
+    """Like the class of transformers, and with its name: weight (in, out)."""
 
     def __init__(self, outputs, inputs):
         super().__init__()
@@ -51,7 +51,7 @@ Conv1D.__module__ = "transformers.pytorch_utils"
 
 
 class TinyForSequenceClassification(nn.Module):
-    """A language model's parts: tied input and output embeddings, and a classifier."""
+    """The parts of a language model: tied input and output embeddings, and a classifier."""
 
     def __init__(self):
         super().__init__()
@@ -66,7 +66,7 @@ class TinyForSequenceClassification(nn.Module):
 
 
 class Reader(nn.Module):
-    """Token ids (N, T) to logits (N, 5): an embedding, a convolution, an LSTM, two linear layers."""
+    """Embedding, convolution, LSTM and two linear layers: token ids (N, T) to logits (N, 5)."""
 
     def __init__(self):
         super().__init__()
@@ -84,7 +84,7 @@ class Reader(nn.Module):
 
 
 class Encoder(nn.Module):
-    """(N, T, 8) to (N, T, 8); in eval() it takes LibTorch's fused form."""
+    """Maps (N, T, 8) to (N, T, 8); in eval(), it uses LibTorch's fused form."""
 
     def __init__(self):
         super().__init__()

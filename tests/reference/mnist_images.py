@@ -11,10 +11,13 @@ MEAN, DEVIATION = 0.1307, 0.3081
 
 
 def find(data, name):
-    """The IDX file `name`, plain or gzip, in folder `data`, or for "mnist" in lowrank's cache."""
+    """Reads the IDX file `name`, which may be gzip.
+
+    It is in the folder `data`, or for "mnist" in lowrank's cache.
+    """
     cache = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "lowrank"
     folder = pathlib.Path(os.environ.get("LOWRANK_DATA") or cache) if data == "mnist" else pathlib.Path(data)
-    separators = ("-", ".")  # t10k-images-idx3-ubyte, and t10k-images.idx3-ubyte in some copies
+    separators = ("-", ".")  # some copies are called t10k-images.idx3-ubyte
     names = [name.replace("-idx", s + "idx") + end for s in separators for end in ("", ".gz")]
     for path in sorted(p for n in names for p in folder.rglob(n)):
         return path
@@ -30,7 +33,7 @@ def read_idx(path):
 
 
 def test_set(data):
-    """Images, float32 (N, 784), normalised; labels, int64 (N)."""
+    """Returns the normalised images, float32 (N, 784), and the labels, int64 (N)."""
     images = torch.from_numpy(read_idx(find(data, "t10k-images-idx3-ubyte")).copy())
     labels = torch.from_numpy(read_idx(find(data, "t10k-labels-idx1-ubyte")).copy())
     return ((images.float() / 255 - MEAN) / DEVIATION).flatten(1), labels.long()

@@ -1,4 +1,4 @@
-"""The digit classifier of the notebooks as plain PyTorch: what the command builds as `app::Mlp`."""
+"""The digit classifier of the notebooks in PyTorch, which the command builds as `app::Mlp`."""
 
 import torch
 

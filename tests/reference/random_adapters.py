@@ -1,4 +1,4 @@
-"""Random LoraConfigs for a net, over all that both sides honour, and PEFT's folders of them."""
+"""Draws random LoraConfigs of all options that both sides support, and saves PEFT's adapters."""
 
 import copy
 import json
@@ -8,8 +8,8 @@ import peft
 import torch
 from safetensors.torch import load_file, save_file
 
-# pissa_niter_N draws random numbers again when a file is read: PEFT itself does not get the same
-# adapter back, unless it is converted to the converted form.
+# pissa_niter_N draws random numbers again when a file is read. So even PEFT does not get the same
+# adapter back, unless the file has the converted form.
 INITS = [True, True, True, False, "gaussian", "pissa", "olora", "orthogonal", "pissa_niter_4"]
 CHANGE_THE_BASE = ("pissa", "olora", "pissa_niter_4")
 NOTHING_BUT_FACTORS = {"use_dora": False, "lora_bias": False, "bias": "none"}
@@ -17,7 +17,7 @@ FILE_DTYPES = [torch.float32, torch.float32, torch.float32, torch.float16, torch
 
 
 def layers_of(net):
-    """Path and class of what PEFT can adapt, the head left out."""
+    """Returns the path and the class of each layer that PEFT can adapt, except the head."""
     kinds = ("Linear", "Conv1D", "Conv1d", "Conv2d", "Embedding")
     found = {path: type(module).__name__ for path, module in net.named_modules()}
     return {path: kind for path, kind in found.items() if kind in kinds and not path.endswith("head")}
@@ -29,13 +29,13 @@ def _some(rng, items, most=4):
 
 
 def _ending(rng, path):
-    """The path, or what follows one of its dots."""
+    """Returns the path, or what follows one of its dots."""
     segments = path.split(".")
     return ".".join(segments[-rng.choice([1, 1, 2, len(segments)]):])
 
 
 def draw_targets(rng, paths):
-    """What names the layers: endings, one regular expression, or all-linear."""
+    """Draws the names of layers: ends of paths, one regular expression, or all-linear."""
     form = rng.choice(["names", "names", "names", "regex", "all-linear"])
     if form == "all-linear":
         return {"target_modules": "all-linear"}
@@ -60,7 +60,7 @@ def draw_exclusion(rng, paths):
 
 
 def draw_pattern(rng, targeted, values):
-    """Keys in any order, of which the first that matches counts."""
+    """Draws keys in a random order, of which the first that matches counts."""
     keys = {}
     for path in _some(rng, targeted, most=3):
         leaf = path.rsplit(".", 1)[-1]
@@ -72,7 +72,7 @@ def draw_pattern(rng, targeted, values):
 
 
 def draw_options(rng, net):
-    """The arguments of a LoraConfig; PEFT may refuse some of them."""
+    """Draws the arguments of a LoraConfig; PEFT may refuse some of them."""
     paths = sorted(layers_of(net))
     init = rng.choice(INITS)
     options = {
@@ -88,7 +88,7 @@ def draw_options(rng, net):
         **draw_targets(rng, paths),
     }
     if str(init).startswith("pissa"):
-        options["lora_alpha"] = abs(options["lora_alpha"])  # its root is taken
+        options["lora_alpha"] = abs(options["lora_alpha"])  # PiSSA takes the root of the scaling
     if init == "pissa_niter_4":
         options.update(NOTHING_BUT_FACTORS)
     if rng.random() < 0.25:
@@ -99,7 +99,7 @@ def draw_options(rng, net):
 
 
 def add_patterns(rng, net, options):
-    """Patterns that match what is adapted, which only PEFT's own matching tells."""
+    """Adds patterns that match the adapted layers, which only PEFT's own matching can tell."""
     model = peft.get_peft_model(copy.deepcopy(net), peft.LoraConfig(**options))
     targeted = model.base_model.targeted_module_names
     if rng.random() < 0.4:
@@ -110,10 +110,11 @@ def add_patterns(rng, net, options):
 
 
 def perturb(model):
-    """Everything that is trained differs from where it starts, so that all of it matters."""
+    """Moves everything that is trained away from its initial value, so that all of it matters."""
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            # Behind a module that is saved whole: bias="all" makes it trainable, and nothing reads it.
+            # Skip the originals of modules_to_save: bias="all" makes their biases trainable, but
+            # nothing reads them.
             if not parameter.requires_grad or ".original_module." in name:
                 continue
             is_factor = "lora_" in name and "magnitude" not in name
@@ -122,14 +123,20 @@ def perturb(model):
 
 
 def count_updates_once(model):
-    """PEFT 0.21.2 adds the update of an attention's out_proj twice: by hand, and by its merge()."""
+    """Makes PEFT 0.21.2 add the update of an attention's out_proj once.
+
+    It would add it twice: by hand, and by merge().
+    """
     for module in model.modules():
         if isinstance(module, peft.tuners.lora.layer.MultiheadAttention):
             module.base_layer.out_proj.merge = lambda **_: None
 
 
 def keep_order(file, config):
-    """PEFT sorts the patterns' keys as it saves, and then reads back another adapter: the first match counts."""
+    """Restores the order of the patterns' keys.
+
+    PEFT sorts them when it saves. Since the first match counts, it would read back another adapter.
+    """
     written = json.loads(file.read_text())
     for pattern in ("rank_pattern", "alpha_pattern"):
         written[pattern] = {key: written[pattern][key] for key in getattr(config, pattern)}
@@ -137,10 +144,10 @@ def keep_order(file, config):
 
 
 def write_folder(rng, net, options, folder):
-    """What PEFT saves of such an adapter; whether it is the converted form, and the file's dtype."""
+    """Saves such an adapter with PEFT; returns whether it has the converted form, and its dtype."""
     model = peft.get_peft_model(copy.deepcopy(net), peft.LoraConfig(**options))
     start = folder.parent / "start"
-    # PEFT's converted form has the factors of linear layers alone: what else is trained is lost.
+    # PEFT's converted form holds only the factors of linear layers; what else is trained is lost.
     init = options["init_lora_weights"]
     has_embedding = any("lora_embedding" in name for name, _ in model.named_parameters())
     keeps_all = options == {**options, **NOTHING_BUT_FACTORS} and "modules_to_save" not in options and not has_embedding
@@ -148,7 +155,7 @@ def write_folder(rng, net, options, folder):
         raise ValueError("pissa_niter without a converted form: every reader draws its start anew")
     plain = init == "pissa_niter_4" or (init in CHANGE_THE_BASE and keeps_all and rng.random() < 0.4)
     if plain:
-        model.peft_config["default"].init_lora_weights = True  # that PEFT asks for, of the start's file
+        model.peft_config["default"].init_lora_weights = True  # as PEFT requires of this file
         model.save_pretrained(start)
         keep_order(start / "adapter_config.json", model.peft_config["default"])
         model.peft_config["default"].init_lora_weights = options["init_lora_weights"]

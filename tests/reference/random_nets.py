@@ -1,10 +1,10 @@
-"""Random small nets of the layers that PEFT adapts, as files of Python: torch.jit.script reads them."""
+"""Makes random small nets of the layers that PEFT adapts, in files that torch.jit.script reads."""
 
 import importlib.util
 
 import torch
 
-# name: (its members, what they add to x (N, T, width)).
+# name: (the members, the expression that they add to x (N, T, width)).
 PARTS = {
     "query": ({"query": "nn.Linear({d}, {d})"}, "self.query(x)"),
     "value": ({"value": "nn.Linear({d}, {d}, bias=False)"}, "self.value(x)"),
@@ -71,7 +71,10 @@ def _block(rng, number, width):
 
 
 def source_of(rng):
-    """A file with `make()`, and what it takes: token ids or vectors of `WIDTH`."""
+    """Returns the text of a file with `make()`, TOKENS and WIDTH.
+
+    The net takes token ids if TOKENS is true, otherwise vectors of WIDTH.
+    """
     width, count = rng.choice([4, 8, 12]), rng.randint(1, 3)
     has_tokens, is_wrapped = rng.random() < 0.4, rng.random() < 0.6
     tables = [f"self.{name} = {code.format(d=width)}" for name, code in EMBEDDINGS.items()] if has_tokens else []
@@ -89,7 +92,7 @@ def source_of(rng):
 
 
 class RandomNet:
-    """One net with its weights, its input and its TorchScript file in a folder."""
+    """A net with its weights and its input, and its TorchScript file in a folder."""
 
     def __init__(self, rng, folder):
         folder.mkdir(parents=True)
@@ -102,7 +105,7 @@ class RandomNet:
         self.net = module.make().eval()
         self.x = torch.randint(0, 11, (4, 5)) if module.TOKENS else torch.randn(4, 5, module.WIDTH)
         self.script = folder / "net.pt"
-        # transformers' Conv1D joins a size and a tuple, which TorchScript cannot.
+        # transformers' Conv1D adds a tuple to a size, which TorchScript does not support.
         is_traced = "Conv1D(" in source.read_text() or rng.random() < 0.3
         made = torch.jit.trace(self.net, self.x) if is_traced else torch.jit.script(self.net)
         made.save(str(self.script))

@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
-# Shows that Python reads what lowrank writes and the other way round; called by `make test-interop`.
+# Checks that Python reads what lowrank writes, and the reverse; `make test-interop` calls this.
 #
 #   run.sh LOWRANK DRIVER [WORK]   LOWRANK: the command; DRIVER: tests/interop/adapter_driver.cc,
 #                                  built; WORK: default build/interop, replaced
 #
-# Further arguments of interop_test.py (--adapters 1000 --seed 7) stand in $INTEROP_FLAGS.
+# $INTEROP_FLAGS holds further arguments of interop_test.py (--adapters 1000 --seed 7).
 #
-# Needs MNIST where `lowrank data fetch mnist` puts it, or a folder in its layout in $INTEROP_DATA.
+# Needs MNIST where `lowrank data fetch mnist` puts it, or a folder in its layout that
+# $INTEROP_DATA names.
 set -euo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)
@@ -20,7 +21,7 @@ python=$("$here/environment.sh")
 rm -rf "$work"
 mkdir -p "$work"
 
-train=(--data "$data" --seed 0 --threads 1 --quiet)  # one: quick on a busy machine too
+train=(--data "$data" --seed 0 --threads 1 --quiet)  # one thread is quick on a busy machine, too
 "$lowrank" train "${train[@]}" --steps 200 --out "$work/base"
 "$lowrank" finetune "$work/base" "${train[@]}" --only 2 --rank 1 --alpha 1 --steps 50 --out "$work/two"
 "$lowrank" finetune "$work/base" "${train[@]}" --only 7 --rank 4 --alpha 8 --steps 20 \

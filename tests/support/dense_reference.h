@@ -11,7 +11,8 @@
 
 namespace lowrank {
 
-/// What a layer's factors add to its weight, in float64: s·B·A, or for `transposed` its transpose.
+/// Returns what a layer's factors add to its weight, in float64: s·B·A, or its transpose for
+/// `transposed`.
 inline at::Tensor dense_delta(const AdaptedLayer& layer, bool transposed) {
   const auto product =
       layer.b.detach().to(at::kDouble).flatten(1).mm(layer.a.detach().to(at::kDouble).flatten(1));
@@ -25,20 +26,22 @@ inline double relative_error(const at::Tensor& found, const at::Tensor& expected
   return norm > 0 ? difference.item<double>() / norm : difference.item<double>();
 }
 
-/// Random factors, so that every one of them changes the output.
+/// Sets the factors to random numbers, so that every one of them changes the output.
 inline void randomize(const Adapter& adapter, const std::string& name = {}) {
   const at::NoGradGuard no_grad;
   for (const auto& parameter : adapter.parameters(name)) parameter.normal_(0, 0.3);
 }
 
-/// Weights every output differently: where the last layer normalizes, a sum of squares is constant.
+/// Returns a loss that weights every output differently. A sum of squares would be constant if the
+/// last layer normalizes.
 inline at::Tensor loss_of(const at::Tensor& y) {
   return (y * at::linspace(-1, 1, y.numel()).view_as(y)).sum();
 }
 
-/// The output and the factors' gradients of `forward` with the adapter on, several times over,
-/// against the same forward with the dense weights written into the model; off, the output is the
-/// base's bit for bit. `transposed` tells which layers' factors make the transpose of the weight.
+/// Compares the output and the factors' gradients of `forward` with the adapter on, several times,
+/// with the same forward of a model that holds the dense weights. Checks that with the adapter off,
+/// the output is the base's bit for bit. `transposed` says whether a layer's B·A is the transpose
+/// of its weight's shape.
 inline void expect_dense(Adapter& adapter, const std::function<at::Tensor()>& forward,
                          const std::function<bool(const AdaptedLayer&)>& transposed,
                          double most = 1e-5) {
@@ -49,7 +52,7 @@ inline void expect_dense(Adapter& adapter, const std::function<at::Tensor()>& fo
     return forward();
   }();
 
-  // The model with dense weights, whose gradients dW make those of the factors.
+  // Run the model with dense weights; their gradients dW give those of the factors.
   std::vector<at::Tensor> weights, stored;
   adapter.disable();
   for (const auto& layer : layers) {

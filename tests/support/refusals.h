@@ -12,7 +12,7 @@
 
 namespace lowrank {
 
-/// Runs the commands side by side (starting one takes longer than most of them run).
+/// Runs the commands in parallel, because most of them take longer to start than to run.
 inline std::vector<CommandResult> run_each(const std::vector<std::vector<std::string>>& commands) {
   constexpr size_t kAtOnce = 4;
   std::vector<CommandResult> results;
@@ -27,15 +27,15 @@ inline std::vector<CommandResult> run_each(const std::vector<std::vector<std::st
   return results;
 }
 
-/// A command that must fail, and how.
+/// A command that must fail, and how it must fail.
 struct Refusal {
   std::vector<std::string> arguments;
   int status = 2;
   std::string message;
 };
 
-/// Each must end with its status, one line on standard error that holds the message, and nothing
-/// on standard output.
+/// Checks that each command ends with its status, with one line on standard error that contains the
+/// message, and with nothing on standard output.
 inline void expect_refusals(const std::vector<Refusal>& refusals) {
   std::vector<std::vector<std::string>> commands;
   for (const auto& refusal : refusals) commands.push_back(refusal.arguments);

@@ -15,15 +15,15 @@ extern char** environ;  // NOLINT(readability-redundant-declaration)
 
 namespace lowrank {
 
-/// What a run of the lowrank command left behind.
+/// The result of running the lowrank command.
 struct CommandResult {
-  int status = -1;  // exit status; 128 + the signal where one ended it
+  int status = -1;  // exit status; 128 + the signal if one ended it
   std::string out;  // all of standard output
   std::string err;  // all of standard error
 };
 
-/// Runs a program with these arguments (no shell in between, nothing on standard input but `input`)
-/// and waits for its end.
+/// Runs a program with these arguments (without a shell, with `input` on standard input) and waits
+/// until it ends.
 inline CommandResult run_program(const std::string& program,
                                  const std::vector<std::string>& arguments,
                                  const std::string& input = "") {
@@ -58,7 +58,7 @@ inline CommandResult run_program(const std::string& program,
   return result;
 }
 
-/// The same for the built lowrank command.
+/// Does the same with the lowrank command that was built.
 inline CommandResult run_lowrank(const std::vector<std::string>& arguments,
                                  const std::string& input = "") {
   return run_program(LOWRANK_COMMAND, arguments, input);

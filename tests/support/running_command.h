@@ -17,7 +17,7 @@
 
 namespace lowrank {
 
-/// A lowrank command that is still running, to be interrupted.
+/// A lowrank command that is running and can be interrupted.
 class RunningCommand {
  public:
   explicit RunningCommand(const std::vector<std::string>& arguments) {
@@ -44,8 +44,8 @@ class RunningCommand {
   RunningCommand(const RunningCommand&) = delete;
   RunningCommand& operator=(const RunningCommand&) = delete;
 
-  /// Waits until `reached` holds, then sends the signal and waits for the end. The status is 0
-  /// where the command ended well before that.
+  /// Waits until `reached` returns true, then sends the signal and waits for the end. The status is
+  /// 0 if the command succeeded before that.
   CommandResult stop(int signal, const std::function<bool()>& reached) {
     int status = 0;
     while (!reached()) {

@@ -10,7 +10,7 @@
 
 namespace lowrank {
 
-/// A fresh folder that is deleted with everything in it at the end of the test.
+/// A new folder that is deleted with everything in it at the end of the test.
 class TemporaryFolder {
  public:
   TemporaryFolder()
@@ -29,7 +29,7 @@ class TemporaryFolder {
   const std::filesystem::path& path() const { return path_; }
   std::filesystem::path operator/(std::string_view name) const { return path_ / name; }
 
-  /// Writes `bytes` to a file of this name and gives its path.
+  /// Writes `bytes` to a file of this name and returns its path.
   std::filesystem::path write(std::string_view name, std::string_view bytes) const {
     std::ofstream(path_ / name, std::ios::binary) << bytes;
     return path_ / name;
@@ -39,7 +39,7 @@ class TemporaryFolder {
   std::filesystem::path path_;
 };
 
-/// The whole content of a file.
+/// Returns the whole content of a file.
 inline std::string read_bytes(const std::filesystem::path& path) {
   std::ifstream in(path, std::ios::binary);
   return {std::istreambuf_iterator<char>(in), {}};

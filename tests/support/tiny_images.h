@@ -10,16 +10,17 @@
 
 namespace lowrank {
 
-/// A set in MNIST's layout that a small net learns in a second.
+/// A data set in MNIST's layout that a small net learns in a second.
 struct TinySet {
   uint32_t train = 300;
   uint32_t test = 200;
   uint32_t classes = 10;  // labels run from 0 to classes - 1
-  uint32_t noise = 160;   // of 256: how much of each pixel is chance
+  uint32_t noise = 160;   // of 256: how much of each pixel is random
 };
 
-/// Images of 4 x 4 pixels: a pattern for each class, and noise. The pattern of 7 is near that of 2,
-/// so that some are mistaken. Image i has the label i modulo the number of classes.
+/// Writes images of 4 x 4 pixels: a pattern for each class, and noise. The pattern of 7 is similar
+/// to that of 2, so that some images are confused. Image i has the label i modulo the number of
+/// classes.
 inline void write_tiny_half(const TemporaryFolder& folder, const std::string& half, uint32_t count,
                             uint32_t seed, const TinySet& set) {
   std::mt19937 patterns(1);
@@ -39,11 +40,11 @@ inline void write_tiny_half(const TemporaryFolder& folder, const std::string& ha
       pixels += static_cast<char>((value * (256 - set.noise) + chance * set.noise) / 256);
     }
   }
-  folder.write(half + "-images-idx3-ubyte", idx_bytes({count, 4, 4}, pixels));
-  folder.write(half + "-labels-idx1-ubyte", idx_bytes({count}, labels));
+  folder.write(half + "-images-idx3-ubyte", app::idx_bytes({count, 4, 4}, pixels));
+  folder.write(half + "-labels-idx1-ubyte", app::idx_bytes({count}, labels));
 }
 
-/// Writes the four files of the set into `folder` and gives its path, as commands take it.
+/// Writes the four files of the set into `folder` and returns its path, as a command's argument.
 inline std::string write_tiny_images(const TemporaryFolder& folder, const TinySet& set = {}) {
   write_tiny_half(folder, "train", set.train, 10, set);
   write_tiny_half(folder, "t10k", set.test, 11, set);

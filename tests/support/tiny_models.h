@@ -13,7 +13,7 @@
 
 namespace lowrank {
 
-/// Writes an untrained model for images of 4 x 4 pixels and gives its folder.
+/// Writes an untrained model for images of 4 x 4 pixels and returns its folder.
 inline std::string save_tiny_base(const std::filesystem::path& folder, uint64_t seed = 0,
                                   const std::vector<int64_t>& sizes = {16, 8, 10}) {
   at::manual_seed(seed);
@@ -21,8 +21,8 @@ inline std::string save_tiny_base(const std::filesystem::path& folder, uint64_t 
   return folder.string();
 }
 
-/// Writes an adapter for the model in `base`, with factors that change its outputs unless
-/// `zero_b`, and gives its folder.
+/// Writes an adapter for the model in `base` and returns its folder. The factors change the model's
+/// outputs, unless `zero_b` is set.
 inline std::string save_tiny_adapter(const std::filesystem::path& base,
                                      const std::filesystem::path& folder, bool zero_b = false) {
   auto classifier = app::load_classifier(base);

@@ -6,10 +6,10 @@
 #include <cstdint>
 #include <limits>
 
-/// The one table of how far results may be from exact arithmetic, by dtype.
+/// How far results may be from exact arithmetic, by dtype. All tests take their bounds from here.
 namespace lowrank {
 
-/// The unit roundoff's double of the dtype that work on `dtype` is done in (half types: float32).
+/// Returns the machine epsilon of the dtype in which `dtype` is computed (half types: float32).
 inline double computing_eps(at::ScalarType dtype) {
   return dtype == at::kDouble ? std::numeric_limits<double>::epsilon()
                               : static_cast<double>(std::numeric_limits<float>::epsilon());
@@ -20,8 +20,8 @@ struct Tolerance {
   double product;  // a chain of matrix products, relative to the norm of the result
 };
 
-/// For work whose longest sums have `length` terms. LAPACK's bounds grow with the size; what is
-/// measured grows like its square root.
+/// Returns the tolerance of work whose longest sums have `length` terms. LAPACK's bounds grow with
+/// the size; the errors that are measured grow like its square root.
 inline Tolerance tolerance(at::ScalarType dtype, int64_t length = 1) {
   const double eps = computing_eps(dtype);
   const double growth = std::sqrt(static_cast<double>(length < 1 ? 1 : length));

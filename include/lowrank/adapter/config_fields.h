@@ -13,8 +13,8 @@
 
 namespace lowrank {
 
-/// One field of a LoraConfig, as files, command lines and people name it. What flags, `--config`,
-/// `--resume` and `info` know of a config they know from this table.
+/// One field of a LoraConfig, with its names in files and on the command line. The flags,
+/// `--config`, `--resume` and `info` all take the fields of a config from this table.
 struct ConfigField {
   using Member =
       std::variant<int64_t LoraConfig::*, double LoraConfig::*, bool LoraConfig::*,
@@ -26,28 +26,27 @@ struct ConfigField {
                    BiasMode LoraConfig::*, LoraInit LoraConfig::*, EvaConfig LoraConfig::*,
                    CordaConfig LoraConfig::*, LoraGaConfig LoraConfig::*>;
 
-  const char* name;  ///< in PEFT's adapter_config.json: "lora_alpha"
-  const char* flag;  ///< of the command: "--alpha"; empty where only a file gives it
+  const char* name;  ///< its name in PEFT's adapter_config.json: "lora_alpha"
+  const char* flag;  ///< its flag: "--alpha"; empty if only a file can set it
   Member member;
   const char* help;  ///< one line for --help
 };
 
-/// All fields but extra_json, in the order in which people care for them.
-/// LoraConfig::init_iterations is part of the field init_lora_weights ("pissa_niter_16").
+/// All fields except extra_json, the most important ones first.
 LOWRANK_API const std::vector<ConfigField>& config_fields();
 
-/// The value of `field` in `from` becomes that in `to`.
+/// Copies the value of `field` in `from` to `to`.
 LOWRANK_API void copy_field(const ConfigField& field, const LoraConfig& from, LoraConfig& to);
 
-/// The whole config under PEFT's names, extra_json among them. Two things differ from PEFT's own
-/// file: init_lora_weights is always init_name(), and the options of EVA, CorDA and LoRA-GA are
-/// always there. Parameters that target_modules names beside a regular expression are
-/// target_parameters.
+/// Returns the whole config under PEFT's names, with the fields of extra_json. It differs from
+/// PEFT's own file in two ways: init_lora_weights is always init_name(), and the options of EVA,
+/// CorDA and LoRA-GA are always there. If target_modules has both a regular expression and names,
+/// the names become target_parameters.
 LOWRANK_API nlohmann::ordered_json to_json(const LoraConfig& config);
 
-/// The other way; what is absent or null keeps its default, and unknown fields go to extra_json.
-/// `file` is for messages. Throws FileError that names the file and the field for a value of
-/// another type, and what check() throws as FileError.
+/// The inverse of to_json(). Fields that are absent or null keep their defaults, and unknown fields
+/// go to extra_json. `file` is used in messages. Throws FileError that names the file and the field
+/// for a value of the wrong type; the errors of check() are thrown as FileError too.
 LOWRANK_API LoraConfig lora_config_from_json(const nlohmann::ordered_json& json,
                                              const std::filesystem::path& file);
 

@@ -4,17 +4,18 @@
 
 #include <string>
 
-/// Options of the initialisations that look at data. Fields, words and defaults are those of PEFT's
-/// EvaConfig, CordaConfig and LoraGAConfig (tuners/lora/config.py).
+/// Options of the initialisations that need data. The fields, the names of values and the defaults
+/// are those of PEFT's EvaConfig, CordaConfig and LoraGAConfig (tuners/lora/config.py).
 namespace lowrank {
 
 /// EVA (Paischer et al., arXiv 2410.07170).
 struct EvaConfig {
-  /// No layer gets more than rho times its rank, finite and at least 1; 1 shares nothing out anew.
+  /// No layer gets more than rho times its rank. Finite and at least 1; with 1 the ranks stay as
+  /// they are.
   double rho = 2;
-  /// Divide each component of the inputs by the root of its singular value.
+  /// Divide each component of the inputs by the square root of its singular value.
   bool whiten = false;
-  /// Where a layer's rank changes, change its alpha in proportion.
+  /// If a layer's rank changes, change its alpha in proportion.
   bool adjust_scaling_factors = true;
 };
 
@@ -29,37 +30,38 @@ struct CordaConfig {
   CordaMethod corda_method = CordaMethod::kIpm;
 };
 
-/// Which of the first 2r singular vectors of the gradient (counted from 0) go where.
+/// Which of the first 2r singular vectors of the gradient (counted from 0) A and B get.
 enum class LoraGaDirection {
   kArBr,    ///< A: the odd ones, B: the even ones
   kA2rBr,   ///< A: r to 2r, B: up to r
   kArB2r,   ///< A: up to r, B: r to 2r
-  kRandom,  ///< the same r of them at random for both
+  kRandom,  ///< A and B: the same r of them, at random
 };
 
 enum class LoraGaScale {
-  kStable,     ///< B times ⁴√out / √gamma
-  kWeightSvd,  ///< B times the largest singular value of W / that of B's first vector
-  kGdScale,    ///< both divided by the scaling
-  kUnit,       ///< as they are
+  kStable,     ///< B is multiplied by ⁴√out / √gamma
+  kWeightSvd,  ///< B is multiplied by the largest singular value of W / that of B's first vector
+  kGdScale,    ///< A and B are divided by the scaling
+  kUnit,       ///< A and B stay as they are
 };
 
 /// LoRA-GA (Wang et al., arXiv 2407.05000).
 struct LoraGaConfig {
   LoraGaDirection direction = LoraGaDirection::kArB2r;
   LoraGaScale scale = LoraGaScale::kStable;
-  double stable_gamma = 16;  ///< of kStable; finite and above 0
+  double stable_gamma = 16;  ///< for kStable; finite and above 0
 };
 
-/// "ipm" or "kpm", and back; all of these throw ArgumentError for another name.
+/// Convert a method to "ipm" or "kpm" and back. For an unknown name all of these throw
+/// ArgumentError.
 LOWRANK_API const char* corda_method_name(CordaMethod method);
 LOWRANK_API CordaMethod corda_method(const std::string& name);
 
-/// "ArBr", "A2rBr", "ArB2r" or "random", and back.
+/// Convert a direction to "ArBr", "A2rBr", "ArB2r" or "random" and back.
 LOWRANK_API const char* lora_ga_direction_name(LoraGaDirection direction);
 LOWRANK_API LoraGaDirection lora_ga_direction(const std::string& name);
 
-/// "stable", "weight_svd", "gd_scale" or "unit", and back.
+/// Convert a scale to "stable", "weight_svd", "gd_scale" or "unit" and back.
 LOWRANK_API const char* lora_ga_scale_name(LoraGaScale scale);
 LOWRANK_API LoraGaScale lora_ga_scale(const std::string& name);
 

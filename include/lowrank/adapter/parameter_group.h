@@ -6,7 +6,8 @@
 
 namespace lowrank {
 
-/// Parameters that are trained at one rate. For an optimizer of LibTorch:
+/// Parameters that are trained at the same learning rate. To give groups to an optimizer of
+/// LibTorch:
 ///
 ///     std::vector<torch::optim::OptimizerParamGroup> groups;
 ///     for (const auto& group : adapter.parameter_groups(1e-4, 16)) {

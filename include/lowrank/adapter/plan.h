@@ -18,9 +18,9 @@ namespace lowrank {
 
 /// One weight that attach() would adapt.
 struct PlannedLayer {
-  std::string name;            ///< dotted module path, with the parameter where it is not "weight"
+  std::string name;            ///< dotted module path, and the parameter if it is not "weight"
   std::string kind;            ///< the layer's class: "Linear", "Conv2d", "LSTM"
-  std::vector<int64_t> shape;  ///< of the weight
+  std::vector<int64_t> shape;  ///< shape of the weight
   int64_t rank = 0;
   double alpha = 0;
   double scaling = 0;
@@ -28,7 +28,7 @@ struct PlannedLayer {
   int64_t parameters = 0;  ///< elements of A and B, and of DoRA's magnitudes and the bias on B
 };
 
-/// One parameter that would be trained whole, by modules_to_save or bias.
+/// One parameter that would be trained in full, or of which rows would be trained.
 struct PlannedParameter {
   std::string name;
   std::vector<int64_t> shape;
@@ -38,13 +38,14 @@ struct PlannedParameter {
 struct AdapterPlan {
   std::vector<PlannedLayer> layers;     ///< in the model's order; at least one
   std::vector<PlannedParameter> whole;  ///< likewise; may be empty
-  int64_t model_parameters = 0;         ///< elements of all parameters, shared ones once
-  int64_t trained_parameters = 0;       ///< of the layers' and the whole ones
+  int64_t model_parameters = 0;         ///< elements of all parameters; shared ones count once
+  int64_t trained_parameters = 0;       ///< elements that `layers` and `whole` train
 };
 
-/// What attach() would adapt and train, and how much that is; nothing is changed. Throws what
-/// attach() throws for a config that does not fit the model: ArgumentError for names, patterns and
-/// regular expressions that match nothing, TensorError for a weight that two layers share.
+/// Returns what attach() would adapt and train, and how many elements that is; nothing is changed.
+/// Throws what attach() throws for a config that does not fit the model: ArgumentError for names,
+/// patterns and regular expressions that match nothing, TensorError for a weight that two layers
+/// share.
 LOWRANK_API AdapterPlan plan_adapter(torch::nn::Module& model, const LoraConfig& config);
 LOWRANK_API AdapterPlan plan_adapter(const torch::jit::Module& model, const LoraConfig& config);
 

@@ -8,15 +8,17 @@
 #include <string_view>
 #include <vector>
 
-/// Files that are whole or not there: each is written to a temporary name in its own folder,
-/// flushed to the disk, then renamed, so a killed process never leaves a torn file where a good
-/// one stood. All errors are FileErrors that name the file; a full disk is named as such.
+/// Files that are written completely or not at all. Each file is written under a temporary name in
+/// its own folder, flushed to the disk and then renamed, so that a killed process never leaves a
+/// partial file in place of a good one. All errors are FileErrors that name the file; a full disk
+/// is reported as such.
 ///
-/// Missing folders above a file are made. A link is followed: the file it points to is replaced.
-/// Permissions are those of the file replaced, else 0666 less the process's umask.
+/// Missing parent folders are created. Links are followed: the file that a link points to is
+/// replaced. A new file gets the permissions of the file that it replaces, otherwise 0666 minus the
+/// process's umask.
 namespace lowrank {
 
-/// One such file, written piece by piece. Nothing of it stays where `commit` was not reached.
+/// One file, written piece by piece. If `commit` is not reached, nothing of it remains.
 class LOWRANK_API AtomicFile {
  public:
   explicit AtomicFile(const std::filesystem::path& path);
@@ -26,9 +28,9 @@ class LOWRANK_API AtomicFile {
 
   const std::filesystem::path& path() const;
   void write(std::string_view bytes);
-  /// Flushes to the disk and closes; `commit` does it where it was not called.
+  /// Flushes the file to the disk and closes it. `commit` does this if it has not been done.
   void finish();
-  /// Gives the file its name. A second call does nothing.
+  /// Gives the file its final name. A second call does nothing.
   void commit();
 
  private:
@@ -41,9 +43,10 @@ class LOWRANK_API AtomicFile {
 LOWRANK_API void write_file_atomically(const std::filesystem::path& path, std::string_view bytes);
 
 /// Several files that belong together. All bytes are on the disk, under temporary names, before the
-/// first file gets its name: a full disk or a missing permission changes nothing. A process that is
-/// killed while they get their names leaves the old files, the new ones, or too few, never new ones
-/// beside old ones: what the first is to stand beside is set aside before.
+/// first file gets its final name, so that a full disk or a missing permission changes nothing. A
+/// process that is killed during the renaming leaves the old files, the new ones, or an incomplete
+/// set, but never new files next to old ones: the old files that the first new file would stand
+/// next to are set aside before it.
 class LOWRANK_API FileGroup {
  public:
   FileGroup();
@@ -51,12 +54,14 @@ class LOWRANK_API FileGroup {
   FileGroup(FileGroup&&) noexcept;
   FileGroup& operator=(FileGroup&&) noexcept;
 
-  /// Stages `bytes` at once, so that they need not be kept in memory. After a throw, from here
-  /// or from `open`, drop the group: its destructor removes what was staged.
+  /// Writes `bytes` to the disk immediately, so that they need not be kept in memory. If this or
+  /// `open` throws, destroy the group: its destructor removes what has been written.
   void add(const std::filesystem::path& path, std::string_view bytes);
-  /// Adds a file to be written piece by piece. Valid until the next `add`, `open` or `commit`.
+  /// Adds a file to be written piece by piece. The reference is valid until the next `add`, `open`
+  /// or `commit`.
   AtomicFile& open(const std::filesystem::path& path);
-  /// Gives all files their names, in the order they were added, and empties the group.
+  /// Gives all files their final names, in the order in which they were added, and empties the
+  /// group.
   void commit();
 
  private:
@@ -65,9 +70,10 @@ class LOWRANK_API FileGroup {
   std::vector<AtomicFile> files_;
 };
 
-/// Throws a FileError where a command's output `out` (a file or a folder) would replace something
-/// and `force` is false: a folder that holds anything, a file that is not empty. Also where it
-/// could not be written, whatever `force` says: tried with a file that is removed again.
+/// Throws FileError if `force` is false and a command's output `out` (a file or a folder) would
+/// replace something: a folder that is not empty, or a file that is not empty. Also throws,
+/// whatever `force` says, if `out` cannot be written; this is tested with a file that is removed
+/// again.
 LOWRANK_API void require_writable_output(const std::filesystem::path& out, bool force);
 
 }  // namespace lowrank

@@ -20,26 +20,27 @@ struct SafetensorsEntry {
   at::Tensor tensor;
 };
 
-/// A file that is mapped into memory, not read: opening costs only its header. Cheap to copy.
+/// A file that is mapped into memory, so that opening it reads only its header. Copies of this
+/// object are cheap.
 ///
-/// The mapping is private. Tensors are its memory, without a copy; they may be written to, which
-/// never changes the file, but does change the other tensors given out for the same name; they keep
-/// the mapping alive after this object is gone. While it lives the file must not be cut short by
-/// another process (replacing it by a rename, as this library does, is safe).
+/// The mapping is private. Tensors refer to its memory without a copy, and keep it alive after this
+/// object is gone. Writing to a tensor never changes the file, but does change the other tensors
+/// that were returned for the same name. While the mapping exists, no other process may truncate
+/// the file (replacing it by a rename, as this library does, is safe).
 class LOWRANK_API SafetensorsFile {
  public:
-  /// Checks the whole header against the file's size before any tensor can be asked for. Throws
-  /// FileError that names the file, and the tensor where one is at fault.
+  /// Opens a file and checks the whole header against its size. Throws FileError that names the
+  /// file and, if one is at fault, the tensor.
   static SafetensorsFile open(const std::filesystem::path& path);
 
-  /// In the order of the data in the file.
+  /// The names of the tensors, in the order of their data in the file.
   const std::vector<std::string>& names() const;
   bool contains(const std::string& name) const;
-  /// A contiguous CPU tensor with the file's shape and dtype (a copy only where the file does not
-  /// align it to its element size). Throws FileError for an unknown name, with the nearest one, and
-  /// for a BOOL tensor that holds other bytes than 0 and 1.
+  /// Returns a contiguous CPU tensor with the file's shape and dtype (a copy only if the file does
+  /// not align it to its element size). Throws FileError for an unknown name, suggesting the
+  /// nearest one, and for a BOOL tensor that holds bytes other than 0 and 1.
   at::Tensor tensor(const std::string& name) const;
-  /// The header's "__metadata__"; empty where there is none.
+  /// The header's "__metadata__"; empty if there is none.
   const std::map<std::string, std::string>& metadata() const;
   const std::filesystem::path& path() const;
 
@@ -49,21 +50,21 @@ class LOWRANK_API SafetensorsFile {
   std::shared_ptr<const State> state_;
 };
 
-/// The bytes of a file that holds `entries`, ordered as the reference implementation does (by
-/// dtype, widest first, then by name) with metadata by key: the same input gives the same bytes.
-/// Tensors may lie on any device, with any strides.
-/// Throws ArgumentError for a name that comes twice or is reserved ("__metadata__"), TensorError
-/// for an undefined or sparse tensor, a dtype the format does not know, or a name that is not
+/// Returns the bytes of a file that holds `entries`. The tensors are ordered as in the reference
+/// implementation (by dtype, widest first, then by name) and the metadata by key, so that the same
+/// input gives the same bytes. Tensors may be on any device and have any strides. Throws
+/// ArgumentError for a name that occurs twice or is reserved ("__metadata__"), and TensorError for
+/// an undefined or sparse tensor, a dtype that the format does not have, or a name that is not
 /// UTF-8.
 LOWRANK_API std::string serialize_safetensors(
     const std::vector<SafetensorsEntry>& entries,
     const std::map<std::string, std::string>& metadata = {});
 
-/// The same into a file of a group, one tensor at a time.
+/// Writes the same to a file of a FileGroup, one tensor at a time.
 LOWRANK_API void write_safetensors(AtomicFile& file, const std::vector<SafetensorsEntry>& entries,
                                    const std::map<std::string, std::string>& metadata = {});
 
-/// The same into one file, atomically. Throws FileError as AtomicFile does.
+/// Writes the same to a file of its own, atomically. Throws FileError as AtomicFile does.
 LOWRANK_API void write_safetensors(const std::filesystem::path& path,
                                    const std::vector<SafetensorsEntry>& entries,
                                    const std::map<std::string, std::string>& metadata = {});

@@ -10,7 +10,7 @@
 
 namespace lowrank {
 
-/// A running SHA-256 sum (FIPS 180-4).
+/// A SHA-256 hash that is computed piece by piece (FIPS 180-4).
 class LOWRANK_API Sha256 {
  public:
   Sha256();
@@ -19,7 +19,8 @@ class LOWRANK_API Sha256 {
   Sha256& operator=(Sha256&&) noexcept;
 
   void update(const void* bytes, size_t count);
-  /// The sum of all bytes so far, 64 lower-case hexadecimal digits; more bytes may follow.
+  /// Returns the hash of all bytes so far as 64 lower-case hexadecimal digits; more bytes may
+  /// follow.
   std::string hex() const;
 
  private:
@@ -29,9 +30,10 @@ class LOWRANK_API Sha256 {
 
 LOWRANK_API std::string sha256_hex(std::string_view bytes);
 
-/// The sum of the tensor's elements as they lie in memory when contiguous (row-major, this
-/// machine's byte order); shape and dtype do not enter. Any device, any strides.
-/// Throws TensorError for an undefined tensor or one that has no dense data.
+/// Returns the hash of the tensor's elements in the order of a contiguous tensor (row-major, in
+/// this machine's byte order). Shape and dtype are not part of it. The tensor may be on any device
+/// and have any strides. Throws TensorError for an undefined tensor and for one that has no dense
+/// data.
 LOWRANK_API std::string sha256_hex(const at::Tensor& tensor);
 
 }  // namespace lowrank

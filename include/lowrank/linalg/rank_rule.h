@@ -7,26 +7,27 @@
 
 namespace lowrank {
 
-/// How a rank is chosen from the singular values of a matrix. The ranges of the arguments are
-/// checked on construction (ArgumentError).
+/// How a rank is chosen from the singular values of a matrix. The functions that make a rule throw
+/// ArgumentError for an argument that is out of range.
 class LOWRANK_API RankRule {
  public:
   /// NumPy's numerical rank (numerical_rank.h).
   static RankRule numerical();
-  /// Exactly `rank`, at least 1; choose() refuses more than min(m, n).
+  /// Exactly `rank`, which is at least 1; choose() refuses a rank above min(m, n).
   static RankRule number(int64_t rank);
-  /// The smallest k with (Σ_{i≤k} σᵢ²) / (Σ σᵢ²) ≥ `share`, which lies in (0, 1]; 0 for a zero
-  /// matrix. The sums are taken in float64.
+  /// The smallest k with (Σ_{i≤k} σᵢ²) / (Σ σᵢ²) ≥ `share`, where `share` is in (0, 1]; 0 for a
+  /// zero matrix. The sums are taken in float64.
   static RankRule energy(double share);
-  /// As many as are above `tolerance`, which is absolute (NumPy's `tol`), finite and not negative.
+  /// The number of singular values above `tolerance`, which is absolute (NumPy's `tol`), finite and
+  /// not negative.
   static RankRule tolerance(double tolerance);
 
-  /// The rank for a matrix (rows, columns) with these singular values (k = min(rows, columns),
-  /// descending). Throws what require_possible() throws.
+  /// Returns the rank for a matrix (rows, columns) with these singular values (k = min(rows,
+  /// columns), descending). Throws what require_possible() throws.
   int64_t choose(const at::Tensor& singular_values, int64_t rows, int64_t columns) const;
 
-  /// Throws ArgumentError where no (rows, columns) matrix can have this rank: to be called before
-  /// a decomposition is paid for.
+  /// Throws ArgumentError if no (rows, columns) matrix can have this rank. Call it before a
+  /// decomposition, which is the expensive part.
   void require_possible(int64_t rows, int64_t columns) const;
 
  private:
@@ -34,7 +35,7 @@ class LOWRANK_API RankRule {
   RankRule(Kind kind, int64_t rank, double value) : kind_(kind), rank_(rank), value_(value) {}
 
   Kind kind_;
-  int64_t rank_;  // of kNumber
+  int64_t rank_;  // for kNumber
   double value_;  // the share of kEnergy, the tolerance of kTolerance
 };
 

@@ -14,18 +14,20 @@ struct Svd {
   at::Tensor v;  // (n, k), orthonormal columns
 };
 
-/// Decomposes `w` (m, n) on its own device with LibTorch's driver (LAPACK's gesdd on a CPU);
-/// nothing of m x m or n x n is formed. float64 stays float64, float32 stays float32, half types
-/// are computed and returned in float32, integers and bool in float64 (as NumPy does). Where m or n
-/// is 0 the factors have no columns. Gradients are not recorded.
+/// Decomposes `w` (m, n) on its own device with LibTorch's driver (LAPACK's gesdd on a CPU); no m x
+/// m or n x n matrix is formed. float64 stays float64, float32 stays float32, half types are
+/// computed and returned in float32, integers and bool in float64 (as NumPy does). If m or n is 0,
+/// the factors have no columns. Gradients are not recorded.
 ///
-/// Not called svd: `using namespace lowrank` would make svd(w) ambiguous with at::svd.
+/// It is not called svd because `using namespace lowrank` would make svd(w) ambiguous with at::svd.
 ///
-/// Throws TensorError, calling the matrix `name`: not two-dimensional, sparse or complex, entries
-/// that are NaN or Inf (their count and the first position), a singular value beyond its dtype.
+/// Throws TensorError, which calls the matrix `name`, if the matrix is not two-dimensional, is
+/// sparse or complex, or has entries that are NaN or Inf (the message gives their count and the
+/// first position), and if a singular value overflows its dtype.
 LOWRANK_API Svd thin_svd(const at::Tensor& w, std::string_view name = "W");
 
-/// The singular values alone (k), for the same inputs and errors, in about a fifth of the time.
+/// Returns only the singular values (k), in about a fifth of the time. The inputs and errors are
+/// the same.
 LOWRANK_API at::Tensor singular_values(const at::Tensor& w, std::string_view name = "W");
 
 }  // namespace lowrank

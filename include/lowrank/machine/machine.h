@@ -5,41 +5,42 @@
 #include <string>
 #include <vector>
 
-/// What the work runs on, and how it is set up for it.
+/// The machine that lowrank runs on: its BLAS library, threads, instruction sets and speed.
 namespace lowrank {
 
-/// The library that LibTorch calls for products of matrices.
+/// The library that LibTorch calls for matrix products.
 struct BlasLibrary {
   std::string name;  ///< "OpenBLAS", "BLIS", "MKL", "reference BLAS" or "unknown"
   std::string path;  ///< the file it was loaded from
-  /// It starts threads of its own, beside those of LibTorch and of the kernels: the two wait for
-  /// each other, and two are slower than one.
+  /// Whether the library starts threads of its own, in addition to those of LibTorch and of our
+  /// kernels. The two groups wait for each other, so that two threads are slower than one.
   bool own_threads = false;
-  /// OpenBLAS only: the processor that it takes this one for, in its own words, and the one whose
-  /// kernels fit. It knows no processor that is newer than itself, and may take that for one
-  /// without AVX. The second is empty where the first will do.
+  /// OpenBLAS only. `kernels` is OpenBLAS's name of the processor type that it has detected;
+  /// `better_kernels` names the type whose kernels fit this machine better, and is empty if the
+  /// detected ones are good enough. OpenBLAS does not know processors that are newer than itself,
+  /// and may treat them as processors without AVX.
   std::string kernels, better_kernels;
 };
 LOWRANK_API BlasLibrary blas_library();
 
-/// Threads for LibTorch, its BLAS library and the kernels; a library with threads of its own gets
-/// one. Throws ArgumentError below 1.
+/// Sets the number of threads of LibTorch, its BLAS library and our kernels. A BLAS library that
+/// starts threads of its own gets one. Throws ArgumentError if `threads` is below 1.
 LOWRANK_API void set_threads(int threads);
 
-/// The instruction sets that this machine has a kernel for, the best last: "portable", "avx2",
-/// "avx512".
+/// The instruction sets that we have kernels for and this machine supports, the best last:
+/// "portable", "avx2", "avx512".
 LOWRANK_API std::vector<std::string> instruction_sets();
-/// The one in use: the best, or what LOWRANK_CPU names in the environment. Throws ArgumentError
-/// where that names none of them.
+/// The instruction set in use: the best one, or the one that the environment variable LOWRANK_CPU
+/// names. Throws ArgumentError if LOWRANK_CPU names none of instruction_sets().
 LOWRANK_API std::string instruction_set();
 
-/// With the threads that are set.
+/// Speeds with the current number of threads.
 struct MachineSpeed {
   double thin_product = 0;   ///< GFLOP/s of our kernel, (10, 1000) times (1000, 2000)
   double large_product = 0;  ///< GFLOP/s of LibTorch's BLAS library, 2048³
-  double copy = 0;           ///< GB/s read and written, 256 MiB to 256 MiB
+  double copy = 0;           ///< GB/s, reads plus writes, of a copy of 256 MiB
 };
-/// Takes about a second; the best of a few runs each.
+/// Measures each speed as the best of a few runs. Takes about a second.
 LOWRANK_API MachineSpeed measure_speed();
 
 }  // namespace lowrank

@@ -6,10 +6,10 @@
 
 namespace lowrank::nn {
 
-/// relu(layer(x)), x (..., in) to (..., out): of the same numbers, and of the same gradients, as
-/// torch::relu(layer->forward(x)). Where the layer is adapted or accelerated, its kernels compute
-/// both in one pass and one node of autograd's graph (docs/performance.md says what that brings);
-/// else this is those two calls.
+/// Returns relu(layer(x)) of shape (..., out) for x of shape (..., in). Values and gradients are
+/// the same as those of torch::relu(layer->forward(x)). If the layer is adapted or accelerated, its
+/// kernels compute both in one pass and one node of autograd's graph (docs/performance-log.md says
+/// what that saves); otherwise this makes those two calls.
 LOWRANK_API at::Tensor linear_relu(torch::nn::LinearImpl& layer, const at::Tensor& x);
 
 }  // namespace lowrank::nn

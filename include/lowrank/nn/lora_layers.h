@@ -15,47 +15,47 @@
 #include <utility>
 #include <vector>
 
-/// Layers that own their factors, for models that are written with lowrank from the start, in the
-/// way of loralib (Microsoft's LoRA repository, loralib/layers.py). What they do is attach()'s; a
-/// model that is there already needs none of them.
+/// Layers that own their factors, in the style of loralib (Microsoft's LoRA repository,
+/// loralib/layers.py), for models that are written with lowrank from the start. They behave as if
+/// attach() had adapted them. An existing model does not need them: attach() adapts it as it is.
 namespace lowrank::nn {
 
-/// The fields of LoraConfig that a layer has before its weight is loaded.
+/// The fields of LoraConfig that a layer needs before its weight is loaded.
 struct LoraOptions {
   int64_t rank = 8;         ///< r, at least 1
   double alpha = 8;         ///< scaling = alpha / rank; finite and not 0
-  double lora_dropout = 0;  ///< share of A's inputs that is zeroed in training, in [0, 1)
+  double lora_dropout = 0;  ///< fraction of A's inputs that is zeroed in training, in [0, 1)
   bool use_rslora = false;  ///< scaling = alpha / √rank instead
 };
 
-/// A LibTorch layer whose forward reads W + s·B·A. Its parameters, in this order:
+/// A LibTorch layer whose forward reads W + s·B·A. Its parameters are, in this order:
 ///
 ///     weight, bias   the LibTorch layer's, frozen
-///     lora_A         (rank, in); a convolution's (rank, in, kernel...)
-///     lora_B         (out, rank); a convolution's (out, rank / groups, 1...)
+///     lora_A         (rank, in); for a convolution (rank, in, kernel...)
+///     lora_B         (out, rank); for a convolution (out, rank / groups, 1...)
 ///
-/// and one child without parameters, "lora". An embedding's `in` are its entries. They start as
-/// attach() draws them, with B·A = 0. `torch::save` and `torch::load` carry all four by these
-/// names, `to()` converts all four.
+/// It also has a child without parameters, "lora". For an embedding, `in` is the number of its
+/// entries. The factors start as attach() draws them, with B·A = 0. `torch::save` and `torch::load`
+/// carry all four parameters under these names, and `to()` converts all four.
 template <class Base, class Options>
 class LOWRANK_API LoraImpl : public Base {
  public:
-  /// Throws ArgumentError for an option out of its range, and for a rank that is no multiple of a
-  /// convolution's groups.
+  /// Throws ArgumentError for an option that is out of range, and for a rank that is not a multiple
+  /// of a convolution's groups.
   explicit LoraImpl(const Options& base_options, const LoraOptions& lora = {});
 
   /// The factors, lora_A and lora_B.
   at::Tensor lora_a() const { return adapter().layers().front().a; }
   at::Tensor lora_b() const { return adapter().layers().front().b; }
 
-  /// The handle on this one layer: merge, unmerge, disable, scale, further adapters (which are no
-  /// parameters of the layer).
+  /// The handle on the adapters of this layer, to merge, unmerge, disable and scale them and to add
+  /// more (whose factors are not parameters of the layer).
   Adapter adapter() const;
 
-  /// A layer with copies of the parameters. Throws TensorError while merged.
+  /// Returns a layer with copies of the parameters. Throws TensorError while an adapter is merged.
   std::shared_ptr<torch::nn::Module> clone(
       const c10::optional<c10::Device>& device = c10::nullopt) const override;
-  /// Throws TensorError while merged.
+  /// Throws TensorError while an adapter is merged.
   void save(torch::serialize::OutputArchive& archive) const override;
   void load(torch::serialize::InputArchive& archive) override;
 
@@ -79,12 +79,14 @@ TORCH_MODULE(Conv1d);
 TORCH_MODULE(Conv2d);
 TORCH_MODULE(Embedding);
 
-/// All lora_A and lora_B of a model's layers with their full names, "encoder.query.lora_A": what
-/// an optimizer is given, and what a file holds beside the base's.
+/// Returns all lora_A and lora_B of a model's layers with their full names
+/// ("encoder.query.lora_A"). These are the parameters to give to an optimizer, and those that a
+/// file holds in addition to the base's.
 LOWRANK_API std::vector<std::pair<std::string, at::Tensor>> lora_parameters(
     const torch::nn::Module& model);
 
-/// Freezes every other parameter of the model, layers of any kind included.
+/// Makes lora_A and lora_B the only parameters that require gradients, and freezes all others of
+/// the model, in layers of any kind.
 LOWRANK_API void mark_only_lora_as_trainable(const torch::nn::Module& model);
 
 }  // namespace lowrank::nn

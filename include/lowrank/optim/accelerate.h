@@ -11,19 +11,20 @@ class Module;
 
 namespace lowrank {
 
-/// What accelerate() began; ends with it.
+/// A handle on what accelerate() did to a model. The acceleration ends with the handle.
 class LOWRANK_API Acceleration {
  public:
   Acceleration(Acceleration&&) noexcept;
   Acceleration& operator=(Acceleration&&) noexcept;
   ~Acceleration();
 
-  /// How many weights have lowrank's kernels through this one.
+  /// The number of weights that this call to accelerate() accelerated.
   size_t layers() const;
-  /// The model is LibTorch's alone again. Must not run beside a forward of the model.
+  /// Ends the acceleration: LibTorch computes the whole model again. Must not run at the same time
+  /// as a forward pass of the model.
   void end();
 
-  /// For accelerate() alone.
+  /// Used by accelerate() only.
   struct Impl;
   explicit Acceleration(std::unique_ptr<Impl> impl);
 
@@ -31,11 +32,12 @@ class LOWRANK_API Acceleration {
   std::unique_ptr<Impl> impl_;
 };
 
-/// Gives the linear layers of a model without an adapter the kernels that adapters have: products
-/// of a few rows, forward and backward, in float32 on the CPU; whatever else they meet is
-/// LibTorch's as before. Weights, gradients and files are what they were; results agree with
-/// LibTorch's to rounding. Layers that are adapted later keep them where the adapter is off. A
-/// weight that is converted or copied leaves its acceleration behind: call it after module.to().
+/// Accelerates the linear layers of a model without an adapter: the kernels that adapted layers use
+/// compute products of a few rows, forward and backward, in float32 on the CPU. LibTorch computes
+/// everything else as before. Weights, gradients and files do not change; results agree with
+/// LibTorch's to rounding. A layer that is adapted later stays accelerated while its adapter is
+/// off. A weight that is converted or copied loses its acceleration, so call this after
+/// module.to().
 [[nodiscard]] LOWRANK_API Acceleration accelerate(torch::nn::Module& model);
 
 }  // namespace lowrank

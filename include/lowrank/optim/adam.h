@@ -22,62 +22,70 @@ struct AdamOptions {
   double epsilon = 1e-8;        // added to the denominator, at least 0
 };
 
-/// Adam (Kingma & Ba, arXiv 1412.6980, algorithm 1) with the arithmetic of torch.optim.Adam, in one
-/// pass over the memory of dense float32 and float64 parameters on the CPU, where numbers too small
-/// to be normal count as zero. Any other parameter takes LibTorch's operators.
+/// Adam (Kingma & Ba, arXiv 1412.6980, algorithm 1) with the arithmetic of torch.optim.Adam. Dense
+/// float32 and float64 parameters on the CPU are updated in one pass over their memory, in which
+/// denormal numbers count as zero. All other parameters are updated with LibTorch's operators.
 class LOWRANK_API Adam {
  public:
-  /// What the optimizer keeps for one parameter, in its shape and dtype, zero at first.
+  /// What the optimizer keeps for one parameter. Both tensors have the parameter's shape and dtype
+  /// and start at zero.
   struct Moments {
-    int64_t steps = 0;      // that it had a gradient in
+    int64_t steps = 0;      // number of steps in which the parameter had a gradient
     at::Tensor exp_avg;     // mean of the gradients
     at::Tensor exp_avg_sq;  // mean of their squares
   };
 
-  /// Throws ArgumentError for an option out of its range, and for no parameters.
+  /// Throws ArgumentError for an option that is out of range, and if there are no parameters.
   explicit Adam(std::vector<at::Tensor> parameters, const AdamOptions& options = {});
-  /// Each group at its own rate: options().learning_rate is the first one's, and as it changes the
-  /// others keep their ratio to it. Throws as above, also for a group's rate.
+  /// Trains each group at its own learning rate. options().learning_rate is the rate of the first
+  /// group; when it is changed, the other groups keep their ratio to it. Throws as the constructor
+  /// above does, and also for a group whose rate is out of range.
   explicit Adam(const std::vector<ParameterGroup>& groups, const AdamOptions& options = {});
 
   AdamOptions& options() { return options_; }
 
-  /// Drops all gradients, so that the next backward pass need not add to zeros.
+  /// Drops all gradients (.grad becomes undefined), so that the next backward pass need not add to
+  /// zeros.
   void zero_grad();
 
-  /// Moves each parameter that has a gradient. Throws TensorError, before anything is moved or any
-  /// gradient is dropped, for a sparse gradient, for a parameter that has another shape, dtype or
-  /// device than when the optimizer was made or than its gradient (module.to(), set_data()), and
-  /// where accelerate(model, optimizer) left a gradient that was changed since.
+  /// Updates each parameter that has a gradient. Throws TensorError, before any parameter is
+  /// updated or any gradient is dropped, for a sparse gradient; for a parameter whose shape, dtype
+  /// or device has changed since the optimizer was made, or differs from that of its gradient
+  /// (after module.to() or set_data()); and if the tensors of a gradient that accelerate(model,
+  /// optimizer) left as a product have been changed.
   void step();
 
   /// Forms the gradients that accelerate(model, optimizer) left as products, so that .grad of each
-  /// parameter is what it is without: to clip or to look at. step() then reads them from there.
+  /// parameter is what it would be otherwise, for example to clip it or to look at it. step() then
+  /// reads the gradients from .grad.
   void form_gradients();
 
-  /// For checkpoints: the moments, in the order of the parameters.
+  /// The moments, in the order of the parameters, for checkpoints.
   const std::vector<Moments>& moments() const { return moments_; }
-  /// Goes on from there. Throws TensorError for moments of other shapes or dtypes.
+  /// Continues from these moments. Throws TensorError if their shapes or dtypes are not those of
+  /// the parameters.
   void restore(const std::vector<Moments>& moments);
 
  private:
   friend Acceleration accelerate(torch::nn::Module& model, Adam& optimizer);
 
   std::vector<at::Tensor> parameters_;
-  std::vector<std::shared_ptr<effective::DeferredGradient>> deferred_;  // null: .grad alone
+  std::vector<std::shared_ptr<effective::DeferredGradient>> deferred_;  // null: only .grad is used
   std::vector<Moments> moments_;
-  std::vector<double> ratios_;  // of each parameter's rate to options_.learning_rate
+  std::vector<double> ratios_;  // each parameter's rate over options_.learning_rate
   AdamOptions options_;
 };
 
-/// What accelerate(model) does, and the backward pass leaves the gradients of those layers' weights
-/// that `optimizer` moves as products dyᵀ·x, which step() forms as it goes over the weights: they
-/// are never written to memory. The steps are bit for bit those of accelerate(model) where one
-/// backward pass precedes each. Until form_gradients() `.grad` of these weights is undefined,
-/// hooks on them are not called, and torch::autograd::grad() does not find them; a layer's second
-/// gradient before a step goes to `.grad` as usual. What a product is made of must stay as it is
-/// until the step, which throws TensorError otherwise. Ends with the first of the Acceleration and
-/// the optimizer.
+/// Does what accelerate(model) does. In addition, the backward pass leaves the gradients of those
+/// layers' weights that `optimizer` trains as products dyᵀ·x. step() forms each product while it
+/// goes over the weight, so that these gradients are never written to memory. The steps are bit for
+/// bit those of accelerate(model) if one backward pass precedes each.
+///
+/// Until form_gradients() is called, `.grad` of these weights is undefined, hooks on them are not
+/// called, and torch::autograd::grad() does not find them. If a layer gets a second gradient before
+/// the step, that one goes to `.grad` as usual. The tensors dy and x of a product must not change
+/// until the step, which otherwise throws TensorError. All of this ends with the Acceleration or
+/// the optimizer, whichever ends first.
 [[nodiscard]] LOWRANK_API Acceleration accelerate(torch::nn::Module& model, Adam& optimizer);
 
 }  // namespace lowrank

@@ -4,8 +4,9 @@
 
 namespace lowrank {
 
-/// While one lives, Ctrl-C (SIGINT) and SIGTERM only raise a flag, for long work to stop cleanly;
-/// a second signal ends the process at once. The handlers before it come back at its end.
+/// While a guard exists, Ctrl-C (SIGINT) and SIGTERM only set a flag, so that long work can stop
+/// cleanly; a second signal ends the process at once. The destructor restores the previous
+/// handlers.
 class LOWRANK_API InterruptGuard {
  public:
   InterruptGuard();
@@ -14,7 +15,7 @@ class LOWRANK_API InterruptGuard {
   InterruptGuard& operator=(const InterruptGuard&) = delete;
 };
 
-/// Whether a signal came since the guard was made.
+/// Returns whether a signal has come since the guard was made.
 LOWRANK_API bool interrupted();
 
 }  // namespace lowrank

@@ -10,23 +10,23 @@
 #include "adapter/combine/combine_factors.h"
 #include "adapter/state.h"
 
-// Several adapters of a model become one more.
+// Combines several adapters of a model into a new one.
 namespace lowrank {
 namespace {
 
-/// What a sum of low-rank updates cannot stand for.
+/// Throws ArgumentError for an adapter that a sum of low-rank updates cannot represent.
 void require_plain(const NamedAdapter& adapter) {
   const auto& config = adapter.config;
-  const bool taken_off = takes_off_the_base(adapter);
+  const bool taken_off = subtracts_from_base(adapter);
   const bool has_experts =
       std::any_of(adapter.layers.begin(), adapter.layers.end(),
                   [](const auto& layer) { return are_experts(layer.target.kind); });
   const char* found = config.use_dora          ? "DoRA's magnitudes"
                       : config.lora_bias       ? "lora_bias"
-                      : !adapter.whole.empty() ? "modules or biases that are trained whole"
-                      : taken_off              ? "an initialisation that is taken off the base"
-                      : has_experts            ? "the packed factors of experts"
-                                               : nullptr;
+                      : !adapter.whole.empty() ? "modules or biases that are trained in full"
+                      : taken_off   ? "an initialisation that is subtracted from the base"
+                      : has_experts ? "the packed factors of experts"
+                                    : nullptr;
   if (found == nullptr) return;
   fail<ArgumentError>(
       "combine", "adapters to combine must consist of factors alone",
@@ -72,9 +72,9 @@ LayerFactors combine_layer(const std::vector<Part>& parts, const CombineOptions&
   return layer;
 }
 
-/// An attention's two weights have one rank and alpha in a file; where they do not, each is one by
-/// itself.
-void part_unequal_attentions(std::vector<LayerFactors>& layers) {
+/// In a file, the two weights of an attention have the same rank and alpha. If theirs differ, each
+/// of them becomes a target of its own.
+void split_unequal_attentions(std::vector<LayerFactors>& layers) {
   for (auto& layer : layers) {
     auto& target = layer.target;
     if (target.attention.empty()) continue;
@@ -92,7 +92,7 @@ void part_unequal_attentions(std::vector<LayerFactors>& layers) {
   }
 }
 
-/// A config that gives each of these layers its rank, and alpha equal to it.
+/// Returns a config that gives each of these layers its rank, and an alpha that is equal to it.
 LoraConfig config_of(const std::vector<LayerFactors>& layers) {
   LoraConfig config;
   config.target_modules = ModuleSelector();
@@ -119,7 +119,7 @@ void Adapter::combine(const std::string& name, const std::vector<std::string>& n
   check_name(*state_, name);
   check(options);
   if (names.empty() || names.size() != weights.size()) {
-    fail<ArgumentError>("combine", "there must be a weight for each adapter, and one at least",
+    fail<ArgumentError>("combine", "there must be at least one adapter, and a weight for each",
                         fmt::format("{} names and {} weights", names.size(), weights.size()));
   }
   std::vector<const NamedAdapter*> adapters;
@@ -127,7 +127,7 @@ void Adapter::combine(const std::string& name, const std::vector<std::string>& n
     adapters.push_back(&std::as_const(*state_).adapter(of));
     require_plain(*adapters.back());
   }
-  const c10::InferenceMode normal(false);  // what is made in inference mode is never trained
+  const c10::InferenceMode normal(false);  // inference tensors cannot be trained
   const at::NoGradGuard no_grad;
   NamedAdapter combined;
   combined.name = name;
@@ -135,10 +135,11 @@ void Adapter::combine(const std::string& name, const std::vector<std::string>& n
   for (size_t site = 0; site < state_->tensors.size(); ++site) {
     const auto parts = parts_of(site, adapters, weights);
     if (parts.empty()) continue;
-    layer_options.seed = options.seed + site;  // or layers of one shape would drop equal entries
+    // With one seed, layers of the same shape would drop the same entries.
+    layer_options.seed = options.seed + site;
     combined.layers.push_back(combine_layer(parts, layer_options));
   }
-  part_unequal_attentions(combined.layers);
+  split_unequal_attentions(combined.layers);
   combined.config = config_of(combined.layers);
   put_adapter(*state_, std::move(combined));
 }

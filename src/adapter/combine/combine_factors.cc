@@ -18,7 +18,7 @@
 namespace lowrank {
 namespace {
 
-/// The factors side by side, whose product is Σ wᵢ·sᵢ·Bᵢ·Aᵢ.
+/// Stacks the factors side by side, so that their product is Σ wᵢ·sᵢ·Bᵢ·Aᵢ.
 Factors stacked(const std::vector<WeightedFactors>& terms) {
   std::vector<at::Tensor> a;
   std::vector<at::Tensor> b;
@@ -29,7 +29,7 @@ Factors stacked(const std::vector<WeightedFactors>& terms) {
   return {.b = at::cat(b, 1), .a = at::cat(a, 0)};
 }
 
-/// A's and B's by themselves: each side carries √|w·s|, A the sign as well.
+/// Merges the A's and the B's separately. Each side carries √|w·s|, and A carries the sign as well.
 Factors merged_factors(const std::vector<WeightedFactors>& terms, const CombinePlan& plan,
                        const CombineOptions& options, at::Generator& generator) {
   std::vector<at::Tensor> a;
@@ -87,7 +87,8 @@ Factors combined(const std::vector<WeightedFactors>& terms, const CombineOptions
   return stacked(terms);
 }
 
-/// `factor` (rank on dimension `rank_dimension`) in `dtype`, in the shape of `like`.
+/// Returns `factor` in `dtype` and in the shape of `like`, except for the rank, which is the
+/// dimension `rank_dimension`.
 at::Tensor restored(const char* name, const at::Tensor& factor, const at::Tensor& like,
                     int64_t rank_dimension, at::ScalarType dtype) {
   const auto result = factor.to(dtype);

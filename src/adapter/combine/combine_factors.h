@@ -16,20 +16,23 @@ struct ScaledFactors {
 
 /// Combines the `inputs` of one layer, one for each adapter that adapts it, with their `weights`
 /// (combine.h says what each method does). The result has scaling 1 and the shapes of the inputs
-/// but for the rank: that of the inputs, their sum (kCat), or the least of the wanted rank, in and
-/// out (and Σ rᵢ for kSvd; more would only add zeros). The *_svd methods give B = U·S and A = Vᵀ.
+/// except for the rank. The rank is that of the inputs, their sum (kCat), or the least of the
+/// wanted rank, in and out (and Σ rᵢ for kSvd, since more would only add zeros). The *_svd methods
+/// give B = U·S and A = Vᵀ.
 ///
-/// Computed in float64 on the device of the first A, and returned there in the inputs' dtype (the
-/// widest, where they differ). kSvd forms nothing of (out, in). DARE draws from options.seed alone
-/// (its low 32 bits): a caller gives each layer a seed of its own, or equal shapes drop equally.
+/// The computation is in float64 on the device of the first A. The result is returned there, in the
+/// inputs' dtype (the widest if they differ). kSvd never forms an (out, in) matrix. DARE draws from
+/// options.seed alone (its low 32 bits), so each layer needs a seed of its own; otherwise layers of
+/// the same shape drop the same entries.
 ///
-/// Departs from PEFT where that is wrong: the *_svd methods apply sᵢ once, not twice, and one input
-/// is treated by the method that was asked for. svd_clamp is not offered.
+/// This differs from PEFT where PEFT is wrong: the *_svd methods apply sᵢ once, not twice, and a
+/// single input is treated with the requested method. svd_clamp is not supported.
 ///
-/// Throws ArgumentError as check(options) does, and for a number of weights that is not that of the
-/// inputs, for no inputs, and for weights or scalings that are not finite; TensorError for factors
-/// that are no finite floating-point tensors or do not fit each other, among them those of grouped
-/// convolutions, for unequal ranks where equal ones are needed, and for a result beyond its dtype.
+/// Throws ArgumentError as check(options) does, for a number of weights that differs from the
+/// number of inputs, for no inputs, and for weights or scalings that are not finite. Throws
+/// TensorError for factors that are not finite floating-point tensors or do not fit each other
+/// (such as those of grouped convolutions), for unequal ranks if the method needs equal ones, and
+/// for a result that overflows its dtype.
 ScaledFactors combine_factors(const std::vector<ScaledFactors>& inputs,
                               const std::vector<double>& weights, const CombineOptions& options);
 

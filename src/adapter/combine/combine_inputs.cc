@@ -37,7 +37,8 @@ void require_weights(const std::vector<ScaledFactors>& inputs, const std::vector
   }
 }
 
-/// `factor` as a finite float64 matrix: a convolution's kernel belongs to its second dimension.
+/// Returns `factor` as a finite float64 matrix. The kernel of a convolution becomes part of the
+/// second dimension.
 at::Tensor flattened(const std::string& name, const at::Tensor& factor) {
   if (factor.defined() && !at::isFloatingType(factor.scalar_type())) {
     fail<TensorError>(kCombine, fmt::format("{} must hold floating-point numbers", name),
@@ -60,7 +61,7 @@ void require_product(size_t i, const ScaledFactors& input, const WeightedFactors
       input.b.dim() > 2 ? "The factors of grouped convolutions cannot be combined." : "");
 }
 
-/// All but the rank must agree with the first adapter's.
+/// All dimensions except the rank must agree with those of the first adapter.
 void require_alike(size_t i, const ScaledFactors& input, const ScaledFactors& first) {
   const bool alike = input.a.sizes().slice(1) == first.a.sizes().slice(1) &&
                      input.b.size(0) == first.b.size(0) &&
@@ -68,7 +69,7 @@ void require_alike(size_t i, const ScaledFactors& input, const ScaledFactors& fi
   if (alike) return;
   fail<TensorError>(kCombine,
                     fmt::format("the factors of adapter {} must fit the layer that adapter 1's "
-                                "fit, {} and {}",
+                                "factors fit, {} and {}",
                                 i + 1, shape(first.a), shape(first.b)),
                     fmt::format("{} and {}", shape(input.a), shape(input.b)));
 }

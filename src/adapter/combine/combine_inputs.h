@@ -17,12 +17,12 @@ struct WeightedFactors {
   double weight;
 };
 
-/// Checks what combine_factors() is given (it says what is thrown) and flattens it.
+/// Checks the inputs of combine_factors(), which lists the errors, and flattens them.
 std::vector<WeightedFactors> weighted_factors(const std::vector<ScaledFactors>& inputs,
                                               const std::vector<double>& weights,
                                               CombineMethod method);
 
-/// The dtype that holds what any of the factors holds.
+/// The narrowest dtype that holds the values of all factors.
 at::ScalarType widest_dtype(const std::vector<ScaledFactors>& inputs);
 
 }  // namespace lowrank

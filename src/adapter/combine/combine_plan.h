@@ -4,19 +4,19 @@
 
 namespace lowrank {
 
-/// What a method of combining is made of.
+/// The steps of a combining method.
 struct CombinePlan {
   enum class On {
-    kStack,    // the factors side by side
-    kFactors,  // all A's and all B's by themselves
+    kStack,    // all factors, stacked side by side
+    kFactors,  // all A's and all B's, separately
     kProduct,  // Σ wᵢ·ΔWᵢ as a product of stacked factors
-    kDense,    // the ΔWᵢ themselves
+    kDense,    // the dense ΔWᵢ
   };
   enum class Pruning { kNone, kMagnitude, kRandom };
 
   On on = On::kStack;
   Pruning pruning = Pruning::kNone;
-  bool elect = false;  // TIES's sign election; false: a sum
+  bool elect = false;  // true: TIES's sign election; false: a sum
 
   bool truncates() const { return on == On::kProduct || on == On::kDense; }
 };

@@ -8,15 +8,16 @@
 #include <set>
 
 #include "adapter/config/json_fields.h"
-#include "adapter/config/module_selector.h"
+#include "adapter/config/name_matching.h"
 
-// The table of a config's fields, turned into JSON and back.
+// Converts the table of a config's fields to JSON and back.
 namespace lowrank {
 namespace {
 
 using Json = nlohmann::ordered_json;
 
-/// PEFT's field for the parameters that are named directly; here they are names of target_modules.
+/// PEFT's field for parameters that are named directly; here their names are part of
+/// target_modules.
 constexpr const char* kTargetParameters = "target_parameters";
 
 /// PEFT writes lora_alpha as it was given: 16 rather than 16.0.
@@ -30,7 +31,8 @@ Json list_or_null(const std::vector<T>& values) {
   return values.empty() ? Json(nullptr) : Json(values);
 }
 
-/// The value of one member; what it needs beside the value (init_iterations) is in the config.
+/// Converts one member to JSON. It needs the whole config, since init_lora_weights also depends on
+/// init_iterations.
 class Writer {
  public:
   explicit Writer(const LoraConfig& config) : config_(config) {}
@@ -91,7 +93,7 @@ class Writer {
   const LoraConfig& config_;
 };
 
-/// Takes one field out of a file; one that is absent or null leaves the member as it is.
+/// Reads one field from a file. A field that is absent or null leaves the member as it is.
 class Reader {
  public:
   Reader(const JsonFields& fields, const char* name, LoraConfig& config)
@@ -106,7 +108,7 @@ class Reader {
   void operator()(double LoraConfig::*member) const {
     config_.*member = fields_.number(name_, config_.*member);
   }
-  /// One string is a regular expression, but for all-linear.
+  /// A single string is a regular expression, unless it is all-linear.
   void operator()(ModuleSelector LoraConfig::*member) const {
     const auto* value = fields_.find(name_);
     auto& selector = config_.*member;
@@ -126,7 +128,7 @@ class Reader {
   void operator()(std::vector<int64_t> LoraConfig::*member) const {
     config_.*member = fields_.whole_numbers(name_);
   }
-  /// PEFT takes one string alone for layers_pattern, and writes "" for none.
+  /// PEFT accepts a single string for layers_pattern, and writes "" if there is none.
   void operator()(std::vector<std::string> LoraConfig::*member) const {
     auto& names = config_.*member;
     const bool alone = member == &LoraConfig::layers_pattern;
@@ -146,8 +148,9 @@ class Reader {
   void operator()(BiasMode LoraConfig::*member) const {
     config_.*member = bias_mode(fields_.text(name_, "none"));
   }
-  /// PEFT writes true for its default, and takes names in any case. false, factors that do not
-  /// start as their base, becomes the default too, since B starts at zero here.
+  /// PEFT writes true for its default, and accepts names in any case. false stands for factors with
+  /// which a model does not start as its base; it becomes the default too, since B starts at zero
+  /// here.
   void operator()(LoraInit LoraConfig::* /*init*/) const {
     const auto* value = fields_.find(name_);
     if (value == nullptr || value->is_boolean()) return;
@@ -199,8 +202,9 @@ class Reader {
   LoraConfig& config_;
 };
 
-/// What a file says beside the table: fields of others, and within the objects of ours what PEFT
-/// has there beside our options (tau, cache_file), which changes no number here.
+/// Returns what a file contains in addition to the fields of the table: fields that are not ours
+/// and, within the objects that are, PEFT's options that we do not have (tau, cache_file). They
+/// affect no result here.
 Json extra_fields(const Json& json) {
   const auto own = to_json(LoraConfig());
   Json extra = Json::object();

@@ -6,14 +6,14 @@
 namespace lowrank {
 namespace {
 
-/// Enough of a value to know it by.
+/// Returns the start of a value, which is enough to recognise it.
 std::string shown(const nlohmann::ordered_json& value) {
   auto text = value.dump(-1, ' ', /*ensure_ascii=*/true);
   if (text.size() > 60) text.replace(60, std::string::npos, "...");
   return text;
 }
 
-/// Whole, and within 64 bits.
+/// Returns whether the value is a whole number that fits into 64 bits with a sign.
 bool is_whole(const nlohmann::ordered_json& value) {
   return value.is_number_integer() &&
          (!value.is_number_unsigned() || value.get<uint64_t>() <= uint64_t{INT64_MAX});

@@ -9,7 +9,7 @@
 #include <nlohmann/json.hpp>
 #include <set>
 
-#include "adapter/config/module_selector.h"
+#include "adapter/config/name_matching.h"
 #include "adapter/config/pattern.h"
 
 namespace lowrank {
@@ -49,7 +49,7 @@ void check_rank(int64_t rank, const std::string& what, LoraInit init) {
 }
 
 void check_alpha(double alpha, const std::string& what) {
-  constexpr double most = 1e30;  // what float32 can hold, with room for what it multiplies
+  constexpr double most = 1e30;  // within float32, with room for what it multiplies
   if (std::abs(alpha) > most && std::isfinite(alpha)) {
     refuse(fmt::format("{} must be between -{:g} and {:g}", what, most, most),
            fmt::format("{:g}", alpha));
@@ -67,7 +67,7 @@ void check_names(const std::vector<std::string>& names, const std::string& what)
 void check_selector(const ModuleSelector& selector, const std::string& what) {
   check_names(selector.names, what);
   if (selector.regex.empty()) return;
-  // Beside an expression names can only be what it does not match: parameters.
+  // Next to an expression, names can only stand for parameters, which an expression does not match.
   const bool both = !selector.names.empty() &&
                     (what == "exclude_modules" ||
                      std::any_of(selector.names.begin(), selector.names.end(), is_all_linear));
@@ -120,7 +120,7 @@ void check_tokens(const LoraConfig& config) {
     std::set<int64_t> seen;
     for (const auto index : indices) {
       if (index >= 0 && seen.insert(index).second) continue;
-      refuse("trainable_token_indices must hold different indices from 0",
+      refuse("trainable_token_indices must hold distinct indices from 0",
              fmt::format("{}{}", index, index < 0 ? "" : " twice"));
     }
   }
@@ -136,7 +136,7 @@ void check_init(const LoraConfig& config) {
   if (config.init_iterations < 0) {
     refuse("init_iterations must be at least 0", std::to_string(config.init_iterations));
   }
-  constexpr int64_t most_iterations = 1000;  // 16 are many
+  constexpr int64_t most_iterations = 1000;  // 16 is already a lot
   if (config.init_iterations > most_iterations) {
     refuse(fmt::format("the iterations of pissa_niter must be at most {}", most_iterations),
            std::to_string(config.init_iterations));

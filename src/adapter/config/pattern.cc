@@ -13,7 +13,7 @@ namespace lowrank {
 namespace {
 
 constexpr size_t kLongestPattern = 10'000;   // bytes
-constexpr uint32_t kMostSteps = 100'000;     // a path takes about its length
+constexpr uint32_t kMostSteps = 100'000;     // a path takes about as many as it has characters
 constexpr uint32_t kMostMemory = 20 * 1024;  // KiB
 
 std::string message_of(int error) {
@@ -45,8 +45,8 @@ Pattern::Pattern(std::string text, std::string what)
     wrong(fmt::format("one of {} bytes, more than {}", text_.size(), kLongestPattern));
   }
   if (text_.find("{,") != std::string::npos) {
-    // {0,n} to Python, and these very characters to PCRE2 before 10.43.
-    wrong(fmt::format("\"{}\"", text_), "Write {0, for {,.");
+    // Python reads {,n} as {0,n}; PCRE2 before 10.43 takes these characters literally.
+    wrong(fmt::format("\"{}\"", text_), "Write {0, instead of {,.");
   }
   int error = 0;
   PCRE2_SIZE at = 0;

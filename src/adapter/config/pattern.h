@@ -9,20 +9,20 @@ struct pcre2_real_code_8;
 
 namespace lowrank {
 
-/// A regular expression in the syntax of Python's re, as PEFT's files hold them: untrusted, so that
-/// its length, its steps and its memory are limited. What Python takes and reads otherwise than
-/// PCRE2 is refused.
+/// A regular expression in the syntax of Python's re, as in PEFT's files. It is untrusted, so its
+/// length, steps and memory are limited. Syntax that Python and PCRE2 read differently is refused.
 class Pattern {
  public:
-  /// `what` names the expression in messages ("target_modules"). Throws ArgumentError with the
-  /// place where the syntax is wrong.
+  /// `what` names the expression in messages ("target_modules"). Throws ArgumentError for wrong
+  /// syntax; the message says where it is wrong.
   Pattern(std::string text, std::string what);
 
-  /// re.fullmatch(text, path). All of these throw ArgumentError where the limits are exceeded.
+  /// re.fullmatch(text, path). All of these functions throw ArgumentError if the limits are
+  /// exceeded.
   bool matches_all_of(std::string_view path) const;
   /// re.match(text, path): from the start, not necessarily to the end.
   bool matches_start_of(std::string_view path) const;
-  /// This named group of re.match(text, path); nothing where it does not match.
+  /// Returns this named group of re.match(text, path), or nothing if there is no match.
   std::optional<std::string> group(std::string_view path, const char* name) const;
 
  private:

@@ -19,7 +19,7 @@ constexpr auto kEva = "eva";
 constexpr int64_t kLargestDecomposed = 512;
 constexpr uint64_t kSeed = 42;
 
-/// At least the first `kept` triplets of `rows`.
+/// Returns at least the first `kept` triplets of `rows`.
 Svd leading(const at::Tensor& rows, int64_t kept) {
   const int64_t smaller = std::min(rows.size(0), rows.size(1));
   if (smaller <= kLargestDecomposed) return thin_svd(rows, "the inputs");
@@ -27,7 +27,7 @@ Svd leading(const at::Tensor& rows, int64_t kept) {
                         at::detail::createCPUGenerator(kSeed));
 }
 
-/// Each row of `components` with its largest entry positive.
+/// Returns `components` with the sign of each row chosen so that its largest entry is positive.
 at::Tensor with_fixed_signs(const at::Tensor& components) {
   const auto largest = components.abs().argmax(1, /*keepdim=*/true);
   return components * components.gather(1, largest).sign();

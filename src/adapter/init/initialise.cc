@@ -57,14 +57,16 @@ double fan_in(const at::Tensor& tensor) {
   return static_cast<double>(inputs);
 }
 
-/// torch.nn.init.kaiming_uniform_(a=√5), term by term as there: bound = √3 · (√(2/6) / √fan_in).
+/// torch.nn.init.kaiming_uniform_(a=√5), with the same order of operations: bound = √3 · (√(2/6) /
+/// √fan_in).
 void kaiming_uniform(at::Tensor& tensor) {
   const double gain = std::sqrt(2.0 / (1 + 5));
   const double bound = std::sqrt(3.0) * (gain / std::sqrt(fan_in(tensor)));
   tensor.uniform_(-bound, bound);
 }
 
-/// PEFT constructs the layers of A and B, which draw themselves, before it draws A again.
+/// PEFT constructs layers for A and B, whose constructors draw their values, before it draws A
+/// again.
 void draw_as_constructed(InitialFactors& factors, const Target& target) {
   if (target.kind == LayerKind::kEmbedding) {
     factors.a.normal_();
@@ -78,8 +80,8 @@ void draw_as_constructed(InitialFactors& factors, const Target& target) {
   factors.bias.uniform_(-bound, bound);
 }
 
-/// B·A is zero from the start: A drawn and B zero, or for an embedding, whatever the method, the
-/// other way round.
+/// Makes B·A start at zero: A is drawn and B is zero. For an embedding it is the other way round,
+/// whatever the method is.
 void draw(InitialFactors& factors, const Target& target, LoraInit init) {
   draw_as_constructed(factors, target);
   if (factors.bias.defined()) factors.bias.zero_();
@@ -93,7 +95,7 @@ void draw(InitialFactors& factors, const Target& target, LoraInit init) {
   factors.b.zero_();
 }
 
-/// The notebook's: nothing is drawn but A.
+/// The initialisation of the LoRA notebook, which draws nothing but A.
 void draw_normal(InitialFactors& factors, const Target& target) {
   if (factors.bias.defined()) factors.bias.zero_();
   factors.a.normal_();
@@ -103,7 +105,8 @@ void draw_normal(InitialFactors& factors, const Target& target) {
   factors.b.normal_();
 }
 
-/// The weight, or something of its shape, as the matrix M (out, in) that the factors are of.
+/// Returns the weight, or a tensor of its shape, as the matrix M (out, in) that the factors are
+/// made for.
 at::Tensor matrix_of(const Target& target, const at::Tensor& weight) {
   return target.kind == LayerKind::kConv1D ? weight.t() : weight.flatten(1);
 }
@@ -143,7 +146,8 @@ init::FactorPair factor_pair(const Target& target, const LoraConfig& config,
   }
 }
 
-/// EVA's B is zero, and so is B·A of an orthogonal pair; what is not is taken off the base.
+/// Returns whether B·A is subtracted from the base. It is not if it is zero anyway: with EVA, where
+/// B is zero, and with orthogonal factors.
 bool is_taken_off(LoraInit init) { return init != LoraInit::kOrthogonal && init != LoraInit::kEva; }
 
 void take(InitialFactors& factors, const init::FactorPair& pair, bool off_the_base) {
@@ -157,8 +161,8 @@ void take(InitialFactors& factors, const init::FactorPair& pair, bool off_the_ba
 
 void start_from(InitialFactors& factors, const Target& target, const LoraConfig& config,
                 const LayerData& data) {
-  // PEFT gives embeddings its default alone (tuners/lora/layer.py, Embedding.update_layer): where a
-  // file names another method, nothing must be taken off their base.
+  // PEFT always gives embeddings its default (tuners/lora/layer.py, Embedding.update_layer). So
+  // nothing must be subtracted from their base, even if a file names another method.
   if (target.kind == LayerKind::kEmbedding) return draw(factors, target, config.init);
   take(factors, factor_pair(target, config, data), is_taken_off(config.init));
 }
@@ -184,7 +188,7 @@ void start(InitialFactors& factors, const Target& target, const LoraConfig& conf
 
 }  // namespace
 
-bool comes_from_data(LoraInit init) {
+bool subtracts_data_factors(LoraInit init) {
   return init == LoraInit::kCorda || init == LoraInit::kLoraGa;
 }
 

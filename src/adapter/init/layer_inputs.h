@@ -4,8 +4,9 @@
 
 namespace lowrank::init {
 
-/// A batch `x` (..., in) of a layer's inputs as a finite float64 matrix (rows, in). Throws
-/// TensorError, "[method] ...", where it is none, or its last dimension is not `in` (0: any).
+/// Returns a batch `x` (..., in) of a layer's inputs as a finite float64 matrix (rows, in). Throws
+/// TensorError, "[method] ...", if it is not one, or if its last dimension is not `in` (0 means
+/// any).
 at::Tensor layer_inputs(const char* method, const at::Tensor& x, int64_t in);
 
 }  // namespace lowrank::init

@@ -41,7 +41,7 @@ Indices chosen(LoraGaDirection direction, int64_t rank) {
   return {.a = range(0, rank, 1), .b = range(rank, 2 * rank, 1)};
 }
 
-/// What B is multiplied by; `first` is the singular value of its first column.
+/// Returns what B is multiplied by; `first` is the singular value of its first column.
 double scale_of_b(const LoraGaConfig& options, const at::Tensor& w, double scaling, double first) {
   switch (options.scale) {
     case LoraGaScale::kStable:

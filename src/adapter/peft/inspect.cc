@@ -10,8 +10,8 @@
 #include <functional>
 #include <numeric>
 
-#include "adapter/config/module_selector.h"
-#include "adapter/peft/config.h"
+#include "adapter/config/name_matching.h"
+#include "adapter/peft/adapter_config.h"
 #include "adapter/peft/keys.h"
 
 namespace lowrank {
@@ -31,7 +31,7 @@ std::string shape_text(const at::Tensor& tensor) {
   return fmt::format("({})", fmt::join(tensor.sizes(), ", "));
 }
 
-/// The scaling of each layer, with the patterns compiled once.
+/// Returns the scaling of each layer, with the patterns compiled once.
 class Scalings {
  public:
   explicit Scalings(const LoraConfig& config)
@@ -72,7 +72,7 @@ InspectedLayer inspect_layer(const std::string& path, const at::Tensor& a, const
   return layer;
 }
 
-/// The layers of a file: each A has a B beside it.
+/// Returns the layers of a file. Each A must have a B.
 std::vector<InspectedLayer> inspect_layers(const SafetensorsFile& file, const LoraConfig& config) {
   const auto names = names_by_key(file, /*adapter=*/"");
   Scalings scalings(config);
@@ -101,7 +101,8 @@ uint64_t bytes_in(const Path& folder) {
   return bytes;
 }
 
-/// The config's own defaults are for what is adapted; a folder without them is none of an adapter.
+/// The defaults of LoraConfig are for attaching. A file without these fields does not belong to an
+/// adapter.
 void require_number(const nlohmann::ordered_json& config, const char* field, const Path& file) {
   const auto it = config.find(field);
   if (it != config.end() && it->is_number()) return;

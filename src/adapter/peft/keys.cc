@@ -35,15 +35,15 @@ bool is_factor(const std::string& segment) {
   return factors.contains(segment);
 }
 
-/// PEFT's wrapper of a MultiheadAttention holds that of its output projection.
+/// In PEFT, the wrapper of a MultiheadAttention contains the wrapper of its output projection.
 std::string wrapped_prefix(const Target& target) {
   if (target.layer.empty()) return "";
   if (target.attention.empty() || target.layer == target.attention) return target.layer + ".";
   return target.attention + ".base_layer" + target.layer.substr(target.attention.size()) + ".";
 }
 
-/// PEFT wraps a module once for each of its parameters that is named directly: the last one's
-/// factors are the module's own, those before it are one "base_layer" further in each.
+/// PEFT wraps a module once for each of its parameters that is named directly. The factors of the
+/// last one belong to the outermost wrapper, and each earlier one is one "base_layer" further in.
 std::string prefix_of(const LayerFactors& layer, const NamedAdapter& adapter) {
   const auto& target = layer.target;
   auto prefix = wrapped_prefix(target);
@@ -57,9 +57,8 @@ std::string prefix_of(const LayerFactors& layer, const NamedAdapter& adapter) {
   return prefix;
 }
 
-/// With bias="all" beside modules_to_save PEFT writes the biases of such a module three times:
-/// under their own names, once more below "modules_to_save", and the base's below
-/// "original_module".
+/// With bias="all" and modules_to_save, PEFT writes the biases of such a module three times: under
+/// their own names, again below "modules_to_save", and those of the base below "original_module".
 bool is_repeated_bias(const std::string& key, const std::string& adapter,
                       const std::set<std::string>& keys) {
   auto segments = segments_of(key);
@@ -96,7 +95,8 @@ const char* suffix_of(const TrainedTensor& trained) {
   }
 }
 
-/// The bias of an adapted layer lies below PEFT's wrapper of it.
+/// Returns the name of a parameter that is trained in full. The bias of an adapted layer is inside
+/// PEFT's wrapper of the layer.
 std::string whole_name(const WholeParameter& whole, const NamedAdapter& adapter) {
   if (whole.rows.defined()) {
     const auto layer = whole.path.substr(0, whole.path.rfind("weight"));
@@ -115,7 +115,8 @@ std::string canonical_key(std::string_view name, const std::string& adapter) {
   if (name.starts_with(kKeyPrefix)) name.remove_prefix(std::string_view(kKeyPrefix).size());
   auto segments = segments_of(name);
   for (size_t i = 0; i < segments.size(); ++i) {
-    // What follows the adapter's name tells it from a suffix of the same word ("weight").
+    // The name of an adapter is always followed by something, unlike a suffix of the same spelling
+    // ("weight").
     const bool bare = is_factor(segments[i]) && segments[i] != "lora_A" && segments[i] != "lora_B";
     const bool named = i + (bare ? 1 : 2) < segments.size() &&
                        (segments[i + 1] == "default" || segments[i + 1] == adapter);

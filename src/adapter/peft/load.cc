@@ -8,13 +8,13 @@
 #include <algorithm>
 #include <cstring>
 
-#include "adapter/config/module_selector.h"
+#include "adapter/config/name_matching.h"
 #include "adapter/init/initialise.h"
-#include "adapter/peft/config.h"
+#include "adapter/peft/adapter_config.h"
 #include "adapter/peft/keys.h"
 #include "adapter/state.h"
 
-// Adapters from disk: PEFT's folder of adapter_config.json and adapter_model.safetensors
+// Loads adapters from disk: PEFT's folder of adapter_config.json and adapter_model.safetensors
 // (utils/save_and_load.py), with the base's fingerprint in the safetensors metadata.
 namespace lowrank {
 namespace {
@@ -34,7 +34,7 @@ void require_file(const Path& folder, const char* name) {
           : "");
 }
 
-/// A tensor of the file, checked against what the model's layer needs.
+/// Reads a tensor of the file and checks it against what the model's layer needs.
 at::Tensor read_tensor(const SafetensorsFile& file, const std::string& name,
                        const FileTensor& wanted) {
   const auto tensor = file.tensor(name);
@@ -56,8 +56,8 @@ at::Tensor read_tensor(const SafetensorsFile& file, const std::string& name,
   return tensor.view(wanted.tensor.sizes());
 }
 
-/// A weight of the model, or a buffer of a module that the config saves whole; undefined where the
-/// path is neither's.
+/// Returns the model's weight at this path, or the buffer if it belongs to a module that the config
+/// saves in full; undefined if it is neither.
 at::Tensor find_in_base(const Adapter::State& state, const LoraConfig& config,
                         const std::string& path) {
   if (path.ends_with(".weight")) {
@@ -74,11 +74,12 @@ at::Tensor find_in_base(const Adapter::State& state, const LoraConfig& config,
   return {};
 }
 
-/// With an embedding among its targets PEFT writes the weights of the model's input and output
-/// embeddings too (save_embedding_layers), and of modules_to_save the buffers; they must be the
-/// model's own.
-bool is_of_the_base(const SafetensorsFile& file, const std::string& key, const std::string& name,
-                    const Adapter::State& state, const LoraConfig& config) {
+/// Returns whether a tensor of the file belongs to the base. If an embedding is a target, PEFT also
+/// writes the weights of the model's input and output embeddings (save_embedding_layers), and for
+/// modules_to_save it writes the buffers. Throws FileError if their values are not those of the
+/// model.
+bool belongs_to_base(const SafetensorsFile& file, const std::string& key, const std::string& name,
+                     const Adapter::State& state, const LoraConfig& config) {
   auto path = key;
   if (const auto at = path.rfind(".base_layer.weight"); at != std::string::npos) {
     path.erase(at, std::strlen(".base_layer"));
@@ -90,21 +91,23 @@ bool is_of_the_base(const SafetensorsFile& file, const std::string& key, const s
     return true;
   }
   fail<FileError>("load",
-                  fmt::format("\"{}\" must be the model's \"{}\", for no layer of the config "
+                  fmt::format("\"{}\" must be the model's \"{}\", because no layer of the config "
                               "trains it",
                               name, path),
                   "other values", "The adapter was made for another model.");
 }
 
-/// Copies the file's tensors into the adapter's: all of them, and no others.
+/// Copies the file's tensors into the adapter's. Throws FileError if one is missing or if there are
+/// others.
 void read_tensors(const SafetensorsFile& file, const NamedAdapter& adapter,
                   const Adapter::State& state) {
   auto names = names_by_key(file, adapter.name);
   for (const auto& wanted : file_tensors(adapter)) {
     auto found = names.find(wanted.name);
     if (found == names.end() && wanted.name.ends_with(".base_layer.bias")) {
-      auto plain = wanted.name;
-      found = names.find(plain.erase(plain.rfind(".base_layer"), std::strlen(".base_layer")));
+      auto unwrapped = wanted.name;
+      found =
+          names.find(unwrapped.erase(unwrapped.rfind(".base_layer"), std::strlen(".base_layer")));
     }
     if (found == names.end()) {
       fail<FileError>("load",
@@ -124,7 +127,7 @@ void read_tensors(const SafetensorsFile& file, const NamedAdapter& adapter,
     names.erase(found);
   }
   std::erase_if(names, [&](const auto& item) {
-    return is_of_the_base(file, item.first, item.second, state, adapter.config);
+    return belongs_to_base(file, item.first, item.second, state, adapter.config);
   });
   if (names.empty()) return;
   fail<FileError>("load",
@@ -133,7 +136,7 @@ void read_tensors(const SafetensorsFile& file, const NamedAdapter& adapter,
                   fmt::format("\"{}\" too", names.begin()->second));
 }
 
-/// Whether everything the adapter adds is zero.
+/// Returns whether everything that the adapter adds is zero.
 bool acts_like_base(const Adapter::State& state, const NamedAdapter& adapter,
                     const std::vector<at::Tensor>& initial_magnitudes) {
   for (size_t i = 0; i < adapter.layers.size(); ++i) {
@@ -156,12 +159,13 @@ bool acts_like_base(const Adapter::State& state, const NamedAdapter& adapter,
   return true;
 }
 
-/// A rank is a dimension of some tensor beside the config: known before memory is taken for it.
+/// Every rank must be a dimension of some tensor in the file. This is checked before memory is
+/// allocated for it.
 void require_ranks(const std::vector<Target>& targets, const SafetensorsFile& file) {
   int64_t largest = 0;
   for (const auto& name : file.names()) {
-    const auto tensor = file.tensor(name);  // its sizes end with it
-    if (tensor.numel() == 0) continue;      // which may have any dimensions
+    const auto tensor = file.tensor(name);  // owns the sizes
+    if (tensor.numel() == 0) continue;      // an empty tensor may have any dimensions
     for (const auto size : tensor.sizes()) largest = std::max(largest, size);
   }
   for (const auto& target : targets) {
@@ -172,19 +176,21 @@ void require_ranks(const std::vector<Target>& targets, const SafetensorsFile& fi
   }
 }
 
-/// What a config asks for must be in the model; where it is not, that is the file's fault.
+/// Makes the adapter that a file's config asks for. If the config does not fit the model, this
+/// throws FileError, which names the file.
 NamedAdapter make_for_file(Adapter::State& state, const std::string& name, const LoraConfig& config,
                            const Path& path, const SafetensorsFile& file) {
   const StateLock lock(state.mutex);
-  if (comes_from_data(config.init)) {
-    fail<FileError>("load", "a file must not name an init that takes data's factors off the base",
-                    fmt::format("{} in \"{}\"", init_name(config), path.string()),
-                    "Save the adapter in PEFT with path_initial_model_for_weight_conversion.");
+  if (subtracts_data_factors(config.init)) {
+    fail<FileError>(
+        "load", "a file must not name an init that changes the base with factors made from data",
+        fmt::format("{} in \"{}\"", init_name(config), path.string()),
+        "Save the adapter in PEFT with path_initial_model_for_weight_conversion.");
   }
-  // EVA needs data to start, and leaves the base alone: the file's factors are all there is to it.
+  // EVA needs data to start, but leaves the base as it is, so the factors in the file are enough.
   auto start = config;
   if (start.init == LoraInit::kEva) start.init = LoraInit::kKaimingUniform;
-  start.lora_dropout = 0;  // what cannot drop out refuses when it is trained
+  start.lora_dropout = 0;  // layers that cannot apply it are refused when they are trained
   try {
     require_ranks(find_targets(state.model, start), file);
     auto adapter = make_adapter(state, name, start, {});
@@ -253,7 +259,7 @@ LoadReport Adapter::load(const std::string& name, const Path& folder, bool repla
     const StateLock lock(state_->mutex);
     require_possible();
   }
-  // The files are read without the lock, so that scopes of other threads begin meanwhile.
+  // The files are read without the lock, so that other threads can begin scopes meanwhile.
   auto [adapter, report] = read_adapter(*state_, name, folder);
   const StateLock lock(state_->mutex);
   require_possible();

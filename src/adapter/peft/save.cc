@@ -9,11 +9,11 @@
 #include <cmath>
 
 #include "adapter/init/initialise.h"
-#include "adapter/peft/config.h"
+#include "adapter/peft/adapter_config.h"
 #include "adapter/peft/keys.h"
 #include "adapter/state.h"
 
-// Adapters to disk: PEFT's folder of adapter_config.json and adapter_model.safetensors.
+// Saves adapters to disk: PEFT's folder of adapter_config.json and adapter_model.safetensors.
 namespace lowrank {
 namespace {
 
@@ -21,9 +21,9 @@ using Path = std::filesystem::path;
 
 constexpr const char* kTopAdapter = "default";  // PEFT keeps the others in subfolders
 
-/// Whether PEFT makes the same factors of this layer's weight again. What needed data or random
-/// numbers it cannot; convolutions and parameters have no such initialisation there, and OLoRA
-/// fails on a Conv1D.
+/// Returns whether PEFT makes the same initial factors from this layer's weight. It cannot if they
+/// needed data or random numbers. It has no such initialisation for convolutions and parameters,
+/// and its OLoRA fails on a Conv1D.
 bool can_be_repeated(const LayerFactors& layer, LoraInit init) {
   switch (init) {
     case LoraInit::kPissa:
@@ -35,7 +35,8 @@ bool can_be_repeated(const LayerFactors& layer, LoraInit init) {
   }
 }
 
-/// Whether a reader that knows the config alone would take other factors off the base, or none.
+/// Returns whether a reader that knows only the config would subtract other factors from the base,
+/// or none.
 bool needs_conversion(const NamedAdapter& adapter) {
   return std::any_of(adapter.layers.begin(), adapter.layers.end(), [&](const auto& layer) {
     return layer.minus_a.defined() && !can_be_repeated(layer, adapter.config.init);
@@ -43,7 +44,8 @@ bool needs_conversion(const NamedAdapter& adapter) {
 }
 
 /// s·(B·A - B₀·A₀) = s·[B, -B₀]·[A; A₀], with twice the rank and the alpha that keeps s (PEFT,
-/// tuners/lora/model.py, subtract_mutated_init). Where nothing is taken off, zeros stand for it.
+/// tuners/lora/model.py, subtract_mutated_init). A layer from which nothing is subtracted gets
+/// zeros instead.
 NamedAdapter converted(NamedAdapter adapter) {
   auto& config = adapter.config;
   const double growth = config.use_rslora ? std::sqrt(2.0) : 2.0;
@@ -60,19 +62,19 @@ NamedAdapter converted(NamedAdapter adapter) {
   return adapter;
 }
 
-/// PEFT knows no orthogonal convolutions, and no CorDA and LoRA-GA without data: it refuses to load
-/// a config with these names, although no number depends on them any more.
+/// PEFT has no orthogonal init for convolutions, and no CorDA or LoRA-GA without data. It refuses
+/// to load a config with these names, although no number depends on them any more.
 bool is_init_refused_by_peft(const NamedAdapter& adapter) {
-  if (comes_from_data(adapter.config.init)) return true;
+  if (subtracts_data_factors(adapter.config.init)) return true;
   return adapter.config.init == LoraInit::kOrthogonal &&
          std::any_of(adapter.layers.begin(), adapter.layers.end(),
                      [](const auto& layer) { return layer.target.kind == LayerKind::kConv; });
 }
 
-/// An adapter as it is written.
+/// Returns the adapter as it is to be written.
 NamedAdapter adapter_to_write(const NamedAdapter& adapter, bool wants_conversion) {
   const bool convert =
-      takes_off_the_base(adapter) && (wants_conversion || needs_conversion(adapter));
+      subtracts_from_base(adapter) && (wants_conversion || needs_conversion(adapter));
   auto written = convert ? converted(adapter) : adapter;
   if (is_init_refused_by_peft(written)) written.config.init = LoraInit::kKaimingUniform;
   return written;

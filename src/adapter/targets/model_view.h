@@ -17,40 +17,41 @@ namespace torch::jit {
 struct Module;
 }
 
-/// A model as an adapter sees it, a torch::nn::Module or a TorchScript file alike.
+/// A model as adapters see it, whether it is a torch::nn::Module or a TorchScript module.
 namespace lowrank {
 
 using effective::are_experts;
 using effective::LayerKind;
 
-/// One module of the model, the model itself included.
+/// One module of the model. The model itself is one too.
 struct ModelLayer {
   std::string name;  // dotted path; empty for the model itself
   std::string type;  // "Linear": the class without its namespace (and LibTorch's "Impl")
   LayerKind kind = LayerKind::kOther;
   int64_t groups = 1;          // of a convolution
-  bool is_transposed = false;  // its experts' matrices lie (in, out), which transformers names so
+  bool is_transposed = false;  // experts' matrices are (in, out); named as in transformers
   std::vector<std::pair<std::string, at::Tensor>> parameters;  // its own, not its children's
   std::vector<std::pair<std::string, at::Tensor>> buffers;     // likewise
-  // Follows train() and eval(). When the model is gone it gives false; of a module without children
-  // that lives on the stack, what it was when it was looked at.
+  // Follows train() and eval(). Returns false when the model is gone. For a module on the stack
+  // that has no children, it always returns the mode that the module had when it was looked at.
   std::function<bool()> is_training;
-  std::shared_ptr<const void> followed;  // of TorchScript: is_training gives false without it
+  std::shared_ptr<const void> followed;  // for TorchScript: without it is_training returns false
 
-  /// The parameter of this name; undefined where there is none.
+  /// The parameter of this name; undefined if there is none.
   at::Tensor parameter(const std::string& own_name) const;
 };
 
-/// "layer.0.weight": the path of what a module names so; the name alone in the model itself.
+/// Returns the path of what a module calls `name`: "layer.0.weight". For the model itself this is
+/// the name alone.
 std::string dotted_path(const std::string& module, const std::string& name);
 
-/// All modules, in the model's order, the model first, each once and by its first name. The model
-/// may live on the stack. A layer's weight and bias are the members that its forward reads, which
-/// are other tensors than the registered ones where somebody assigned to them.
+/// Returns all modules, in the model's order, the model first, each once and under its first name.
+/// The model may be on the stack. A layer's weight and bias are the members that its forward reads.
+/// If somebody assigned to them, these are not the registered parameters.
 std::vector<ModelLayer> layers_of(torch::nn::Module& model);
-/// Kinds are told by the names of the types that scripting and tracing keep, as far as the weight's
-/// dimensions allow, else kOther; a class derived from Linear is kOther too. The groups of a traced
-/// convolution stand in the code of its forward.
+/// The kind of a layer is told by the name of its type, which scripting and tracing keep, if the
+/// dimensions of the weight fit that type; otherwise it is kOther. A class derived from Linear is
+/// kOther too. The groups of a traced convolution come from the code of its forward.
 std::vector<ModelLayer> layers_of(const torch::jit::Module& model);
 
 }  // namespace lowrank

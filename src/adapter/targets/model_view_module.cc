@@ -14,7 +14,7 @@ namespace {
 
 using torch::nn::Module;
 
-/// Modules have no attributes of their own to look at: a buffer says it.
+/// C++ modules have no attributes that could be looked up, so a buffer of this name holds the flag.
 bool is_transposed(const ModelLayer& layer) {
   return std::any_of(layer.buffers.begin(), layer.buffers.end(), [](const auto& buffer) {
     const auto& [name, flag] = buffer;
@@ -22,7 +22,7 @@ bool is_transposed(const ModelLayer& layer) {
   });
 }
 
-/// "torch::nn::LinearImpl" is a Linear to people.
+/// Returns the name that people use: "Linear" for "torch::nn::LinearImpl".
 std::string type_name(const Module& module) {
   auto name = module.name();
   name = name.substr(0, name.find('<'));
@@ -66,7 +66,7 @@ void tell_kind(const Module& module, ModelLayer& layer) {
       take_as_conv<Conv3dImpl>(module, layer)) {
     return;
   }
-  // LibTorch has none: it is somebody's own class, in the likeness of transformers' one.
+  // LibTorch has no Conv1D, so this is a class of the user's own, modelled on that of transformers.
   const auto weight = layer.parameter("weight");
   if (layer.type == "Conv1D" && weight.defined() && weight.dim() == 2) {
     layer.kind = LayerKind::kConv1D;
@@ -111,13 +111,15 @@ at::Tensor ModelLayer::parameter(const std::string& own_name) const {
 std::vector<ModelLayer> layers_of(Module& model) {
   std::vector<ModelLayer> layers = {view("", model)};
   std::unordered_set<const Module*> seen = {&model};
-  // include_self would need the model to be owned by a shared_ptr, which one on the stack is not.
+  // include_self requires that a shared_ptr owns the model, which is not so for a model on the
+  // stack.
   for (const auto& item : model.named_modules(/*name_prefix=*/"", /*include_self=*/false)) {
     if (!seen.insert(item.value().get()).second) continue;
     layers.push_back(view(item.key(), *item.value()));
   }
   if (model.weak_from_this().expired()) {
-    // Nobody tells when a model on the stack is gone; train() and eval() reach its children too.
+    // Nothing tells when a model on the stack is gone. Its first child is followed instead, because
+    // train() and eval() reach the children too.
     layers[0].is_training = layers.size() > 1
                                 ? layers[1].is_training
                                 : [training = model.is_training()] { return training; };

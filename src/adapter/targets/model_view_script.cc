@@ -25,7 +25,8 @@ struct KnownType {
 };
 constexpr std::array<KnownType, 7> kKnownTypes = {{
     {kTorch, "Linear", LayerKind::kLinear, 2},
-    // out_proj of torch.nn.MultiheadAttention; Linear's subclass, for PEFT too.
+    // out_proj of torch.nn.MultiheadAttention: a subclass of Linear, which PEFT treats as a Linear
+    // too.
     {kTorch, "NonDynamicallyQuantizableLinear", LayerKind::kLinear, 2},
     {kTorch, "Embedding", LayerKind::kEmbedding, 2},
     {kTorch, "Conv1d", LayerKind::kConv, 3},
@@ -70,8 +71,9 @@ bool is_transposed(const Module& module) {
   return constant && constant->isBool() && constant->toBool();
 }
 
-/// A weak reference keeps what the module holds in memory, its weights that is, which know this
-/// function: so that they can go, the reference is the layer view's and not the function's.
+/// Even a weak reference keeps what the module holds in memory, which includes its weights, and the
+/// weights hold this function. So that they can be freed, the view of the layer owns the reference,
+/// not the function.
 std::function<bool()> follow(const Module& module, std::shared_ptr<const void>& reference) {
   using Weak = c10::weak_intrusive_ptr<c10::ivalue::Object>;
   const auto held = std::make_shared<const Weak>(module._ivalue());

@@ -4,7 +4,7 @@
 
 #include <algorithm>
 
-#include "adapter/config/module_selector.h"
+#include "adapter/config/name_matching.h"
 
 namespace lowrank {
 namespace {

@@ -9,22 +9,22 @@
 #include <set>
 #include <utility>
 
-#include "adapter/config/module_selector.h"
+#include "adapter/config/name_matching.h"
 #include "adapter/targets/output_head.h"
 
 namespace lowrank {
 namespace {
 
-/// Positions of a layer, and of a parameter in it.
+/// The index of a layer, and of a parameter in it.
 using ParameterIndex = std::pair<size_t, size_t>;
 
 bool is_linear(const ModelLayer& layer) {
   return layer.kind == LayerKind::kLinear || layer.kind == LayerKind::kConv1D;
 }
 
-/// What adapting the layer means: its "weight", or, where a layer of another kind has none of two
-/// or more dimensions, every such parameter whose name holds the word (an LSTM's weight_ih_l0,
-/// ...).
+/// Returns which parameters adapting the layer means: its "weight" or, if that does not have two or
+/// more dimensions, every parameter that does and whose name contains "weight" (an LSTM's
+/// weight_ih_l0, ...).
 std::vector<size_t> weights_of(const ModelLayer& layer) {
   std::vector<size_t> weights;
   for (size_t i = 0; i < layer.parameters.size(); ++i) {
@@ -43,8 +43,8 @@ std::optional<size_t> position_of(const ModelLayer& layer, const std::string& pa
   return std::nullopt;
 }
 
-/// The parameter that torch.nn.utils' spectral_norm or weight_norm makes the weight of in each
-/// forward; nullptr where the layer reads a weight of its own.
+/// Returns the parameter from which torch.nn.utils' spectral_norm or weight_norm computes the
+/// weight in each forward, or nullptr if the layer reads a weight of its own.
 const char* source_of_weight(const ModelLayer& layer) {
   if (layer.parameter("weight_orig").defined()) return "weight_orig";
   if (layer.parameter("weight_g").defined() && layer.parameter("weight_v").defined()) {
@@ -53,7 +53,7 @@ const char* source_of_weight(const ModelLayer& layer) {
   return nullptr;
 }
 
-/// Whether there is anything that could be named, whatever it is called.
+/// Returns whether there is any parameter that could be adapted, whatever its name is.
 bool has_matrix(const std::vector<ModelLayer>& layers) {
   return std::any_of(layers.begin(), layers.end(), [](const ModelLayer& layer) {
     return std::any_of(layer.parameters.begin(), layer.parameters.end(),
@@ -82,8 +82,8 @@ class TargetChoice {
     if (!has_matrix(layers_)) {
       fail<ArgumentError>("attach", "the model must have a weight of two or more dimensions",
                           "a model without one",
-                          "torch.jit.freeze and optimize_for_inference make constants of the "
-                          "weights: attach before them.");
+                          "torch.jit.freeze and optimize_for_inference turn the weights into "
+                          "constants: attach before calling them.");
     }
     require_exclusions_matched();
     require_indices_present();
@@ -121,7 +121,7 @@ class TargetChoice {
   void choose_all_linear() {
     bool found = false;
     for (size_t i = 0; i < layers_.size(); ++i) {
-      // One that has no weight of its own is refused rather than passed over.
+      // A linear layer that has no weight of its own is refused below, not skipped.
       const bool normed = layers_[i].type == "ParametrizedLinear" ||
                           (layers_[i].type == "Linear" && source_of_weight(layers_[i]) != nullptr);
       if (!normed && (!is_linear(layers_[i]) || is_output_head(layers_[i], layers_))) continue;
@@ -168,21 +168,22 @@ class TargetChoice {
     }
   }
 
-  /// Before it is normed B·A would mean something else than in PEFT, which adds B·A·x to what the
-  /// layer gives.
+  /// If B·A were added before the norm, it would mean something else than in PEFT, which adds B·A·x
+  /// to the output of the layer.
   static void require_own_weight(const ModelLayer& layer) {
     const auto* source = source_of_weight(layer);
     if (source == nullptr) return;
     fail<ArgumentError>(
         "attach", "target_modules must match layers that read a weight of their own",
-        fmt::format("\"{}\", which makes it of {} in each forward (spectral_norm or weight_norm)",
-                    layer.name, source),
-        fmt::format("Take the norm off first, or adapt what is normed: \"{}.{}\".", layer.name,
-                    source));
+        fmt::format(
+            "\"{}\", which computes it from {} in each forward (spectral_norm or weight_norm)",
+            layer.name, source),
+        fmt::format("Remove the norm first, or adapt the parameter that it normalises: \"{}.{}\".",
+                    layer.name, source));
   }
 
-  /// A MultiheadAttention is both its weights, as in PEFT (tuners/lora/layer.py), where neither of
-  /// them is excluded.
+  /// Chooses both weights of a MultiheadAttention, as PEFT does (tuners/lora/layer.py). Returns
+  /// false if the layer is none, or if one of its weights is excluded.
   bool choose_attention(size_t layer) {
     const auto& attention = layers_[layer];
     if (attention.type != "MultiheadAttention" || attention.name.empty()) return false;
@@ -203,7 +204,7 @@ class TargetChoice {
   void choose_parameter(const ParameterIndex& at) {
     const auto& layer = layers_[at.first];
     const auto path = parameter_path(layer, at.second);
-    // Neither exclude_modules nor layers_to_transform are for parameters (PEFT,
+    // Neither exclude_modules nor layers_to_transform applies to parameters (PEFT,
     // _inject_parameters).
     if (is_saved_whole(layer.name, config_.modules_to_save)) return;
     if (const auto& tensor = layer.parameters[at.second].second; tensor.dim() < 2) {
@@ -213,7 +214,7 @@ class TargetChoice {
     chosen_.emplace(at, std::nullopt);
   }
 
-  /// For a container that was named: what it holds.
+  /// A hint for a container that was named: the layers in it.
   std::string layers_in(const std::string& container) const {
     std::vector<std::string> names;
     for (const auto& name : adaptable_) {
@@ -251,7 +252,7 @@ class TargetChoice {
     if (!config_.layers_to_transform.empty()) fields.emplace_back("layers_to_transform");
     fail<ArgumentError>("attach",
                         list_names(fields) + " must leave at least one of the target_modules",
-                        "none that is left");
+                        "none left");
   }
 
   void require_exclusions_matched() const {
@@ -295,8 +296,8 @@ class TargetChoice {
   const LoraConfig& config_;
   CompiledSelector excluded_;
   LayerIndices indices_;
-  std::vector<std::string> adaptable_;                      // layers, for messages
-  std::map<ParameterIndex, std::optional<size_t>> chosen_;  // the second: its attention
+  std::vector<std::string> adaptable_;                      // names of layers, for messages
+  std::map<ParameterIndex, std::optional<size_t>> chosen_;  // with the attention, if any
 };
 
 }  // namespace

@@ -8,7 +8,7 @@
 #include <cmath>
 #include <utility>
 
-#include "adapter/config/module_selector.h"
+#include "adapter/config/name_matching.h"
 #include "adapter/targets/target_choice.h"
 
 namespace lowrank {
@@ -18,15 +18,16 @@ std::string path_of(const std::string& layer, const std::string& parameter) {
   return dotted_path(layer, parameter);
 }
 
-/// A product with a weight and a look-up in it are different operators, so that the input and the
-/// output embedding of a language model may be one tensor.
+/// Returns whether the operators of two layers that share a weight can be told apart. A product and
+/// a look-up are different operators, so the input and the output embedding of a language model may
+/// be one tensor.
 bool told_apart(LayerKind one, LayerKind other) {
   return (one == LayerKind::kEmbedding) != (other == LayerKind::kEmbedding) &&
          (one == LayerKind::kLinear || other == LayerKind::kLinear);
 }
 
-/// "weight" is the layer, unless the path names the parameter; a model that is a layer itself has
-/// no other name.
+/// Returns whether the parameter itself was named. "weight" stands for its layer, unless a name in
+/// target_modules includes it. A model that is itself the layer can be named in no other way.
 bool is_named_directly(const ModelLayer& layer, const std::string& parameter,
                        const LoraConfig& config) {
   if (parameter != "weight") return true;
@@ -37,8 +38,9 @@ bool is_named_directly(const ModelLayer& layer, const std::string& parameter,
   });
 }
 
-/// What PEFT makes of a parameter that is named directly, whatever layer it is of: B·A as it lies,
-/// and of three dimensions one matrix for each expert (tuners/lora/layer.py, ParamWrapper).
+/// How PEFT treats a parameter that is named directly, whatever layer it belongs to: B·A has the
+/// orientation of the parameter, and a parameter of three dimensions holds one matrix for each
+/// expert (tuners/lora/layer.py, ParamWrapper).
 LayerKind kind_of_parameter(const ModelLayer& layer, const at::Tensor& weight) {
   if (layer.kind == LayerKind::kLinear && weight.is_same(layer.parameter("weight"))) {
     return LayerKind::kLinear;
@@ -60,11 +62,11 @@ void require_fit(const Target& target, const LoraConfig& config) {
   if (config.lora_bias && !target.bias.defined()) {
     fail<ArgumentError>("attach", "lora_bias must be for layers that have a bias",
                         fmt::format("\"{}\", which has none", target.path()),
-                        "It could not be merged.");
+                        "Without one it could not be merged.");
   }
 }
 
-/// Every key must match a target: one that matches nothing is a typo (PEFT lets it pass).
+/// Every key must match a target. One that matches nothing is a typo (PEFT does not complain).
 template <class T>
 void require_used(const std::vector<std::pair<std::string, T>>& pattern, const FirstMatch<T>& keys,
                   const std::vector<Target>& targets, const char* what) {
@@ -110,7 +112,7 @@ Target make_target(const ModelLayer& layer, const std::string& parameter,
   return target;
 }
 
-/// A weight that was chosen with its attention is not one that was named directly.
+/// Records that the weight was chosen with its attention, and not named directly.
 void set_attention(Target& target, const ModelLayer& attention) {
   target.attention = attention.name;
   target.is_parameter = false;

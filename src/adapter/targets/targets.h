@@ -12,44 +12,45 @@ namespace lowrank {
 
 /// One weight that an adapter is to be attached to.
 struct Target {
-  std::string layer;      // dotted module path; empty where the model itself is the layer
+  std::string layer;      // dotted module path; empty if the model itself is the layer
   std::string parameter;  // "weight", or the parameter named directly: "weight_ih_l0"
   LayerKind kind = LayerKind::kLinear;
   at::Tensor weight;
-  at::Tensor bias;     // the layer's own "bias"; undefined where it has none
+  at::Tensor bias;     // the layer's own "bias"; undefined if it has none
   int64_t groups = 1;  // of a convolution
-  int64_t rank = 0;    // by rank_pattern, else config.rank
-  double alpha = 0;    // by alpha_pattern, else config.alpha
+  int64_t rank = 0;    // from rank_pattern, otherwise config.rank
+  double alpha = 0;    // from alpha_pattern, otherwise config.alpha
   double scaling = 0;  // alpha / rank, or alpha / √rank
   std::function<bool()> is_training;
 
-  /// Whether a parameter is adapted by itself, as PEFT's target_parameters are, and not a layer.
+  /// Whether a single parameter is adapted, like PEFT's target_parameters, rather than a layer.
   bool is_parameter = false;
-  /// The module path, with the parameter where one is adapted: "lstm.weight_ih_l0".
+  /// The module path and, if is_parameter, the parameter: "lstm.weight_ih_l0".
   std::string path() const;
-  /// The path of the MultiheadAttention that was chosen with both its weights, of which this is
-  /// one; empty for all others.
+  /// The path of the MultiheadAttention if both its weights were chosen together and this is one of
+  /// them; otherwise empty.
   std::string attention{};
-  /// The path that was chosen, by which the patterns give rank and alpha: both weights' attention,
-  /// else path().
+  /// The path by which the patterns give rank and alpha: the attention's if both its weights were
+  /// chosen together, otherwise path().
   std::string chosen_path() const { return attention.empty() ? path() : attention; }
 };
 
-/// What an adapter of this config would be attached to, in the model's order. Throws ArgumentError
-/// where a name, a pattern's key or a regular expression matches nothing (with the nearest names),
-/// where everything is excluded, and where a layer has no weight of two or more dimensions or its
-/// kind cannot take what is asked (rank not divisible by groups, lora_bias without a bias); and
-/// TensorError where two layers that nothing tells apart share a weight.
+/// Returns the weights that an adapter with this config would be attached to, in the model's order.
+/// Throws ArgumentError if a name, a pattern's key or a regular expression matches nothing (with
+/// the nearest names), if everything is excluded, if a layer has no weight of two or more
+/// dimensions, and if its kind does not allow what is asked (a rank that is not divisible by the
+/// groups, lora_bias without a bias). Throws TensorError if two layers share a weight and their
+/// operators cannot be told apart.
 std::vector<Target> find_targets(const std::vector<ModelLayer>& layers, const LoraConfig& config);
 
-/// Throws TensorError for a weight that two layers own where nothing tells their operators apart:
-/// it would be adapted in both.
+/// Throws TensorError if another layer shares this weight and its operators cannot be told apart
+/// from the owner's, because the weight would then be adapted in both layers.
 void require_unshared(const ModelLayer& owner, const std::string& parameter, LayerKind kind,
                       const std::vector<ModelLayer>& layers);
 
-/// The parameters that modules_to_save and bias make trainable beside the factors: full path and
-/// tensor, in the model's order. Throws ArgumentError where a name matches nothing, or a module has
-/// buffers that its forward changes.
+/// Returns the parameters that modules_to_save and bias make trainable in addition to the factors:
+/// full path and tensor, in the model's order. Throws ArgumentError if a name matches nothing, or
+/// if a module has buffers that its forward changes.
 std::vector<std::pair<std::string, at::Tensor>> find_whole_parameters(
     const std::vector<ModelLayer>& layers, const LoraConfig& config,
     const std::vector<Target>& targets);
@@ -61,8 +62,9 @@ struct TokenRows {
   at::Tensor rows;    // int64 (n), on the weight's device
 };
 
-/// What trainable_token_indices asks for. Throws ArgumentError where a name matches no Embedding,
-/// "" more than one, an index is none of its rows, or the embedding is trained otherwise too.
+/// Returns the rows that trainable_token_indices asks for. Throws ArgumentError if a name matches
+/// no Embedding, if "" matches more than one, if an index is not that of a row, or if the embedding
+/// is also trained in another way.
 std::vector<TokenRows> find_token_rows(const std::vector<ModelLayer>& layers,
                                        const LoraConfig& config,
                                        const std::vector<Target>& targets);

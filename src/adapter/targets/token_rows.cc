@@ -4,7 +4,7 @@
 
 #include <algorithm>
 
-#include "adapter/config/module_selector.h"
+#include "adapter/config/name_matching.h"
 #include "adapter/targets/target_choice.h"
 #include "adapter/targets/targets.h"
 
@@ -13,7 +13,7 @@
 namespace lowrank {
 namespace {
 
-/// What PEFT takes for the input embedding where transformers does not tell.
+/// The name that PEFT looks for as the input embedding if transformers does not identify it.
 constexpr const char* kInputEmbedding = "embed_tokens";
 
 std::vector<const ModelLayer*> embeddings_of(const std::vector<ModelLayer>& layers,

@@ -5,14 +5,14 @@
 #include <algorithm>
 #include <set>
 
-#include "adapter/config/module_selector.h"
+#include "adapter/config/name_matching.h"
 #include "adapter/targets/target_choice.h"
 #include "adapter/targets/targets.h"
 
 namespace lowrank {
 namespace {
 
-/// PEFT writes both names for every model that classifies, which has one of them.
+/// PEFT writes both names for every classification model, although a model has only one of them.
 bool is_spare_head(const std::string& name, const std::vector<std::string>& modules_to_save) {
   const auto listed = [&](const char* head) {
     return std::find(modules_to_save.begin(), modules_to_save.end(), head) != modules_to_save.end();
@@ -20,7 +20,7 @@ bool is_spare_head(const std::string& name, const std::vector<std::string>& modu
   return (name == "score" && listed("classifier")) || (name == "classifier" && listed("score"));
 }
 
-/// A batch norm in training mode changes its statistics, which an adapter does not keep.
+/// A batch norm in training mode changes its statistics, which an adapter does not store.
 void require_no_statistics(const ModelLayer& layer) {
   for (const auto& [name, tensor] : layer.buffers) {
     if (name != "num_batches_tracked" && !name.starts_with("running_")) continue;
@@ -66,7 +66,7 @@ std::vector<std::pair<std::string, at::Tensor>> find_whole_parameters(
   for (const auto& layer : layers) {
     const bool whole = is_saved_whole(layer.name, config.modules_to_save);
     if (whole) require_no_statistics(layer);
-    // PEFT keeps what is called "bias", and neither bias_ih_l0 nor in_proj_bias.
+    // PEFT keeps only what is called "bias", not bias_ih_l0 or in_proj_bias.
     const bool bias = config.bias == BiasMode::kAll ||
                       (config.bias == BiasMode::kLoraOnly && adapted.contains(layer.name));
     for (const auto& [name, tensor] : layer.parameters) {

@@ -20,11 +20,11 @@ using kernels::Activation;
 
 namespace {
 
-/// The leaf that a gradient which goes to `edge` ends in as it is; null where there is none: behind
-/// a function of the user's own, say, that turns the gradient round.
+/// The leaf that accumulates a gradient sent along `edge`, unchanged. Null if there is none, for
+/// example behind a user's own function that changes the gradient.
 const at::TensorImpl* leaf_behind(const torch::autograd::Edge& edge) {
   auto* function = edge.function.get();
-  const auto is_same_matrix = [](const std::string& name) {  // what without_mark() and t() leave
+  const auto is_same_matrix = [](const std::string& name) {  // nodes of without_mark() and t()
     return name == "AliasBackward0" || name == "TBackward0";
   };
   while (function != nullptr && is_same_matrix(function->name())) {
@@ -38,12 +38,12 @@ const at::TensorImpl* leaf_behind(const torch::autograd::Edge& edge) {
 struct LinearNode : torch::autograd::Node {
   SavedVariable x, weight;
   std::weak_ptr<DeferredGradient> deferred;
-  Activated activated;
+  SavedActivation activated;
 
   static at::Tensor call(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
                          const AcceleratedWeight* accelerated, Activation activation) {
     const auto node = node_after<LinearNode>(x, weight, bias);
-    // What the gradients that are wanted need, and no more: the rest may be written to.
+    // Save only what the wanted gradients need: anything else may be written to.
     if (node->should_compute_output(0)) node->weight = SavedVariable(weight, /*is_output=*/false);
     if (node->should_compute_output(1)) {
       node->x = SavedVariable(x, false);
@@ -110,7 +110,7 @@ at::Tensor try_linear_node(const at::Tensor& x, const at::Tensor& matrix, const 
       is_differentiated(x) || is_differentiated(matrix) || is_differentiated(bias);
   const auto y = differentiated ? LinearNode::call(rows, matrix, bias, accelerated, activation)
                                 : LinearNode::forward(rows, matrix, bias, activation);
-  return in_place_of_rows(y, x);
+  return restore_leading_dims(y, x);
 }
 
 }  // namespace lowrank::effective

@@ -16,13 +16,13 @@ using kernels::Activation;
 
 namespace {
 
-/// The whole layer; x is (N, in), bias may be undefined.
+/// The autograd node of the whole layer; x is (N, in), bias may be undefined.
 struct LoraLinearNode : torch::autograd::Node {
   SavedVariable x, weight, a, b;
   SavedVariable down;        // (N, rank): x·Aᵀ
-  bool down_varies = false;  // with what is differentiated
+  bool down_varies = false;  // whether x or A is differentiated
   double scaling = 1;
-  Activated activated;
+  SavedActivation activated;
 
   static at::Tensor call(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
                          const Term& term, Activation activation) {
@@ -34,7 +34,7 @@ struct LoraLinearNode : torch::autograd::Node {
     return y;
   }
 
-  /// What the gradients that are wanted need, and no more: the rest may be written to.
+  /// Saves only what the wanted gradients need: anything else may be written to.
   void save(const at::Tensor& x_, const at::Tensor& weight_, const Term& term,
             const at::Tensor& down_) {
     const bool of_x = should_compute_output(0), of_a = should_compute_output(1),
@@ -92,7 +92,7 @@ at::Tensor lora_linear_node(const at::Tensor& x, const at::Tensor& matrix, const
                               is_differentiated(term.a) || is_differentiated(term.b);
   const auto y = differentiated ? LoraLinearNode::call(rows, matrix, bias, term, activation)
                                 : LoraLinearNode::forward(rows, matrix, bias, term, activation).y;
-  return in_place_of_rows(y, x);
+  return restore_leading_dims(y, x);
 }
 
 }  // namespace lowrank::effective

@@ -9,15 +9,15 @@
 
 #include "kernels/activation.h"
 
-/// A layer's node in autograd's graph, made by hand. (What torch::autograd::Function adds, a map of
-/// saved values and wrapped outputs, costs more than a small layer.)
+/// Autograd nodes of layers, written by hand. (torch::autograd::Function adds a map of saved values
+/// and wrapped outputs, which cost more than a small layer.)
 namespace lowrank::effective {
 
 using torch::autograd::SavedVariable;
 using torch::autograd::variable_list;
 
-/// `inputs` are what gradients go to, in the order in which the node returns them; an undefined one
-/// gets none.
+/// Makes a node whose gradients go to `inputs`, in the order in which it returns them. An undefined
+/// input gets none.
 template <class Node, class... Inputs>
 std::shared_ptr<Node> node_after(const Inputs&... inputs) {
   auto node = std::shared_ptr<Node>(new Node(), torch::autograd::deleteNode);
@@ -25,15 +25,15 @@ std::shared_ptr<Node> node_after(const Inputs&... inputs) {
   return node;
 }
 
-/// What a node whose output goes through an activation keeps of it.
-class Activated {
+/// What a node has to save of its activation for the backward pass.
+class SavedActivation {
  public:
-  /// Of the node's output y, once that has its history.
+  /// Saves what is needed of the node's output y. Call it once y has its history.
   void save(kernels::Activation activation, const at::Tensor& y) {
     if (activation == kernels::Activation::kRelu) y_ = SavedVariable(y, /*is_output=*/true);
     activation_ = activation;
   }
-  /// The gradient before the activation from the one behind it.
+  /// The gradient of the activation's input, from that of its output.
   at::Tensor gradient(const at::Tensor& dy, std::shared_ptr<torch::autograd::Node> node) const {
     if (activation_ == kernels::Activation::kNone) return dy;
     return kernels::relu_gradient(dy, y_.unpack(std::move(node)));

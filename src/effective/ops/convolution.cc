@@ -6,7 +6,7 @@
 #include <array>
 
 #include "effective/mark.h"
-#include "effective/ops/layer_terms.h"
+#include "effective/ops/factored_output.h"
 
 namespace lowrank::effective {
 namespace {
@@ -16,10 +16,10 @@ using Stack = torch::jit::Stack;
 constexpr std::array<std::string_view, 5> kConvolutions = {
     "aten::conv1d", "aten::conv2d", "aten::conv3d", "aten::convolution", "aten::_convolution"};
 
-// The arguments that all of them begin with.
+// The first arguments of each of them.
 constexpr size_t kInput = 0, kWeight = 1, kBias = 2;
 
-/// One convolution operator with the arguments of a call, some of which can be exchanged.
+/// One call of a convolution operator, which can be repeated with some of its arguments exchanged.
 class Convolution {
  public:
   Convolution(const c10::OperatorHandle& op, const Stack& stack)

@@ -2,7 +2,7 @@
 
 #include <ATen/ATen.h>
 
-#include "effective/ops/layer_terms.h"
+#include "effective/ops/factored_output.h"
 
 namespace lowrank::effective {
 
@@ -16,7 +16,7 @@ at::Tensor embedding(const at::Tensor& weight, const at::Tensor& indices, int64_
     return look_up(effective_value(weight, reading));
   }
   const auto table = stored_weight(weight);
-  // Sparse gradients are for the table: those of a factor would have to be transposed.
+  // Only the table may get a sparse gradient: that of a factor would have to be transposed.
   const auto look_up_rows = [&](const at::Tensor& rows, const at::Tensor& from) {
     return at::embedding(from, rows, padding_idx, scale_grad_by_freq, /*sparse=*/false);
   };

@@ -4,7 +4,7 @@
 
 namespace lowrank::effective {
 
-/// The rows of W (entries, width) at `indices`, + s·(Aᵀ at indices)·Bᵀ.
+/// The rows of W (entries, width) at `indices`, plus s·(the rows of Aᵀ at `indices`)·Bᵀ.
 at::Tensor embedding(const at::Tensor& weight, const at::Tensor& indices, int64_t padding_idx,
                      bool scale_grad_by_freq, bool sparse);
 

@@ -30,7 +30,7 @@ constexpr std::array<std::string_view, 13> kValueFree = {
     "aten::new_empty",    "aten::new_zeros",  "aten::new_empty_strided", "aten::new_ones",
     "aten::new_full"};
 
-/// Fused forms of whole layers in evaluation mode, which LibTorch cannot differentiate.
+/// Fused operators for whole layers in evaluation mode, which LibTorch cannot differentiate.
 constexpr std::array<std::string_view, 3> kWithoutDerivative = {
     "aten::_transformer_encoder_layer_fwd", "aten::_native_multi_head_attention",
     "aten::_transformer_decoder_only_layer_fwd"};
@@ -80,14 +80,15 @@ bool holds_mark(const at::IValue& value) {
   return std::any_of(tensors.begin(), tensors.end(), is_marked);
 }
 
-/// The same for what works on the stored numbers: operators that it calls in turn see no mark.
+/// Like call_below(), for operators that work on W as it is stored: operators that they call in
+/// turn see no mark either.
 void call_on_storage(const c10::OperatorHandle& op, c10::DispatchKeySet keys, Stack* stack) {
   const c10::impl::ExcludeDispatchKeyGuard below(kMark);
   call_below(op, keys, stack);
 }
 
-/// Runs a copying operator on a whole marked weight or its transpose; the copy means what the
-/// original means. False, with nothing done, for any other view.
+/// Runs a copying operator on a whole marked weight or its transpose, and gives the copy the
+/// original's meaning. Returns false, and does nothing, for any other view.
 bool try_copy_with_meaning(const c10::OperatorHandle& op, c10::DispatchKeySet keys, Stack* stack,
                            const at::Tensor& source) {
   const auto sites = sites_of(source), of_transpose = sites_of_transpose(source);
@@ -100,21 +101,22 @@ bool try_copy_with_meaning(const c10::OperatorHandle& op, c10::DispatchKeySet ke
   return true;
 }
 
-/// Converted to oneDNN's layout, as optimize_for_inference does with some weights, a weight would
-/// go on to mean what it means now.
+/// Refuses the conversion to oneDNN's layout, which optimize_for_inference applies to some weights:
+/// after it, the weight's meaning could no longer change.
 void refuse_conversion_to_mkldnn(const c10::OperatorHandle& op, const at::IValue& weight) {
   if (op.schema().name() != "aten::to_mkldnn" || !is_marked(weight.toTensor())) return;
   const auto* site = read_weight(weight.toTensor(), Role::kValue).site;
   if (site == nullptr) return;
   fail<TensorError>(
       "adapter",
-      fmt::format("the weight of \"{}\" must stay a plain tensor while it is adapted", site->path),
+      fmt::format("the weight of \"{}\" must stay a strided tensor while it is adapted",
+                  site->path),
       "to_mkldnn, which optimize_for_inference calls",
       "Merge and save the module, and optimize what was saved.");
 }
 
-/// Writes into a marked tensor change W. It stays adapted where it is given another storage, as
-/// torch::load of a module does (set_).
+/// Runs an operator that writes into a marked tensor, which changes W. A tensor that is given
+/// another storage, as torch::load of a module does with set_, stays adapted.
 void write(const c10::OperatorHandle& op, c10::DispatchKeySet keys, Stack* stack,
            const at::Tensor& first) {
   const bool moves = op.schema().name() == "aten::set_" && is_marked(first);
@@ -125,7 +127,8 @@ void write(const c10::OperatorHandle& op, c10::DispatchKeySet keys, Stack* stack
   }
 }
 
-/// A fused layer would fail on backward with a message of LibTorch's own that names no way out.
+/// Throws early: on backward, a fused layer would fail with a message of LibTorch's own that does
+/// not say what to do.
 void require_derivative(const c10::OperatorHandle& op, const Stack& stack, size_t arguments) {
   if (!at::GradMode::is_enabled() || !contains(kWithoutDerivative, op.schema().name())) return;
   const auto requires_grad = [](const at::IValue& value) {
@@ -168,11 +171,12 @@ void fallback(const c10::OperatorHandle& op, c10::DispatchKeySet keys, Stack* st
   if (written) {
     write(op, keys, stack, begin->isTensor() ? begin->toTensor() : at::Tensor());
   } else if (viewed) {
-    // Where the "view" is a copy after all (reshape), the copying operator below comes here again.
+    // If the "view" turns out to be a copy (reshape), the copying operator that it calls comes here
+    // again.
     call_below(op, keys, stack);
   } else {
     require_derivative(op, *stack, arguments.size());
-    // The call starts anew: what it is given may need keys that W did not have.
+    // Dispatch the call from the start: its new arguments may need keys that W did not have.
     op.callBoxed(stack);
   }
 }

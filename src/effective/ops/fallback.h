@@ -4,10 +4,10 @@
 
 namespace lowrank::effective {
 
-/// What every operator without a function of its own does with marked tensors, driven by the
+/// Handles marked tensors for every operator without a function of its own, according to the
 /// operator's schema. Views and writes take the marked tensor itself: a view keeps the mark, a
 /// write changes W. A copy of a whole weight gets the mark and the same factors. Any other operator
-/// is given what the tensor means (effective_value).
+/// gets the tensor's effective_value().
 void fallback(const c10::OperatorHandle& op, c10::DispatchKeySet keys, torch::jit::Stack* stack);
 
 }  // namespace lowrank::effective

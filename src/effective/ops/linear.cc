@@ -19,9 +19,10 @@ using kernels::Activation;
 
 namespace {
 
-/// The one term that lora_linear_node() is made for; null where there is more to do: DoRA, dropout,
-/// several adapters, a mixed batch, an initial product to take off, a base that is trained itself.
-/// Autocast, forward derivatives and tracing must see the operators one by one.
+/// The single term that lora_linear_node() can compute, or null if there is more to do: DoRA,
+/// dropout, several adapters, a mixed batch, an initial product to subtract, a base that is trained
+/// itself. Null also under autocast, forward derivatives and tracing, which must see the operators
+/// one by one.
 const Term* single_term(const at::Tensor& x, const at::Tensor& matrix, const at::Tensor& bias,
                         const WeightReading& reading) {
   if (reading.is_mixed() || reading.meaning().terms.size() != 1) return nullptr;
@@ -48,8 +49,8 @@ at::Tensor in_one_node(const at::Tensor& x, const at::Tensor& matrix, const at::
   return lora_linear_node(x, matrix, bias, term, activation);
 }
 
-/// Up to this many inputs of a mixed batch's row a matrix product costs more by its call than by
-/// its work.
+/// For up to this many input vectors of one part of a mixed batch, calling a matrix product costs
+/// more than its arithmetic.
 constexpr int64_t kFewVectors = 16;
 
 bool is_kernel_ready_memory(const at::Tensor& tensor) {
@@ -65,8 +66,8 @@ kernels::LoraFactors factors_of(const Term& term) {
           .scaling = static_cast<float>(term.scaling)};
 }
 
-/// Layer::add_to_rows of a linear layer, x (N, ..., in), without a history: a few rows that the
-/// kernels read as they lie.
+/// Layer::add_to_rows of a linear layer, x (N, ..., in), without an autograd history: for a few
+/// rows that the kernels can read in place.
 bool add_to_rows(const at::Tensor& y, const at::Tensor& x, const std::vector<int64_t>& rows,
                  const std::vector<Term>& terms, const Site& site) {
   const auto is_ready = [&](const Term& term) {
@@ -78,7 +79,7 @@ bool add_to_rows(const at::Tensor& y, const at::Tensor& x, const std::vector<int
       !std::all_of(terms.begin(), terms.end(), is_ready)) {
     return false;
   }
-  const auto vectors = x.numel() / (x.size(0) * x.size(-1));  // of one row of the batch
+  const auto vectors = x.numel() / (x.size(0) * x.size(-1));  // in one row of the batch
   if (static_cast<int64_t>(rows.size()) * vectors > kFewVectors) return false;
   std::vector<int64_t> all;
   for (const auto row : rows) {
@@ -90,10 +91,9 @@ bool add_to_rows(const at::Tensor& y, const at::Tensor& x, const std::vector<int
   return true;
 }
 
-/// y = x·Mᵀ + bias + s·(x·Aᵀ)·Bᵀ under autograd, in factored form. `x` is (..., in), `matrix`
-/// (out, in) and not marked, `bias` (out), possibly marked, or none; the result is (..., out).
-/// Gradients flow to x, the factors and the bias (and to W where it requires one); double backward
-/// works.
+/// y = x·Mᵀ + bias + s·(x·Aᵀ)·Bᵀ under autograd, in factored form. `x` is (..., in), `matrix` (out,
+/// in) and not marked, `bias` (out), possibly marked, or none; the result is (..., out). Gradients
+/// flow to x, the factors and the bias (and to W if it requires one); double backward works.
 at::Tensor factored_linear(const at::Tensor& x, const at::Tensor& matrix,
                            const OptionalTensor& bias, const WeightReading& reading) {
   const auto& site = *reading.site;
@@ -102,7 +102,7 @@ at::Tensor factored_linear(const at::Tensor& x, const at::Tensor& matrix,
   if (const auto* term = single_term(x, matrix, own_bias, reading)) {
     return in_one_node(x, matrix, own_bias, *term, reading, Activation::kNone);
   }
-  const bool transposed = lies_transposed(site.kind);
+  const bool transposed = is_stored_transposed(site.kind);
   const auto weight = transposed ? matrix.t() : matrix;
   const Layer layer = {
       .base = [&](const at::Tensor& input,
@@ -119,19 +119,19 @@ at::Tensor factored_linear(const at::Tensor& x, const at::Tensor& matrix,
   return add_terms(base, x, weight, bias, reading, layer);
 }
 
-/// One product x·Mᵀ (+ bias) with a weight that is marked.
+/// One product x·Mᵀ (+ bias) with a marked weight.
 struct Product {
   const at::Tensor& x;
   const at::Tensor& weight;
   Role role;               ///< kMatrix: `weight` is M; kTranspose: Mᵀ
   const at::Tensor* bias;  ///< null where there is none
-  bool is_layer = true;    ///< false: y is more than the product and the bias
+  bool is_layer = true;    ///< whether y is just the product plus the bias
 
   OptionalTensor optional_bias() const { return bias ? OptionalTensor(*bias) : OptionalTensor(); }
 };
 
-/// Whether autograd, or the meaning of another tensor, has a part in a product.
-bool is_involved(const Product& product) {
+/// Returns whether autograd or another marked tensor takes part in the product.
+bool needs_operators(const Product& product) {
   const auto of = [](const at::Tensor& tensor) {
     return is_marked(tensor) || is_differentiated(tensor);
   };
@@ -145,14 +145,14 @@ at::Tensor try_accelerated(const Product& product, const at::Tensor& bias,
                          reading.accelerated);
 }
 
-/// Computes a product as the one look at its weight says. `stored` goes on with the operator's call
-/// below the mark and below autograd; `operate` calls the operator anew with an x, a weight and a
-/// bias that carry no mark.
+/// Computes a product as read_weight() says. `stored` continues the operator's call below the mark
+/// and below autograd; `operate` calls the operator again with an x, a weight and a bias that carry
+/// no mark.
 template <class Stored, class Operate>
 at::Tensor compute(const Product& product, const Stored& stored, const Operate& operate) {
   const auto& [x, weight, role, bias, is_layer] = product;
   const auto reading = read_weight(weight, role);
-  if (reading.is_base() && !reading.is_observed && !is_involved(product)) {
+  if (reading.is_base() && !reading.is_observed && !needs_operators(product)) {
     const auto y = try_accelerated(product, bias ? *bias : at::Tensor(), reading);
     return y.defined() ? y : stored();
   }
@@ -167,7 +167,7 @@ at::Tensor compute(const Product& product, const Stored& stored, const Operate& 
                                  : effective_value(*bias);
   auto y = try_accelerated(product, own_bias, reading);
   if (!y.defined()) {
-    // As a value: a site whose factors this operator cannot apply is read as a dense weight.
+    // This operator cannot apply the site's factors, so it reads the weight as a dense value.
     const auto value = reading.computation == Computation::kFactored
                            ? effective_value(weight)
                            : effective_value(weight, reading);
@@ -176,7 +176,7 @@ at::Tensor compute(const Product& product, const Stored& stored, const Operate& 
   return by_row ? add_bias_by_row(y, *bias, *by_row) : y;
 }
 
-/// Goes on with an operator's call below the mark and below autograd.
+/// Continues an operator's call below the mark and below autograd.
 template <class Operator, class... Args>
 at::Tensor on_stored(c10::DispatchKeySet keys, const Args&... args) {
   constexpr auto skipped = kAutograd | c10::DispatchKeySet(kMark);

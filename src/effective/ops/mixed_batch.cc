@@ -9,7 +9,7 @@
 namespace lowrank::effective {
 namespace {
 
-/// What the bias means to one part of a mixed batch, less its base.
+/// What one part of a mixed batch adds to the base bias; undefined if nothing.
 at::Tensor bias_addition(const OptionalTensor& bias, const Selection& part, const Layer& layer) {
   if (!bias || !is_marked(*bias)) return {};
   const auto reading = read_weight(*bias, Role::kValue);
@@ -29,7 +29,7 @@ void require_rows(const at::Tensor& x, const WeightReading& reading) {
                     x.dim() == 0 ? std::string("a scalar") : std::to_string(x.size(0)));
 }
 
-/// What another weight gives for some rows, less what the layer's own gives.
+/// The change of the output for some rows when another weight replaces the layer's own.
 at::Tensor replacement_addition(const at::Tensor& x, const at::Tensor& weight, const Site& site,
                                 const Meaning& meaning, const Layer& layer) {
   return layer.base(x, effective_weight(weight, site, meaning)) - layer.base(x, weight);
@@ -39,7 +39,7 @@ at::Tensor indices(const std::vector<int64_t>& rows, const at::Tensor& beside) {
   return at::tensor(rows, at::device(beside.device()).dtype(at::kLong));
 }
 
-/// What is added to some rows of an output, put together at the end.
+/// Collects what is added to some rows of an output, and adds it all at the end.
 class RowAdditions {
  public:
   void add(const at::Tensor& rows, const at::Tensor& added, const at::Tensor& y) {

@@ -8,9 +8,9 @@
 #include "effective/ops/fallback.h"
 #include "effective/ops/linear.h"
 
-// Which function answers which operator for a marked tensor: one for each operator that takes the
-// factors as they are, the fallback for all others. (Convolutions have many overloads and take the
-// fallback, which knows them.)
+// Which function handles which operator for a marked tensor: one for each operator that can take
+// the factors themselves, the fallback for all others. (Convolutions have many overloads, so the
+// fallback handles them.)
 namespace lowrank::effective {
 namespace {
 

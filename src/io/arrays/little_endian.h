@@ -5,7 +5,7 @@
 
 namespace lowrank::io {
 
-/// The number whose bytes these are, lowest first; at most 8.
+/// The number with these bytes, lowest first; at most 8 bytes.
 inline uint64_t little_endian(std::string_view bytes) {
   uint64_t value = 0;
   for (size_t i = bytes.size(); i > 0; --i) {

@@ -44,7 +44,7 @@ at::Tensor read_from_safetensors(const std::filesystem::path& path,
       "no name", fmt::format("There are {}.", list_names(matrices)));
 }
 
-/// Files that are often at hand, and what to do with them.
+/// Refuses common files of other formats, and says what to do with them.
 void refuse_foreign(const std::filesystem::path& path, const std::string& extension) {
   static constexpr std::array<std::string_view, 6> kPickles = {".pt",   ".pth", ".bin",
                                                                ".ckpt", ".pkl", ".pickle"};

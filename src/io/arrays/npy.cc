@@ -19,7 +19,7 @@ namespace {
 
 static_assert(std::endian::native == std::endian::little, "big-endian data is swapped on reading");
 
-/// Reads up to `count` bytes at `offset`; less only at the end of the file.
+/// Reads up to `count` bytes at `offset`; fewer only at the end of the file.
 size_t read_at(const io::ReadableFile& file, const std::filesystem::path& path, uint64_t offset,
                char* bytes, size_t count) {
   size_t filled = 0;
@@ -47,7 +47,7 @@ size_t read_at(const io::ReadableFile& file, const std::filesystem::path& path, 
                                    : "Something follows the array, which is not read.");
 }
 
-/// The type that holds the bytes of the file: unsigned numbers come in signed ones at first.
+/// The dtype that the file's bytes are read into. Unsigned numbers are read as signed ones first.
 at::ScalarType stored_dtype(const io::NpyHeader& header) {
   if (header.kind == 'b' || (header.kind == 'u' && header.item_size == 1)) return at::kByte;
   const bool real = header.kind == 'f';

@@ -17,7 +17,7 @@ namespace {
 constexpr uint64_t kLongestHeader = 65536;  // NumPy's own limit is 10000
 constexpr size_t kNumpysDimensions = 64;    // NumPy 2's limit
 
-/// Reads the one Python literal that a header is: a dict of strings, booleans and a tuple. It
+/// Parses a header, which is one Python literal: a dict of strings, booleans and a tuple. It
 /// neither nests nor recurses, whatever the file holds.
 class HeaderParser {
  public:
@@ -137,7 +137,7 @@ class HeaderParser {
     const auto [end, error] = std::from_chars(begin, text_.data() + text_.size(), value);
     if (error != std::errc() || value < 0) refuse("whole dimensions that fit 64 bits", rest());
     at_ += static_cast<size_t>(end - begin);
-    if (at_ < text_.size() && text_[at_] == 'L') ++at_;  // Python 2 wrote its long integers so
+    if (at_ < text_.size() && text_[at_] == 'L') ++at_;  // Python 2's long integers end in L
     return value;
   }
 
@@ -155,7 +155,8 @@ class HeaderParser {
     }
   }
 
-  /// Zeros do not hide the overflow of the other dimensions: strides are computed from those.
+  /// A dimension of zero does not hide an overflow of the others, because strides are computed from
+  /// those.
   void count_elements() {
     int64_t bytes = header_.item_size;
     for (const int64_t dimension : header_.shape) {

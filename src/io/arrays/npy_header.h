@@ -9,10 +9,10 @@
 
 namespace lowrank::io {
 
-/// What the header of a .npy file says, checked.
+/// The contents of a .npy file's header, checked.
 struct NpyHeader {
   char kind = 'f';        // 'f' float, 'i' signed, 'u' unsigned, 'b' bool
-  int64_t item_size = 4;  // bytes an element: 1, 2, 4 or 8
+  int64_t item_size = 4;  // bytes per element: 1, 2, 4 or 8
   bool big_endian = false;
   bool fortran_order = false;
   std::vector<int64_t> shape;
@@ -21,7 +21,7 @@ struct NpyHeader {
 
 constexpr size_t kNpyPreludeBytes = 12;  // magic, version and the longest length field
 
-/// Where the dict literal lies, from the first bytes of the file (at least 10).
+/// The position of the dict literal, found in the first bytes of the file (at least 10).
 struct NpyPrelude {
   uint64_t begin = 0;
   uint64_t length = 0;  // at most 65536

@@ -22,7 +22,7 @@ using nlohmann::json;
 constexpr const char* kReader = "safetensors";
 constexpr size_t kMostDimensions = 64;  // what LibTorch's operators can take
 
-/// What a file is that begins with these bytes, as a hint for the errors of the first eight.
+/// What kind of file begins with these bytes, as a hint in errors about its first eight bytes.
 std::string_view likely_cause(std::string_view file) {
   using namespace std::string_view_literals;
   constexpr std::array kSignatures = {
@@ -39,7 +39,7 @@ std::string_view likely_cause(std::string_view file) {
   return {};
 }
 
-/// One header in the making: every check knows the file and the tensor it speaks of.
+/// Parses one header. Every check knows the file and the tensor that its message is about.
 class Parser {
  public:
   Parser(std::string_view file, const std::filesystem::path& path)
@@ -181,8 +181,8 @@ class Parser {
     return fmt::format("[{}]", fmt::join(info.shape, ", "));
   }
 
-  /// As the reference implementation: each tensor begins where the one before it ends, the last
-  /// one ends with the file.
+  /// As in the reference implementation, each tensor must begin where the one before it ends, and
+  /// the last one must end with the file.
   void check_cover() {
     auto& tensors = header_.tensors;
     std::sort(tensors.begin(), tensors.end(), [](const auto& a, const auto& b) {

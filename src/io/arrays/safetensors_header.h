@@ -9,7 +9,7 @@
 #include <string_view>
 #include <vector>
 
-/// What stands before the data of a safetensors file.
+/// The part of a safetensors file that comes before the data.
 namespace lowrank::io {
 
 inline constexpr uint64_t kSafetensorsPrefix = 8;  // the header's length, little-endian
@@ -35,11 +35,11 @@ struct SafetensorsTensorInfo {
 
 struct SafetensorsHeader {
   uint64_t data_start = 0;                     // from the start of the file
-  std::vector<SafetensorsTensorInfo> tensors;  // by offset; they cover all data without a hole
+  std::vector<SafetensorsTensorInfo> tensors;  // by offset; they cover the data without a hole
   std::map<std::string, std::string> metadata;
 };
 
-/// Parses and checks the header of a whole file. Throws FileError that names `path`.
+/// Parses and checks the header of a whole file. Throws a FileError that names `path`.
 SafetensorsHeader parse_safetensors_header(std::string_view file,
                                            const std::filesystem::path& path);
 

@@ -42,7 +42,7 @@ std::vector<Ordered> in_file_order(const std::vector<SafetensorsEntry>& entries)
   for (const auto& entry : entries) {
     io::require_dense(entry.tensor, kWriter, tensor_text(entry));
     if (entry.name == io::kSafetensorsMetadata) {
-      fail<ArgumentError>(kWriter, "a tensor's name must not be the format's own",
+      fail<ArgumentError>(kWriter, "a tensor's name must not be one that the format reserves",
                           io::quoted(entry.name));
     }
     ordered.push_back({&entry, dtype_index(entry)});
@@ -101,7 +101,7 @@ std::string header_bytes(const std::vector<Ordered>& ordered,
   return length + text;
 }
 
-/// Gives the file's bytes to `write`, one tensor at a time.
+/// Passes the file's bytes to `write`, one tensor at a time.
 template <class Write>
 void serialize(const std::vector<SafetensorsEntry>& entries,
                const std::map<std::string, std::string>& metadata, const Write& write) {

@@ -18,7 +18,7 @@ namespace {
 
 constexpr uint64_t kMostTextBytes = 4'000'000'000;
 constexpr std::string_view kBlanks = " \t\r\v\f";
-constexpr char kWhiteSpace = ' ';  // the separator that is any number of blanks
+constexpr char kWhiteSpace = ' ';  // as a separator: any number of blanks
 
 std::string_view trimmed(std::string_view text) {
   const size_t begin = text.find_first_not_of(kBlanks);
@@ -26,7 +26,8 @@ std::string_view trimmed(std::string_view text) {
   return text.substr(begin, text.find_last_not_of(kBlanks) - begin + 1);
 }
 
-/// Takes what stands before `separator` off `text`, which is left empty and ended at its end.
+/// Splits `text` into fields. next() takes the first field and its separator off `text`; `ended` is
+/// set once the last field has been taken.
 struct Fields {
   std::string_view text;
   char separator;
@@ -47,7 +48,8 @@ char separator_of(std::string_view line) {
   for (const char separator : {';', ','}) {
     if (line.find(separator) != std::string_view::npos) return separator;
   }
-  // "1\t 2" is columns lined up by hand; a table by tabs can have empty fields, and no blanks.
+  // "1\t 2" is a table that was aligned by hand. A table that is separated by tabs can have empty
+  // fields, and has no blanks.
   const bool tabs = line.find('\t') != std::string_view::npos;
   return tabs && line.find(' ') == std::string_view::npos ? '\t' : kWhiteSpace;
 }
@@ -59,13 +61,14 @@ std::optional<double> number(std::string_view field) {
   const auto [stop, error] = std::from_chars(field.data(), end, value);
   if (stop != end || field.empty()) return std::nullopt;
   if (error == std::errc()) return value;
-  // Beyond float64: numbers too small for it are 0 or nearly, numbers too large are refused.
+  // Outside of float64's range: numbers that are too small become 0 or nearly 0, numbers that are
+  // too large are refused.
   value = std::strtod(std::string(field).c_str(), nullptr);
   if (error == std::errc::result_out_of_range && std::abs(value) < 1) return value;
   return std::nullopt;
 }
 
-/// Whether a field begins as a number does, even where it is none: "2,5", "\"1\"".
+/// Returns whether a field begins like a number, even if it is not one: "2,5", "\"1\"".
 bool begins_as_number(std::string_view field) {
   for (const std::string_view before : {"\"'", "+-", "."}) {
     if (!field.empty() && before.find(field[0]) != std::string_view::npos) field.remove_prefix(1);
@@ -124,7 +127,8 @@ class TextMatrix {
     ++rows_;
   }
 
-  /// A first line without numbers; a row of numbers in a wrong form is none, and is refused.
+  /// Returns whether the first line is a header, which has no numbers. A row with numbers in a
+  /// wrong form is not a header, and is refused.
   bool is_header(std::string_view line) const {
     for (Fields fields{line, *separator_}; !fields.ended;) {
       const auto field = fields.next();

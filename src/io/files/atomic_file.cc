@@ -13,7 +13,8 @@ struct AtomicFile::State {
 
   fs::path path;    // as the caller named it, for messages
   fs::path target;  // with links followed
-  // Before the file: destroyed after it, when the folders it made are empty again.
+  // Declared before the file, so that it is destroyed after it, when the new folders are empty
+  // again.
   io::CreatedFolders folders;
   io::TemporaryFile temporary;
 };
@@ -49,7 +50,8 @@ FileGroup& FileGroup::operator=(FileGroup&& other) noexcept {
   return *this;
 }
 
-/// Last first: the folders that a file made are empty again only when later files have left them.
+/// Drops the last file first: the folders that a file made are empty again only once later files
+/// are gone.
 void FileGroup::drop() {
   while (!files_.empty()) files_.pop_back();
 }
@@ -64,7 +66,7 @@ AtomicFile& FileGroup::open(const fs::path& path) { return files_.emplace_back(p
 
 void FileGroup::commit() {
   for (auto& file : files_) file.finish();
-  for (size_t i = 1; i < files_.size(); ++i) files_[i].state_->temporary.set_old_aside();
+  for (size_t i = 1; i < files_.size(); ++i) files_[i].state_->temporary.move_target_aside();
   if (!files_.empty()) files_.front().commit();
   for (auto& file : files_) file.state_->temporary.drop_old();  // no way back from here
   for (auto& file : files_) file.commit();

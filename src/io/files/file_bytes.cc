@@ -25,7 +25,8 @@ std::string read_file(const std::filesystem::path& path, uint64_t most_bytes, Pi
   const io::ReadableFile file = io::open_for_reading(path, "file", pipes);
   if (file.size > most_bytes) fail_too_long(path, most_bytes, io::count_bytes(file.size));
 
-  // A pipe tells no size, and a file may grow while it is read: grow with what arrives.
+  // A pipe has no size, and a file may grow while it is read, so the buffer grows with what
+  // arrives.
   constexpr size_t kChunk = size_t{1} << 16;
   std::string bytes(static_cast<size_t>(file.size) + (file.is_regular ? 1 : kChunk), '\0');
   size_t filled = 0;

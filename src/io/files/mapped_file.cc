@@ -12,8 +12,8 @@ namespace lowrank::io {
 MappedFile::MappedFile(const std::filesystem::path& path, std::string_view operation) {
   const ReadableFile file = open_for_reading(path, operation);
   if (file.size == 0) return;  // mmap refuses a length of zero
-  // MAP_NORESERVE: else the kernel may refuse a file larger than the memory, though pages that
-  // are only read cost none.
+  // Without MAP_NORESERVE, the kernel may refuse a file that is larger than the memory, although
+  // pages that are only read cost no memory.
   void* data = ::mmap(nullptr, file.size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE,
                       file.descriptor.number(), 0);
   if (data == MAP_FAILED) {

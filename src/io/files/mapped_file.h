@@ -6,11 +6,11 @@
 
 namespace lowrank::io {
 
-/// A whole file in memory, private: pages are read when touched, copied when written to, and the
-/// file never changes.
+/// A whole file, mapped into memory privately: a page is read when it is touched and copied when it
+/// is written to, and the file never changes.
 class MappedFile {
  public:
-  /// Throws FileError with `operation` where the file cannot be opened or mapped.
+  /// Throws a FileError with `operation` if the file cannot be opened or mapped.
   MappedFile(const std::filesystem::path& path, std::string_view operation);
   ~MappedFile();
   MappedFile(const MappedFile&) = delete;

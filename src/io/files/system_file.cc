@@ -24,7 +24,7 @@ Descriptor& Descriptor::operator=(Descriptor&& other) noexcept {
 int Descriptor::release() { return std::exchange(number_, -1); }
 
 int Descriptor::close() {
-  // Linux frees the descriptor whatever close() says, so it is never tried twice.
+  // Linux frees the descriptor whatever close() returns, so close() is never called twice.
   const int number = release();
   return number >= 0 && ::close(number) != 0 ? errno : 0;
 }

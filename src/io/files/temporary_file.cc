@@ -23,7 +23,8 @@ std::string random_suffix() {
   return fmt::format("{:08x}{:08x}", device(), device());
 }
 
-/// Some file systems cannot flush a folder (EINVAL); the rename itself was done by then.
+/// Flushes a folder's entries to the disk. Some file systems cannot do that (EINVAL), which is
+/// ignored: the rename itself is done by then.
 void flush_folder(const fs::path& folder) {
   const Descriptor opened(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (opened.is_open() && ::fsync(opened.number()) != 0 && errno == EIO) {
@@ -53,7 +54,8 @@ fs::path replaceable_target(const fs::path& path) {
   if (fs::exists(status) && !fs::is_regular_file(status)) {
     fail<FileError>("output", required, "a device, pipe or socket");
   }
-  // Step by step: the last one may point to a file that is not there yet.
+  // Links are followed one by one, because the last one may point to a file that does not exist
+  // yet.
   fs::path target = path;
   for (int hops = 0; fs::is_symlink(fs::symlink_status(target, error)); ++hops) {
     if (hops == kMostLinks) fail_write(path, ELOOP);
@@ -97,7 +99,7 @@ void CreatedFolders::keep() {
 }
 
 TemporaryFile::TemporaryFile(const fs::path& target) : target_(target) {
-  // At most 200 bytes of the name: with the rest it must stay within the usual 255.
+  // At most 200 bytes of the name, so that the whole stays within the usual limit of 255.
   const std::string name = target.filename().native().substr(0, 200);
   constexpr int kMostTries = 100;
   int tries = 0;
@@ -143,7 +145,7 @@ void TemporaryFile::publish() {
   flush_folder(folder_of(target_));
 }
 
-void TemporaryFile::set_old_aside() {
+void TemporaryFile::move_target_aside() {
   const fs::path old = path_.native() + ".old";
   if (std::rename(target_.c_str(), old.c_str()) == 0) {
     old_ = old;

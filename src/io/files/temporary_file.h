@@ -9,19 +9,19 @@
 /// The steps behind AtomicFile.
 namespace lowrank::io {
 
-/// The file that stands, or will stand, at `path`: links are followed. Throws FileError for an
+/// The file that exists, or will exist, at `path`, with links followed. Throws FileError for an
 /// empty name, a folder, and anything else that a rename must not replace (a device, a pipe).
 std::filesystem::path replaceable_target(const std::filesystem::path& path);
 
-/// `path` less a trailing slash; its folder, "." where it names none.
+/// `path` without a trailing slash; and the folder that it is in, "." if it names none.
 std::filesystem::path without_trailing_slash(const std::filesystem::path& path);
 std::filesystem::path folder_of(const std::filesystem::path& path);
 
 /// The folders above `path` that do not exist, innermost first.
 std::vector<std::filesystem::path> missing_folders(const std::filesystem::path& path);
 
-/// Makes the missing folders above a file, and removes them again (where they are empty) unless
-/// they are to be kept.
+/// Makes the missing folders above a file. The destructor removes those that are empty, unless
+/// keep() was called.
 class CreatedFolders {
  public:
   explicit CreatedFolders(const std::filesystem::path& file);
@@ -29,14 +29,14 @@ class CreatedFolders {
   CreatedFolders(const CreatedFolders&) = delete;
   CreatedFolders& operator=(const CreatedFolders&) = delete;
 
-  /// Keeps them, and flushes their names to the disk.
+  /// Keeps the folders, and flushes their names to the disk.
   void keep();
 
  private:
   std::vector<std::filesystem::path> made_;  // outermost first
 };
 
-/// A file of a new, hidden name beside `target`, removed unless it was published.
+/// A file with a new, hidden name beside `target`, removed unless it was published.
 class TemporaryFile {
  public:
   explicit TemporaryFile(const std::filesystem::path& target);
@@ -49,14 +49,14 @@ class TemporaryFile {
   void finish();
   /// Renames it to the target and flushes the folder.
   void publish();
-  /// Takes the target out of the way, under a hidden name; it comes back unless it is dropped.
-  void set_old_aside();
+  /// Moves the target to a hidden name. The destructor moves it back, unless drop_old() was called.
+  void move_target_aside();
   void drop_old();
 
  private:
   std::filesystem::path target_;
   std::filesystem::path path_;  // empty once published
-  std::filesystem::path old_;   // empty where none was set aside
+  std::filesystem::path old_;   // empty if none was set aside
   Descriptor file_;
 };
 

@@ -15,8 +15,8 @@
 namespace lowrank {
 namespace {
 
-/// Reads over a text before anything is built from it. (The parser's own callback would do, were
-/// it not quadratic: at each end of an object it looks through all that its parent holds.)
+/// Checks a text before anything is built from it. (The parser's own callback would take quadratic
+/// time: at the end of each object it searches everything that the parent holds.)
 template <class Json>
 class Guard : public Json::json_sax_t {
  public:
@@ -42,7 +42,7 @@ class Guard : public Json::json_sax_t {
   bool number_float(double, const std::string&) override { return true; }
   bool string(std::string&) override { return true; }
   bool binary(typename Json::binary_t&) override { return true; }
-  /// Ends the reading; the parser finds the same error, and words it.
+  /// Ends the check. The parser finds the same error again, and its exception has the words.
   bool parse_error(size_t, const std::string&, const typename Json::exception&) override {
     return false;
   }
@@ -82,7 +82,7 @@ class Guard : public Json::json_sax_t {
   std::vector<std::unordered_set<std::string>> keys_;
 };
 
-/// The parser's own text less its prefix and the bytes it quotes from the file.
+/// The parser's own message without its prefix and without the bytes that it quotes from the file.
 std::string reason(const nlohmann::json::parse_error& error) {
   std::string text = error.what();
   if (const size_t dash = text.find(" - "); dash != std::string::npos) text.erase(0, dash + 3);
@@ -96,7 +96,7 @@ Json parse(std::string_view text, const std::string& what, std::string_view oper
     fail<FileError>(operation, fmt::format("{} must be at most {} bytes long", what, kLongestJson),
                     io::count_bytes(text.size()));
   }
-  // The parser takes a zero byte for the end of the text and would pass over what follows it.
+  // The parser takes a zero byte for the end of the text and would ignore what follows it.
   if (const size_t zero = text.find('\0'); zero != std::string_view::npos) {
     fail<FileError>(operation, what + " must be valid JSON",
                     fmt::format("wrong syntax at byte {}: a zero byte", zero + 1));

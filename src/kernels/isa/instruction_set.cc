@@ -20,7 +20,8 @@ InstructionSet chosen() {
   for (const auto set : supported) names.push_back(name_of(set));
   fail<ArgumentError>(
       "cpu",
-      fmt::format("LOWRANK_CPU must be one that this machine has: {}", fmt::join(names, ", ")),
+      fmt::format("LOWRANK_CPU must name an instruction set that this machine has: {}",
+                  fmt::join(names, ", ")),
       fmt::format("\"{}\"", wanted));
 }
 

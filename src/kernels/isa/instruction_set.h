@@ -5,17 +5,18 @@
 
 namespace lowrank::kernels {
 
-/// What the kernels are compiled for, one after the other better.
+/// The instruction sets that the kernels are compiled for, from the slowest to the fastest.
 enum class InstructionSet { kPortable, kAvx2, kAvx512 };
 
 /// "portable", "avx2", "avx512".
 std::string_view name_of(InstructionSet set);
 
-/// Those that this machine can run, kPortable first.
+/// The instruction sets that this machine can run, kPortable first.
 std::vector<InstructionSet> supported_instruction_sets();
 
-/// The best of them, or the one that LOWRANK_CPU names in the environment; settled by the first
-/// call. Throws ArgumentError for another name, and for a set that this machine lacks.
+/// The fastest of them, or the one that the environment variable LOWRANK_CPU names; the first call
+/// decides. Throws ArgumentError if LOWRANK_CPU names an unknown set or one that this machine
+/// lacks.
 InstructionSet instruction_set();
 
 }  // namespace lowrank::kernels

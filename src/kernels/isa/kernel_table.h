@@ -5,13 +5,13 @@
 #include "kernels/isa/instruction_set.h"
 #include "kernels/tiles/operands.h"
 
-/// The kernels, compiled once for each instruction set from one source (tiles/): this is the way
-/// from one to the other. Plain memory in, plain memory out, no threads.
+/// The kernels, which are compiled from one source (tiles/) once for each instruction set. This
+/// table leads to one set of them. The kernels work on raw memory and start no threads.
 namespace lowrank::kernels {
 
 struct KernelTable {
-  /// The part of a product that lies in these rows and columns; see thin_product.h. Columns begin
-  /// at a multiple of kColumnUnit.
+  /// Computes these rows and columns of a product; see thin_product.h. The columns begin at a
+  /// multiple of kColumnUnit.
   void (*multiply)(const ThinProduct& product, Span rows, Span columns);
   void (*multiply_transposed)(const ThinProduct& product, Span rows, Span columns);
   /// See adam_step.h.
@@ -30,7 +30,7 @@ struct KernelTable {
 /// Throws ArgumentError as instruction_set() does.
 const KernelTable& kernel_table();
 
-/// For a set that this machine supports.
+/// The kernels for a set that this machine supports.
 const KernelTable& kernel_table(InstructionSet set);
 
 }  // namespace lowrank::kernels

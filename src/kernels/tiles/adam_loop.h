@@ -5,7 +5,7 @@
 
 #include "kernels/tiles/operands.h"
 
-/// What the compiler makes vector instructions of, for each instruction set.
+/// A loop that the compiler turns into vector instructions, for each instruction set.
 namespace lowrank::kernels::LOWRANK_KERNELS {
 
 template <class number>

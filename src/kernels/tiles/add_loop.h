@@ -7,10 +7,10 @@
 #include "kernels/tiles/operands.h"
 #include "kernels/tiles/vector.h"
 
-/// What the compiler makes vector instructions of, for each instruction set.
+/// The loops of add_product.h, for each instruction set.
 namespace lowrank::kernels::LOWRANK_KERNELS {
 
-/// to = from + added, in float32, with its figures lane by lane.
+/// to = from + added, in float32, with its statistics lane by lane.
 inline void add_loop(float* to, const float* from, const float* added, int64_t count,
                      SumLanes& lanes) {
   static_assert(Vector::kLanes <= SumLanes::kLanes);
@@ -19,7 +19,7 @@ inline void add_loop(float* to, const float* from, const float* added, int64_t c
   const auto step = [&](int64_t i, const auto&... size) {
     const Vector a = load(from + i, size...), b = load(added + i, size...);
     const Vector sum = add(a, b);
-    // What the sum lacks, exactly (Knuth's TwoSum).
+    // The rounding error of the sum, exactly (Knuth's TwoSum).
     const Vector of_b = subtract(sum, a);
     const Vector rest = add(subtract(a, subtract(sum, of_b)), subtract(b, of_b));
     store(to + i, sum, size...);
@@ -35,7 +35,8 @@ inline void add_loop(float* to, const float* from, const float* added, int64_t c
   store(lanes.rounding, rounding);
 }
 
-/// The largest |x| as its bits, which are in the order of the numbers, NaN above all.
+/// The bits of the largest |x|. Bits without the sign are in the order of the numbers, NaN above
+/// all.
 inline uint32_t largest_bits(const float* x, int64_t count) {
   uint32_t largest = 0;
   for (int64_t i = 0; i < count; ++i) {

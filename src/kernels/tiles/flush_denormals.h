@@ -6,10 +6,10 @@
 
 namespace lowrank::kernels {
 
-/// While it lives, what is too small for a normal number (1.2e-38 in float32) counts as zero in
-/// this thread. A moment whose gradient has become zero (a unit that never fires) shrinks to such a
-/// number and stays one, and Intel's processors are slow with each: docs/performance.md has the
-/// figures. (Other processors than x86 are left as they are.)
+/// While it lives, denormal numbers (below 1.2e-38 in float32) count as zero on this thread. The
+/// moment of a gradient that has become zero (of a unit that never fires) shrinks to a denormal and
+/// stays one, and Intel's processors are slow with denormals: docs/performance-log.md has the
+/// figures. (On processors other than x86 this does nothing.)
 class FlushDenormals {
  public:
 #if defined(__SSE2__)

@@ -2,16 +2,16 @@
 
 #include <cstdint>
 
-/// What the kernels are called with: plain memory of float32 and the numbers of one call.
+/// The arguments of the kernels: raw float32 memory and the parameters of one call.
 namespace lowrank::kernels {
 
-/// From `begin` up to `end`.
+/// The range [begin, end).
 struct Span {
   int64_t begin, end;
 };
 
-/// x (rows, depth), each stride in elements, and a matrix w whose rows lie `w_row` apart and are
-/// contiguous.
+/// x (rows, depth) and w (depth, columns), whose rows are contiguous and `w_row` apart. Strides are
+/// in elements.
 struct ThinTerm {
   const float* x = nullptr;
   int64_t x_row = 0, x_column = 1;
@@ -25,15 +25,15 @@ struct ThinProduct {
   int64_t rows = 0, columns = 0;
   const float* bias = nullptr;  ///< (columns), or null
   bool accumulate = false;      ///< y += instead of y =
-  bool rectify = false;         ///< max(0, y) of all that in place of y, NaN as it is
+  bool rectify = false;         ///< y = max(0, y) after all the rest; NaN stays NaN
   float* y = nullptr;           ///< (rows, columns)
   int64_t y_row = 0;
-  /// (rows, columns) that is read next: multiply() asks memory for it meanwhile.
+  /// A (rows, columns) matrix that the caller reads next, so multiply() prefetches it.
   const float* beside = nullptr;
   int64_t beside_row = 0;
 };
 
-/// The numbers of one step, in float64 as PyTorch keeps them.
+/// The parameters of one step, in float64 as PyTorch keeps them.
 struct AdamStep {
   double beta1, beta2;
   double epsilon;
@@ -41,16 +41,16 @@ struct AdamStep {
   double root_correction2;  ///< sqrt(1 - beta2^t)
 };
 
-/// SumFigures (add_product.h) while they are summed up, lane by lane of a register.
+/// SumFigures (add_product.h) while they are being summed up, one for each lane of a register.
 struct SumLanes {
   static constexpr int kLanes = 16;
   float largest[kLanes] = {}, change[kLanes] = {}, rounding[kLanes] = {};
 };
 
-/// Floats of one line of the cache.
+/// Floats in one cache line.
 constexpr int64_t kLine = 16;
 
-/// Threads share the columns in units of these.
+/// The columns are divided among threads in multiples of these.
 constexpr int64_t kColumnUnit = 64;
 constexpr int64_t kTransposedColumnUnit = 4;
 

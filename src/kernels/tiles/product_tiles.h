@@ -8,39 +8,41 @@
 #include "kernels/tiles/operands.h"
 #include "kernels/tiles/vector.h"
 
-/// Products tile by tile: R rows and V vectors (or columns) of sums stay in registers while the
-/// depth goes by. A number's sum is the same whichever tile it falls into.
+/// Products, tile by tile: the sums of R rows and V vectors (or columns) stay in registers through
+/// the loop over the depth. A number's sum does not depend on the tile that it falls into.
 namespace lowrank::kernels::LOWRANK_KERNELS {
 
 inline constexpr int64_t kLanes = Vector::kLanes;
 
-/// R·V sums, R operands and one more must fit the registers.
+/// The most rows of a tile: R·V sums, R operands and one more must fit into the registers.
 template <int V>
 constexpr int kMostRows = Vector::kRegisters == 32 ? 6 : (V == 4 ? 3 : 5);
 
-/// Floats of x that should stay near (half a megabyte of the second cache) while w goes by.
+/// Floats of x that should stay in the second-level cache (half a megabyte) while w streams
+/// through.
 inline constexpr int64_t kNearFloats = int64_t{1} << 17;
-/// Rows of w that go by at a time: a column of tiles of so many stays in the first cache.
+/// Rows of w that are read at a time: a column of tiles of this depth stays in the first-level
+/// cache.
 inline constexpr int64_t kDepthBlock = 128;
-/// A row of w ends before the machine has seen that it is read in order: what lies so many tiles
-/// further is asked for by name.
+/// How many tiles ahead w is prefetched: a tile's row of w ends before the hardware prefetcher has
+/// noticed that it is read sequentially.
 inline constexpr int64_t kTilesAhead = 2;
 
-/// What one of the tiles that read the same part of w asks memory for at each step, of what comes
-/// next: so many lines of the cache from the first on. The tiles share it, so that memory never
-/// pauses.
+/// What one tile prefetches at each step: `lines` cache lines of the next part of w, from line
+/// `first` on. The tiles that read the same part of w share this work, so that memory is never
+/// idle.
 struct Ahead {
   int64_t first, lines;
 };
 
-/// Beyond the end of w nothing happens.
-LOWRANK_INLINE void ask(const float* from, int64_t lines) {
+/// Prefetches `lines` cache lines. Addresses beyond the end of w do no harm.
+LOWRANK_INLINE void prefetch_l2(const float* from, int64_t lines) {
   for (int64_t i = 0; i < lines; ++i) __builtin_prefetch(from + i * kLine, 0, /*locality=*/2);
 }
 
-/// How many lines before it is read a line is asked to come from the second cache to the first.
+/// How many lines ahead w is prefetched from the second-level cache to the first.
 inline constexpr int64_t kLinesNear = 3;
-LOWRANK_INLINE void ask_near(const float* from) { __builtin_prefetch(from, 0, /*locality=*/3); }
+LOWRANK_INLINE void prefetch_l1(const float* from) { __builtin_prefetch(from, 0, /*locality=*/3); }
 
 LOWRANK_INLINE int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 
@@ -51,15 +53,16 @@ LOWRANK_INLINE void with_rows(int64_t rows, const F& f) {
   if constexpr (R > 1) with_rows<R - 1>(rows, f);
 }
 
-/// Calls f with the number of lines, a power of two or none, as a constant: a loop over a variable
-/// one costs a tenth.
+/// Calls f with the number of lines, a power of two or zero, as a constant: a loop over a variable
+/// number costs a tenth more.
 template <int kLines, class F>
 LOWRANK_INLINE void with_lines(int64_t lines, const F& f) {
   if (lines == kLines) return f.template operator()<kLines>();
   if constexpr (kLines > 0) with_lines<kLines / 2>(lines, f);
 }
 
-/// Shares the rows evenly among as few tiles as there need be, and the next `lines` among them.
+/// Divides the rows evenly among as few tiles as possible, and the prefetching of the next `lines`
+/// as well.
 template <int V, class F>
 LOWRANK_INLINE void for_row_tiles(Span rows, int64_t lines, const F& f) {
   const int64_t tiles = (rows.end - rows.begin + kMostRows<V> - 1) / kMostRows<V>;
@@ -73,11 +76,12 @@ LOWRANK_INLINE void for_row_tiles(Span rows, int64_t lines, const F& f) {
   }
 }
 
-/// Columns of x·wᵀ in one tile: each is read by all rows of it, and x comes from further away.
+/// Columns of x·wᵀ in one tile. All rows of the tile read each of them, and x comes from a slower
+/// cache.
 inline constexpr int kDots = 4;
 static_assert(kTransposedColumnUnit % kDots == 0);
 
-/// sums[r][i] += x[row + r] · w[i], lane by lane, from depth 0 to the term's.
+/// sums[r][i] += x[row + r] · w[i], lane by lane, over the term's whole depth.
 template <int R, int kAsked>
 LOWRANK_INLINE void add_dots(Vector (&sums)[R][kDots], const ThinTerm& term, int64_t row,
                              const int64_t (&columns)[kDots], const float* next) {
@@ -90,9 +94,9 @@ LOWRANK_INLINE void add_dots(Vector (&sums)[R][kDots], const ThinTerm& term, int
     LOWRANK_UNROLLED
     for (int r = 0; r < R; ++r) of_x[r] = load(x + r * term.x_row + k, count...);
     if (k % kLine == 0) {
-      ask(next + k * kAsked, kAsked);
+      prefetch_l2(next + k * kAsked, kAsked);
       LOWRANK_UNROLLED
-      for (const float* const from : w) ask_near(from + k + kLinesNear * kLine);
+      for (const float* const from : w) prefetch_l1(from + k + kLinesNear * kLine);
     }
     LOWRANK_UNROLLED
     for (int i = 0; i < kDots; ++i) {
@@ -106,8 +110,8 @@ LOWRANK_INLINE void add_dots(Vector (&sums)[R][kDots], const ThinTerm& term, int
   if (k < term.depth) add(k, term.depth - k);
 }
 
-/// Those beyond the last column are computed as the last, and not stored. Next comes what lies
-/// `distance` columns further.
+/// Computes one tile. Columns beyond the last one repeat it and are not stored. The tile prefetches
+/// what is `distance` columns further.
 template <int R>
 void transposed_tile(const ThinProduct& product, int64_t row, int64_t column, int64_t end,
                      const Ahead& ahead, int64_t distance) {
@@ -122,7 +126,8 @@ void transposed_tile(const ThinProduct& product, int64_t row, int64_t column, in
     for (auto& lane : of_row) lane = zero();
   }
   const auto& term = product.first;
-  // As if the rows of w lay without gaps: then a tile's share of the next ones lies in one piece.
+  // This assumes that the rows of w have no gaps, so that a tile's share of the next ones is in one
+  // piece.
   const float* const next = term.w + (column + distance) * term.w_row + ahead.first * term.depth;
   with_lines<kDots>(ahead.lines,
                     [&]<int kAsked>() { add_dots<R, kAsked>(lanes, term, row, columns, next); });
@@ -140,41 +145,42 @@ void transposed_tile(const ThinProduct& product, int64_t row, int64_t column, in
         y[i] = value < least_value ? least_value : value;
       }
     };
-    count == kDots ? put(kDots) : put(count);  // of a constant size: at once
+    count == kDots ? put(kDots) : put(count);  // a constant size is stored at once
   }
 }
 
-/// Floats of x that stay in the first cache.
+/// Floats of x that stay in the first-level cache.
 inline constexpr int64_t kNearestFloats = int64_t{1} << 13;
 inline constexpr int64_t kMostBlockColumns = 64;
 
-/// Columns that each tile of rows goes through before the next one does: few where all of x stays
-/// in the first cache, so that what is read of w does. Else a tile of x stays there, and so many
-/// columns of w in the second one.
+/// The number of columns that each tile of rows goes through before the next tile does. It is small
+/// if all of x stays in the first-level cache, so that the columns of w stay there too. Otherwise a
+/// tile of x stays there, and these columns of w stay in the second-level cache.
 inline int64_t column_block(int64_t rows, int64_t depth) {
   if (rows * depth <= kNearestFloats) return kDots;
   const int64_t most = kNearFloats / 2 / depth / kDots * kDots;
   return most < kDots ? kDots : least(most, kMostBlockColumns);
 }
 
-/// Rows and columns from which on it pays to copy x to where its rows begin a line of the cache: a
-/// vector that lies across two lines is read twice, and x is read for every few columns.
+/// With at least this many rows and columns it pays to copy x so that its rows begin at cache
+/// lines: a vector that lies across two lines is read twice, and x is read again for every few
+/// columns.
 inline constexpr int64_t kCopiedRows = 16, kCopyingColumns = 128;
 
 struct alignas(kLine * sizeof(float)) Line {
   float numbers[kLine];
 };
 
-/// So many lines of this thread's, kept for the next time (a megabyte and a half at most, see
-/// kNearFloats); what they held is lost.
+/// Memory of `lines` cache lines that belongs to this thread and is kept for its next call (at most
+/// a megabyte and a half, see kNearFloats). Its old contents are lost.
 inline float* scratch(int64_t lines) {
   thread_local std::vector<Line> memory;
   if (memory.size() < static_cast<size_t>(lines)) memory = std::vector<Line>(lines);
   return memory.front().numbers;
 }
 
-/// The term with rows of x that begin a line, an odd number of lines apart: those of one column
-/// share no place in the cache.
+/// The term with x copied so that its rows begin at cache lines and are an odd number of lines
+/// apart: then the numbers of one column do not compete for the same place in the cache.
 inline ThinTerm with_lines_of_x(ThinTerm term, int64_t rows) {
   const int64_t lines = (term.depth + kLine - 1) / kLine | 1;
   float* const copy = scratch(rows * lines);
@@ -225,7 +231,7 @@ inline void multiply_transposed_span(const ThinProduct& product, Span rows, Span
                       columns.end - columns.begin >= kCopyingColumns &&
                       !begin_lines(product.first.x, product.first.x_row);
   const int64_t block = column_block(count, depth);
-  for (int64_t i = 0; i < parts; ++i) {  // all of about one size
+  for (int64_t i = 0; i < parts; ++i) {  // parts of about equal size
     const int64_t begin = count * i / parts, size = count * (i + 1) / parts - begin;
     auto part = rows_from(product, rows.begin + begin);
     if (copies) part.first = with_lines_of_x(part.first, size);
@@ -233,11 +239,11 @@ inline void multiply_transposed_span(const ThinProduct& product, Span rows, Span
   }
 }
 
-/// A tile's V vectors of columns; the last may hold less than its lanes.
+/// A tile's V vectors of columns; the last one may have unused lanes.
 template <int V, bool kWhole>
 struct Columns {
   static constexpr int kFull = kWhole ? V : V - 1;
-  int64_t last;  // lanes of the last; kLanes where kWhole
+  int64_t last;  // used lanes of the last vector; kLanes if kWhole
 
   LOWRANK_INLINE Vector load_at(const float* from, int i) const {
     if (i < kFull) return load(from + i * kLanes);
@@ -249,7 +255,7 @@ struct Columns {
   }
 };
 
-/// sums[r] += x[row + r][k] · w[k] for the depths of `span`.
+/// sums[r] += x[row + r][k] · w[k] for the depths k in `span`.
 template <int R, int V, bool kWhole>
 LOWRANK_INLINE void add_rows(Vector (&sums)[R][V], const ThinTerm& term, int64_t row,
                              int64_t column, Span span, Columns<V, kWhole> columns,
@@ -260,7 +266,7 @@ LOWRANK_INLINE void add_rows(Vector (&sums)[R][V], const ThinTerm& term, int64_t
     Vector of_x[R];
     LOWRANK_UNROLLED
     for (int r = 0; r < R; ++r) of_x[r] = all(x[r * term.x_row + k * term.x_column]);
-    ask(w + kTilesAhead * V * kLanes + ahead.first * kLine, ahead.lines);
+    prefetch_l2(w + kTilesAhead * V * kLanes + ahead.first * kLine, ahead.lines);
     LOWRANK_UNROLLED
     for (int i = 0; i < V; ++i) {
       const Vector of_w = columns.load_at(w, i);
@@ -270,18 +276,19 @@ LOWRANK_INLINE void add_rows(Vector (&sums)[R][V], const ThinTerm& term, int64_t
   }
 }
 
-/// Lines of the cache that V vectors take up.
+/// Cache lines that V vectors take up.
 template <int V>
 constexpr int64_t kLines = (V * kLanes + kLine - 1) / kLine;
 
-/// The depths of `span` of up to V vectors of x·w; the second term with those that go by last.
+/// Adds the depths in `span` to up to V vectors of x·w, and the second term together with the last
+/// span, which begins at 0.
 template <int R, int V, bool kWhole>
 void tile(const ThinProduct& product, int64_t row, int64_t column, Span span,
           Columns<V, kWhole> columns, const Ahead& ahead) {
   const bool begins = span.end == product.first.depth;
   if (begins && product.beside != nullptr) {
     for (int r = 0; r < R; ++r) {
-      ask(product.beside + (row + r) * product.beside_row + column, kLines<V>);
+      prefetch_l2(product.beside + (row + r) * product.beside_row + column, kLines<V>);
     }
   }
   Vector sums[R][V];
@@ -311,7 +318,7 @@ void tile(const ThinProduct& product, int64_t row, int64_t column, Span span,
   }
 }
 
-/// One column of tiles, of V vectors, or of as many as the columns that are left fill.
+/// One column of tiles, V vectors wide, or only as wide as the remaining columns need.
 template <int V, int N = V>
 void column_of_tiles(const ThinProduct& product, Span rows, int64_t column, int64_t count,
                      Span span) {
@@ -340,11 +347,12 @@ void multiply_block(const ThinProduct& product, Span rows, Span columns, Span sp
 template <int V>
 void multiply_by(const ThinProduct& product, Span rows, Span columns) {
   const int64_t depth = product.first.depth;
-  // Where all of w goes by at once, y is written row after row; else w is read once for all rows.
+  // If the depth fits into one block, y is written row by row. Otherwise w is read once for all
+  // rows.
   const int64_t most = depth <= kDepthBlock ? kMostRows<V> : rows.end - rows.begin;
   for (int64_t row = rows.begin; row < rows.end; row += most) {
     const Span some = {row, least(row + most, rows.end)};
-    // From the end: a weight's last rows are what the forward pass has left in the caches.
+    // From the end, because the forward pass has left a weight's last rows in the caches.
     int64_t end = depth;
     do {
       const int64_t begin = end > 0 ? (end - 1) / kDepthBlock * kDepthBlock : 0;
@@ -354,7 +362,7 @@ void multiply_by(const ThinProduct& product, Span rows, Span columns) {
   }
 }
 
-/// More than a few rows of sums fit sixteen registers only in narrower tiles.
+/// With sixteen registers, the sums of more than a few rows fit only in narrower tiles.
 inline void multiply_span(const ThinProduct& product, Span rows, Span columns) {
   const FlushDenormals flush;
   if constexpr (Vector::kRegisters == 16) {

@@ -7,15 +7,17 @@
 #include <immintrin.h>
 #endif
 
-/// One register of float32, as wide as the instruction set has them that the including file is
-/// compiled for. What lies in tiles/ is compiled once for each set, in a namespace that the
-/// including file names LOWRANK_KERNELS, so that the linker never takes one's for another's.
+/// One float32 register, as wide as the instruction set has them that the including file is
+/// compiled for. The code in tiles/ is compiled once for each set, in a namespace of its own (the
+/// including file defines its name, LOWRANK_KERNELS), so that the linker never mixes up two
+/// versions.
 namespace lowrank::kernels::LOWRANK_KERNELS {
 
 #define LOWRANK_INLINE [[gnu::always_inline]] inline
 
-/// Before a loop over sums: else the compiler unrolls it after it has decided what lies in memory,
-/// and the sums go there and back between one loop over the depth and the next.
+/// Goes before a loop over sums. Otherwise the compiler unrolls the loop only after it has decided
+/// what to keep in memory, and between two loops over the depth it moves the sums to memory and
+/// back.
 #define LOWRANK_UNROLLED _Pragma("GCC unroll 8")
 
 #if defined(__AVX512F__)
@@ -45,7 +47,7 @@ LOWRANK_INLINE Vector subtract(Vector a, Vector b) { return {_mm512_sub_ps(a.val
 LOWRANK_INLINE Vector larger_magnitude(Vector a, Vector b) {
   return {_mm512_max_ps(a.value, _mm512_abs_ps(b.value))};
 }
-/// max(0, v), NaN as it is.
+/// max(0, v); NaN stays NaN.
 LOWRANK_INLINE Vector rectified(Vector v) { return {_mm512_max_ps(_mm512_setzero_ps(), v.value)}; }
 /// v, but 0 where `by` is at most 0.
 LOWRANK_INLINE Vector where_positive(Vector by, Vector v) {
@@ -53,7 +55,7 @@ LOWRANK_INLINE Vector where_positive(Vector by, Vector v) {
   return {_mm512_maskz_mov_ps(positive, v.value)};
 }
 
-/// to[i] = the sum of the lanes of v[i], each added up in one order.
+/// to[i] = the sum of the lanes of v[i], always in the same order.
 LOWRANK_INLINE void sums(const Vector (&v)[4], float* to) {
   const auto pairs = [](Vector a, Vector b) {
     return _mm512_add_ps(_mm512_unpacklo_ps(a.value, b.value),
@@ -108,7 +110,7 @@ LOWRANK_INLINE void sums(const Vector (&v)[4], float* to) {
   _mm_storeu_ps(to, _mm_add_ps(_mm256_castps256_ps128(quads), _mm256_extractf128_ps(quads, 1)));
 }
 
-#else  // what SSE2, NEON and others have, in the compiler's own words
+#else  // SSE2, NEON and others, by the compiler's vector extension
 
 using Four [[gnu::vector_size(16)]] = float;
 

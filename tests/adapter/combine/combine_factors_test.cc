@@ -58,7 +58,7 @@ INSTANTIATE_TEST_SUITE_P(
 
 class OnUpdates : public testing::TestWithParam<Case> {};
 
-// No matrix of that rank is nearer to the defined one than the truncated SVD (Eckart-Young).
+// No matrix of that rank is nearer to the definition than its truncated SVD (Eckart-Young).
 TEST_P(OnUpdates, IsTheBestApproximationOfTheDefinition) {
   const auto& [method, recipe] = GetParam();
   const auto inputs = adapters({2, 4, 3});
@@ -127,7 +127,7 @@ TEST(CombineFactors, AnAdapterLessItselfIsNothing) {
   }
 }
 
-// Halves keep 11 bits, whose rounding is all that is lost.
+// Only rounding to the 11 bits of the half types is lost.
 TEST(CombineFactors, HalfTypesAreComputedInFloat64) {
   for (const auto dtype : {at::kHalf, at::kBFloat16}) {
     const double unit = dtype == at::kHalf ? 0x1p-11 : 0x1p-8;

@@ -47,7 +47,7 @@ TEST(CombineFactors, RefusesTensorsThatDoNotFit) {
   };
   LOWRANK_EXPECT_ERROR(with_second(at::ones({3, 16}), at::ones({11, 3})), TensorError,
                        "[combine] the factors of adapter 2 must fit the layer that adapter 1's "
-                       "fit, (2, 17) and (11, 2). Got (3, 16) and (11, 3).");
+                       "factors fit, (2, 17) and (11, 2). Got (3, 16) and (11, 3).");
   LOWRANK_EXPECT_ERROR(with_second(at::ones({3, 17}), at::ones({11, 2})), TensorError,
                        "[combine] lora_A of adapter 2 must be (rank, in) and lora_B (out, rank). "
                        "Got (3, 17) and (11, 2).");

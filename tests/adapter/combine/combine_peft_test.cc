@@ -1,4 +1,4 @@
-// Covers src/adapter/combine beside what PEFT's add_weighted_adapter gave.
+// Covers src/adapter/combine in comparison with PEFT's add_weighted_adapter.
 
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
@@ -13,8 +13,8 @@
 namespace lowrank {
 namespace {
 
-/// What PEFT's add_weighted_adapter gave (tests/reference/make_adapter_fixtures.py), for the
-/// methods and scalings that it is right for.
+/// The results of PEFT's add_weighted_adapter (tests/reference/make_adapter_fixtures.py), for the
+/// methods and scalings for which it is right.
 class BesidePeft : public testing::Test {
  protected:
   SafetensorsFile file_ = SafetensorsFile::open(LOWRANK_FIXTURES "/combine.safetensors");

@@ -7,7 +7,7 @@
 
 #include "adapter/combine/combine_factors.h"
 
-/// What the tests of combining work on.
+/// The inputs of the tests of combining.
 namespace lowrank {
 
 using Inputs = std::vector<ScaledFactors>;
@@ -23,7 +23,7 @@ inline void expect_near(const at::Tensor& found, const at::Tensor& expected, dou
             allowed * length(expected.to(at::kDouble)));
 }
 
-/// Adapters of a layer 11 x 17 with these ranks, in float64 unless said.
+/// Returns adapters of a layer 11 x 17 with these ranks, in float64 by default.
 inline Inputs adapters(const std::vector<int64_t>& ranks, at::ScalarType dtype = at::kDouble) {
   at::manual_seed(3);
   Inputs inputs;

@@ -10,7 +10,8 @@
 
 #include "adapter/combine/combine_factors.h"
 
-/// The definitions of combine.h, entry by entry in float64, for matrices: a test's reference.
+/// The reference for the tests of combining: the definitions of combine.h, entry by entry in
+/// float64, for matrices.
 namespace lowrank::reference {
 
 using Tensors = std::vector<at::Tensor>;
@@ -27,7 +28,7 @@ inline at::Tensor weighted_sum(const std::vector<ScaledFactors>& inputs, const W
   return sum;
 }
 
-/// Calls `work(row, column)` for each entry of a matrix like `x`, whose results become one.
+/// Returns a matrix of the shape of `x`, whose entries are the results of `work(row, column)`.
 template <class Work>
 at::Tensor each_entry(const at::Tensor& x, const Work& work) {
   auto result = at::zeros_like(x);
@@ -100,7 +101,7 @@ inline at::Tensor merged(Tensors xs, const Weights& weights, Recipe recipe,
   return sum;
 }
 
-/// Of the methods on the dense updates.
+/// Returns the result of a method that works on the dense updates.
 inline at::Tensor merged_updates(const std::vector<ScaledFactors>& inputs, const Weights& weights,
                                  Recipe recipe, const CombineOptions& options) {
   auto generator = at::detail::createCPUGenerator(options.seed);
@@ -109,7 +110,8 @@ inline at::Tensor merged_updates(const std::vector<ScaledFactors>& inputs, const
   return merged(updates, weights, recipe, options, generator);
 }
 
-/// Of the methods on the factors: B·A of the merged ones, all A's before all B's.
+/// Returns the result of a method that works on the factors: B·A of the merged factors. All A's are
+/// merged before all B's.
 inline at::Tensor merged_factors(const std::vector<ScaledFactors>& inputs, const Weights& weights,
                                  Recipe recipe, const CombineOptions& options) {
   auto generator = at::detail::createCPUGenerator(options.seed);

@@ -14,7 +14,7 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-/// Every field with another value than its default.
+/// Returns a config in which no field has its default.
 LoraConfig unusual_config() {
   LoraConfig config;
   config.rank = 3;
@@ -23,7 +23,7 @@ LoraConfig unusual_config() {
   config.exclude_modules = ModuleSelector::matching(".*\\.head");
   config.layers_to_transform = {1, 2};
   config.layers_pattern = {"layers"};
-  config.rank_pattern = {{"value", 2}, {"query", 4}};  // not in the order of the alphabet
+  config.rank_pattern = {{"value", 2}, {"query", 4}};  // not in alphabetical order
   config.alpha_pattern = {{"value", 2.5}, {"query", 4}};
   config.modules_to_save = {"classifier"};
   config.trainable_token_indices = {{"embed", {0, 7}}};
@@ -43,7 +43,7 @@ LoraConfig unusual_config() {
 
 void expect_equal(const LoraConfig& found, const LoraConfig& expected) {
   EXPECT_EQ(to_json(found).dump(), to_json(expected).dump());
-  EXPECT_EQ(found.rank_pattern, expected.rank_pattern);  // in this order
+  EXPECT_EQ(found.rank_pattern, expected.rank_pattern);  // in the same order
   EXPECT_EQ(found.init_iterations, expected.init_iterations);
   EXPECT_EQ(Json::parse(found.extra_json), Json::parse(expected.extra_json));
 }
@@ -54,7 +54,7 @@ TEST(ConfigFields, AreThereAndBackTheSame) {
   expect_equal(lora_config_from_json(Json::parse(text), "run.json"), config);
 }
 
-/// A field that the table forgets would stay at its default.
+/// A field that is missing in the table would stay at its default.
 TEST(ConfigFields, CopyOneByOneTheWholeConfig) {
   const auto config = unusual_config();
   LoraConfig copy;
@@ -67,7 +67,8 @@ TEST(ConfigFields, HaveNamesFlagsAndHelpOfTheirOwn) {
   std::set<std::string> names, flags;
   for (const auto& field : config_fields()) {
     EXPECT_TRUE(names.insert(field.name).second) << field.name;
-    if (*field.flag != '\0') EXPECT_TRUE(flags.insert(field.flag).second) << field.flag;
+    const bool is_new = flags.insert(field.flag).second;
+    EXPECT_TRUE(is_new || *field.flag == '\0') << field.flag;
     EXPECT_NE(std::string(field.help), "");
   }
 }
@@ -83,7 +84,7 @@ TEST(ConfigFields, SpellTheirDefaultsAsPeftDoes) {
   EXPECT_EQ(json.at("use_rslora"), false);
 }
 
-/// Parameters that are named beside an expression are PEFT's target_parameters.
+/// Parameters that are named in addition to a regular expression are PEFT's target_parameters.
 TEST(ConfigFields, KeepParametersBesideAnExpression) {
   LoraConfig config;
   config.target_modules = ModuleSelector::matching("encoder\\..*");

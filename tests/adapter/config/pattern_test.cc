@@ -15,7 +15,7 @@ TEST(Pattern, MatchesAsPythonDoes) {
   EXPECT_FALSE(query.matches_all_of("query"));
   EXPECT_TRUE(query.matches_start_of("layer.0.attention.query.bias"));
   EXPECT_FALSE(Pattern("attention", "x").matches_start_of("layer.attention"));
-  // re.fullmatch goes back to the second alternative where the first leaves a rest.
+  // re.fullmatch tries the second alternative if the first one leaves a rest.
   EXPECT_TRUE(Pattern("a|ab", "x").matches_all_of("ab"));
   EXPECT_TRUE(Pattern(R"((?P<block>h|layers)\.\d+\.(?!mlp)\w+)", "x").matches_all_of("h.3.attn"));
   EXPECT_FALSE(Pattern(R"((?P<block>h|layers)\.\d+\.(?!mlp)\w+)", "x").matches_all_of("h.3.mlp"));
@@ -36,12 +36,12 @@ TEST(Pattern, RefusesWrongSyntaxWithItsPlace) {
   LOWRANK_EXPECT_ERROR(Pattern("*query", "target_modules"), ArgumentError,
                        "quantifier does not follow a repeatable item");
   LOWRANK_EXPECT_ERROR(Pattern("\xff", "x"), ArgumentError, "UTF-8 error");
-  LOWRANK_EXPECT_ERROR(Pattern("a{,3}", "x"), ArgumentError, "Write {0, for {,.");
+  LOWRANK_EXPECT_ERROR(Pattern("a{,3}", "x"), ArgumentError, "Write {0, instead of {,.");
   LOWRANK_EXPECT_ERROR(Pattern(std::string(10'001, 'a'), "x"), ArgumentError,
                        "one of 10001 bytes, more than 10000");
 }
 
-// Files come from anywhere: neither time nor memory may run away.
+// Patterns come from files, which may be malicious: time and memory must stay limited.
 TEST(Pattern, StopsAtItsLimits) {
   std::string path(60, 'a');
   path.push_back('c');

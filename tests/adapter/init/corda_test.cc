@@ -12,7 +12,8 @@ namespace {
 
 constexpr double kScaling = 1.75;
 
-/// A weight (20, 30) and the covariance of inputs whose directions differ in size.
+/// A weight (20, 30), and the covariance of inputs that vary more in some directions than in
+/// others.
 class Corda : public testing::Test {
  protected:
   void SetUp() override {
@@ -37,7 +38,7 @@ TEST_F(Corda, SplitsTheWeightByTheInputsDirections) {
   EXPECT_LE(difference(kScaling * product(ipm).mm(damped_),
                        (u_ * s_).slice(1, 0, 6).mm(vt_.slice(0, 0, 6))),
             1e-10);
-  // The largest 6 and the smallest 14 of the 20 triplets make all of W.
+  // The largest 6 and the smallest 14 of the 20 singular triplets make up all of W.
   const auto kpm = factors(CordaMethod::kKpm, 14);
   EXPECT_LE(difference(kScaling * (product(ipm) + product(kpm)), w_), 1e-10);
 }

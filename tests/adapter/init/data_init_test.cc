@@ -1,4 +1,4 @@
-// Covers src/adapter/init/eva.cc, corda.cc and lora_ga.cc through attach().
+// Covers src/adapter/init/eva.cc, corda.cc and lora_ga.cc, through attach().
 
 #include <gtest/gtest.h>
 #include <lowrank/error.h>
@@ -9,14 +9,15 @@
 
 #include "adapter/init/data_subjects.h"
 #include "adapter/init/eva.h"
+#include "adapter/init/eva_ranks.h"
 #include "adapter/init/init_support.h"
 #include "support/dense_reference.h"
 #include "support/expect_error.h"
 #include "support/temporary_folder.h"
 #include "support/tolerances.h"
 
-// EVA, CorDA and LoRA-GA through attach(), against the same computed of each layer's inputs and
-// gradients in float64.
+// EVA, CorDA and LoRA-GA through attach() are compared with float64 computations on each layer's
+// inputs and gradients.
 namespace lowrank {
 namespace {
 
@@ -39,7 +40,7 @@ class DataInit : public testing::TestWithParam<const char*> {
   std::unique_ptr<Subject> subject_ = make_subject(GetParam());
 };
 
-/// The right singular vectors of x (n, in) as columns, and its singular values.
+/// Returns the right singular vectors of x (n, in) as columns, and its singular values.
 std::pair<at::Tensor, at::Tensor> directions(const at::Tensor& x) {
   const auto [u, s, vt] = at::linalg_svd(x.to(at::kDouble), /*full_matrices=*/false);
   return {vt.t(), s};
@@ -64,7 +65,7 @@ TEST_P(DataInit, EvaStartsFromThePrincipalComponentsOfTheInputs) {
   EXPECT_GE(compared, 2);
 }
 
-/// The ranks are those of the reference's variances, and s stays what it was.
+/// The ranks follow from the reference's variances, and s stays the same.
 TEST_P(DataInit, EvaSharesTheRanksOut) {
   auto wanted = config(LoraInit::kEva);
   const auto adapter = attach_with(wanted);
@@ -129,7 +130,7 @@ TEST_P(DataInit, LoraGaStartsFromTheMeanGradient) {
     ++compared;
     EXPECT_LT(init::sine(layer.a.detach().t(), vt.slice(0, 0, kRank).t()), 1e-3) << layer.name;
     EXPECT_LT(init::sine(layer.b.detach(), u.slice(1, kRank, 2 * kRank)), 1e-3) << layer.name;
-    // The size of B is that of the mean gradient, not of the sum.
+    // The norm of B follows from the mean gradient, not from the sum.
     const double scale = std::pow(static_cast<double>(layer.b.size(0)), 0.25) / 4;
     EXPECT_LE(init::difference(at::linalg_svdvals(layer.b.detach()),
                                scale * s.slice(0, kRank, 2 * kRank)),
@@ -139,7 +140,8 @@ TEST_P(DataInit, LoraGaStartsFromTheMeanGradient) {
   EXPECT_GE(compared, 1);
 }
 
-/// Nothing but the marks is on the model while an adapter is attached, and nothing after it.
+/// While an adapter is attached, only the marks are added to the model; after it is detached,
+/// nothing is left.
 TEST_P(DataInit, LeavesTheModelAsItWas) {
   const auto outputs = subject_->outputs();
   const auto before = subject_->snapshot();
@@ -169,7 +171,7 @@ TEST_P(DataInit, LeavesTheModelAsItWasWhenTheRunThrows) {
   }
 }
 
-/// Trained as any other, saved, and loaded into a fresh model.
+/// The adapter is trained like any other, saved, and loaded into a new model.
 TEST_P(DataInit, ComesBackFromItsFile) {
   for (const auto init : {LoraInit::kEva, LoraInit::kCorda, LoraInit::kLoraGa}) {
     subject_ = make_subject(GetParam());

@@ -18,10 +18,10 @@
 #include "app/models/mlp.h"
 #include "support/dense_reference.h"
 
-/// Models and data for the initialisations that look at data.
+/// Models and data for the initialisations from data.
 namespace lowrank {
 
-/// What a run must leave as it was.
+/// The state that a run over data must not change.
 struct Snapshot {
   struct Entry {
     at::Tensor value, gradient;
@@ -48,14 +48,14 @@ struct Snapshot {
   }
 };
 
-/// A model of known layers with a few batches.
+/// A model whose layers are known, with a few batches.
 class Subject {
  public:
   virtual ~Subject() = default;
   virtual Adapter attach(const LoraConfig& config, const std::function<void()>& run) = 0;
   virtual void load(const std::filesystem::path& folder) = 0;
   virtual at::Tensor forward(const at::Tensor& x) = 0;
-  /// The inputs (n, in) of each target for one batch, without an adapter.
+  /// Returns the inputs (n, in) of each target for one batch, without an adapter.
   virtual std::map<std::string, at::Tensor> inputs(const at::Tensor& x) = 0;
   virtual std::vector<std::pair<std::string, at::Tensor>> parameters() = 0;
 
@@ -77,7 +77,7 @@ class Subject {
     return at::cat(outputs);
   }
 
-  /// What the target's layer is given by the base, batch by batch.
+  /// Returns the inputs of the target's layer in the base, batch by batch.
   std::vector<at::Tensor> inputs_of(const std::string& target) {
     const at::NoGradGuard no_grad;
     std::vector<at::Tensor> all;
@@ -85,7 +85,8 @@ class Subject {
     return all;
   }
 
-  /// Of the loss by each target's weight, over the batches. Drops gradients that are there.
+  /// Returns the mean gradient of the loss over the batches for each target's weight. Drops
+  /// existing gradients.
   std::map<std::string, at::Tensor> mean_gradients() {
     for (auto& [name, tensor] : parameters()) tensor.mutable_grad().reset();
     run(/*backward=*/true);
@@ -111,7 +112,7 @@ class Subject {
   std::vector<at::Tensor> batches_;
 };
 
-/// Linear layers with ReLU between them; of the parameters one is frozen and one holds a gradient.
+/// Linear layers with ReLU between them. One parameter is frozen, and one has a gradient.
 class MlpSubject : public Subject {
  public:
   MlpSubject() {
@@ -169,7 +170,7 @@ class ScriptSubject : public Subject {
     };
     const auto embedded = call("embedding", ids).toTensor().transpose(1, 2);
     const auto mixed = call("conv", embedded).toTensor().relu().transpose(1, 2);
-    const auto lstm = module_.attr("lstm").toModule();  // its forward has no name of its own
+    const auto lstm = module_.attr("lstm").toModule();  // its forward cannot be called by name
     std::vector<at::Tensor> weights;
     for (const char* name : {"weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0"}) {
       weights.push_back(lstm.attr(name).toTensor());

@@ -12,7 +12,7 @@
 namespace lowrank::init {
 namespace {
 
-/// Inputs (rows, in) with a falling spectrum around a mean that is far from zero.
+/// Returns inputs (rows, in) with a decaying spectrum around a mean that is far from zero.
 at::Tensor inputs(int64_t rows, int64_t in, double decay) {
   at::manual_seed(0);
   const auto directions = basis(at::randn({in, in}, at::kDouble));
@@ -115,7 +115,7 @@ TEST(EvaSketch, ConvergesWhereBatchesAgree) {
   EXPECT_FALSE(sketch.converged(3, 0)) << "there is nothing to compare with";
   sketch.add(x.slice(0, 1000, 2000));
   EXPECT_TRUE(sketch.converged(3, 0.99));
-  sketch.add(inputs(4000, 12, 0.5).flip(1) * 100);  // other directions, far stronger
+  sketch.add(inputs(4000, 12, 0.5).flip(1) * 100);  // other directions, with far larger numbers
   EXPECT_FALSE(sketch.converged(3, 0.99));
 }
 

@@ -8,12 +8,12 @@
 
 #include "adapter/init/factor_pair.h"
 
-/// What the tests of the initialisations share. All norms are taken in float64.
+/// Helpers for the tests of the initialisations. All norms are computed in float64.
 namespace lowrank::init {
 
 inline double length(const at::Tensor& x) { return x.to(at::kDouble).norm().item<double>(); }
 
-/// ‖found − expected‖ / ‖expected‖.
+/// Returns ‖found − expected‖ / ‖expected‖.
 inline double difference(const at::Tensor& found, const at::Tensor& expected) {
   return length(found.to(at::kDouble) - expected.to(at::kDouble)) / length(expected);
 }
@@ -22,12 +22,12 @@ inline at::Tensor product(const FactorPair& pair) {
   return pair.b.to(at::kDouble).mm(pair.a.to(at::kDouble));
 }
 
-/// An orthonormal basis (n, k) of the span of the k columns.
+/// Returns an orthonormal basis (n, k) of the span of the k columns.
 inline at::Tensor basis(const at::Tensor& columns) {
   return std::get<0>(at::linalg_qr(columns.to(at::kDouble)));
 }
 
-/// The sine of the largest angle between the spans of two sets of equally many columns.
+/// Returns the sine of the largest angle between the spans of two sets of equally many columns.
 inline double sine(const at::Tensor& columns, const at::Tensor& others) {
   const auto q = basis(columns);
   const auto p = basis(others);
@@ -38,7 +38,7 @@ inline double distance_from_identity(const at::Tensor& gram) {
   return length(gram.to(at::kDouble) - at::eye(gram.size(0), at::kDouble));
 }
 
-/// (rows, columns) float64 with the singular values 1, decay, decay², ...
+/// Returns a float64 matrix (rows, columns) with the singular values 1, decay, decay², ...
 inline at::Tensor decaying(int64_t rows, int64_t columns, double decay) {
   const int64_t k = std::min(rows, columns);
   const auto u = basis(at::randn({rows, k}, at::kDouble));
@@ -46,12 +46,12 @@ inline at::Tensor decaying(int64_t rows, int64_t columns, double decay) {
   return (u * at::pow(decay, at::arange(k, at::kDouble))).mm(v.t());
 }
 
-/// ‖W − its best approximation of that rank‖_F.
+/// Returns ‖W − its best approximation of that rank‖_F.
 inline double truncation_error(const at::Tensor& w, int64_t rank) {
   return length(at::linalg_svdvals(w.to(at::kDouble)).slice(0, rank));
 }
 
-/// What PEFT made of one weight (8, 12), gradient and covariance under one seed
+/// The factors that PEFT made from one weight (8, 12), gradient and covariance with one seed
 /// (tests/reference/make_adapter_fixtures.py).
 class PeftFactors {
  public:
@@ -63,7 +63,8 @@ class PeftFactors {
     return {.a = file_.tensor(method + ".lora_A"), .b = file_.tensor(method + ".lora_B")};
   }
 
-  /// Seeds LibTorch as PEFT was, up to where an initialisation of this rank begins.
+  /// Puts LibTorch's generator into the state that PEFT's had when an initialisation of this rank
+  /// began.
   void seed(int64_t rank) const {
     at::manual_seed(std::stoull(file_.metadata().at("seed")));
     discard_linear_draws(weight().size(1), weight().size(0), rank);

@@ -10,7 +10,7 @@
 #include "support/temporary_folder.h"
 #include "support/tolerances.h"
 
-// Starts that depend on W, through attach(), save() and load_adapter().
+// Initialisations that depend on W, through attach(), save() and load_adapter().
 namespace lowrank {
 namespace {
 
@@ -62,7 +62,7 @@ class Initialise : public testing::TestWithParam<Case> {
     return net.forward(ids_);
   }
 
-  /// An adapter as if it had been trained: every factor away from its start.
+  /// Moves every factor away from its initial value, as training would.
   static void disturb(const Adapter& adapter) {
     const at::NoGradGuard no_grad;
     for (const auto& parameter : adapter.parameters()) {
@@ -70,7 +70,7 @@ class Initialise : public testing::TestWithParam<Case> {
     }
   }
 
-  /// The output of a fresh net with what was saved.
+  /// Returns the output of a new net with the saved adapter.
   at::Tensor output_of(const std::filesystem::path& folder, LoraConfig& found) const {
     const auto net = std::make_shared<Net>();
     const auto loaded = load_adapter(*net, folder);
@@ -140,7 +140,7 @@ INSTANTIATE_TEST_SUITE_P(
         Case{"orthogonal_everywhere", config_of(LoraInit::kOrthogonal, {"tokens", "mix", "wide"})}),
     [](const auto& test) { return std::string(test.param.name); });
 
-/// A name in the config makes PEFT repeat the method, or refuse the file where it cannot.
+/// A method's name in the config makes PEFT repeat the method, or refuse the file if it cannot.
 TEST(InitialiseFiles, NameTheMethodWherePeftCanRepeatIt) {
   const TemporaryFolder folder;
   const auto written = [&](LoraInit init, std::vector<std::string> targets) {

@@ -35,7 +35,7 @@ class LoraGa : public testing::Test {
   at::Tensor w_, gradient_, u_, s_, vt_;
 };
 
-// What the first step can move: G projected on B's columns, and on A's rows.
+// The first step can only change G projected on B's columns, and on A's rows.
 TEST_F(LoraGa, CapturesTheEnergyOfTheFirst2rSingularValues) {
   const double best = length(s_.slice(0, 0, 2 * kRank));
   for (const auto direction : {Direction::kArBr, Direction::kA2rBr, Direction::kArB2r}) {
@@ -61,7 +61,7 @@ TEST_F(LoraGa, DirectionsChooseTheVectors) {
   expect_span(Direction::kArB2r, vt_.slice(0, 0, 3), u_.slice(1, 3, 6));
 }
 
-// One and the same r of the first 2r, so that B·A is that part of the gradient.
+// A and B use the same r of the first 2r directions, so that B·A is that part of the gradient.
 TEST_F(LoraGa, RandomDirectionsAreSharedByBoth) {
   at::manual_seed(1);
   const auto [a, b] = factors(Direction::kRandom);
@@ -102,7 +102,7 @@ TEST(LoraGaFactors, EqualPefts) {
     const auto found = lora_ga(peft.weight(), peft.gradient(), rank, scaling, options);
     const auto expected = peft.of(name);
     EXPECT_EQ(found.a.scalar_type(), at::kFloat);
-    // A and B hold different singular vectors, whose signs are free.
+    // A and B hold different singular vectors, whose signs are not determined.
     EXPECT_LE(difference(found.a.abs(), expected.a.abs()), 1e-5);
     EXPECT_LE(difference(found.b.abs(), expected.b.abs()), 1e-5);
   };

@@ -12,7 +12,8 @@
 namespace lowrank::init {
 namespace {
 
-// B spans the first columns of W and A holds W's coordinates in it: what the truncated Q·R is.
+// B spans the first columns of W, and A holds W's coordinates in that span. So B·A is the truncated
+// Q·R.
 TEST(Olora, IsTheTruncatedQrProduct) {
   at::manual_seed(0);
   constexpr std::array<std::array<int64_t, 2>, 3> kShapes = {{{20, 33}, {40, 15}, {16, 16}}};

@@ -18,13 +18,13 @@ TEST(Orthogonal, ProductIsZeroThoughNeitherFactorIs) {
   ASSERT_EQ(a.sizes(), (std::vector<int64_t>{8, 200}));
   ASSERT_EQ(b.sizes(), (std::vector<int64_t>{120, 8}));
   EXPECT_EQ(a.scalar_type(), at::kFloat);
-  // 4 · 200 normal numbers / 10, turned by orthonormal rows: ‖A‖² is 8 give or take 0.4.
+  // 4 · 200 normal numbers / 10, multiplied by orthonormal rows: ‖A‖² is 8 give or take 0.4.
   EXPECT_NEAR(length(a) * length(a), 8, 5 * 0.01 * std::sqrt(2 * 800));
   EXPECT_NEAR(length(b) * length(b), 4.8, 5 * 0.01 * std::sqrt(2 * 480));
   EXPECT_LE(length(product({a, b})), tolerance(at::kFloat, 8).product * length(a) * length(b));
 }
 
-// B·A is zero, so the factors themselves are compared: LAPACK's QR fixes all signs.
+// B·A is zero, so the factors themselves are compared. LAPACK's QR determines all signs.
 TEST(Orthogonal, EqualsPefts) {
   const PeftFactors peft;
   peft.seed(4);

@@ -67,7 +67,7 @@ TEST_F(InspectAdapter, GivesEachLayerItsOwnScalingAndNorms) {
   EXPECT_NEAR(conv.norm_update, 4.0 / 3 * 3 * std::sqrt(6 * 20), 1e-12);
 }
 
-/// As old files and other writers do.
+/// Old files and other programs write the adapter's name into the keys.
 TEST_F(InspectAdapter, ReadsNamesWithTheAdaptersOwn) {
   write({{"base_model.model.encoder.query.lora_A.default.weight", a_},
          {"base_model.model.encoder.query.lora_B.default.weight", b_}});

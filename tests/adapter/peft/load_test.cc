@@ -38,7 +38,7 @@ class AdapterFiles : public testing::Test {
     adapter.save(folder_ / "two", {.base_model = "base"});
   }
 
-  /// The same net each time: one seed draws it.
+  /// Returns a net that has the same parameters each time.
   static Mlp fresh() {
     at::manual_seed(1);
     return Mlp(MlpOptions{.sizes = {8, 6, 3}});
@@ -206,7 +206,7 @@ TEST_F(AdapterFiles, NeedNoDataWhereTheBaseIsLeftAlone) {
   LOWRANK_EXPECT_ERROR(load(), FileError, "Got corda in");
 }
 
-// As PEFT's save_embedding_layers adds them.
+// PEFT's save_embedding_layers adds such weights.
 TEST_F(AdapterFiles, MayHoldWeightsOfTheBase) {
   const auto base = fresh()->named_parameters()["linear1.weight"].detach().clone();
   for (const auto* name : {"linear1.base_layer.weight", "linear1.weight"}) {
@@ -231,7 +231,7 @@ TEST_F(AdapterFiles, SayWhatIsMissing) {
   LOWRANK_EXPECT_ERROR(load(), FileError, "must hold adapter_config.json. Got none in");
 }
 
-// PEFT's own numbers; tests/reference/README.md describes the fixtures.
+// Compares with PEFT's numbers; tests/reference/README.md describes the fixtures.
 class PeftLinear : public testing::TestWithParam<std::string> {};
 
 TEST_P(PeftLinear, GivesTheSameNumbers) {

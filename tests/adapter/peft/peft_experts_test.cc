@@ -171,7 +171,7 @@ TEST(TokenRows, AreTrainedAlone) {
     at::Tensor(row).add_(1);
   }
   const auto change = (model.forward({x}).toTensor() - base).abs();
-  const auto changed = change.gt(1e-5).any(-1)[0];  // more than the head's rounding
+  const auto changed = change.gt(1e-5).any(-1)[0];  // by more than the head's rounding
   EXPECT_TRUE(at::equal(changed, x[0].eq(5)));
 }
 

@@ -1,16 +1,16 @@
-// Covers src/adapter/targets beside PEFT's own choices.
+// Covers src/adapter/targets in comparison with PEFT's own choices.
 
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 #include <lowrank/io/json.h>
 
-#include "adapter/peft/config.h"
+#include "adapter/peft/adapter_config.h"
 #include "adapter/targets/targets.h"
 
 namespace lowrank {
 namespace {
 
-// PEFT's own choices, ranks and alphas; tests/reference/make_matching.py.
+// PEFT's choices, ranks and alphas come from tests/reference/make_matching.py.
 TEST(PeftMatching, ChoosesTheSameLayersAtTheSameRanks) {
   const auto file = read_ordered_json_file(LOWRANK_FIXTURES "/peft_matching.json");
   std::vector<ModelLayer> layers(1);

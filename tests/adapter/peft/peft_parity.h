@@ -35,7 +35,7 @@ struct Conv1DImpl : torch::nn::Module {
 };
 TORCH_MODULE(Conv1D);
 
-/// A MultiheadAttention's values, of the input to itself.
+/// Returns the output of self-attention.
 inline at::Tensor output(torch::nn::MultiheadAttention& layer, const at::Tensor& x) {
   return std::get<0>(layer->forward(x, x, x));
 }
@@ -67,7 +67,7 @@ std::shared_ptr<Net> net_of(Layer layer, int64_t width = 5, bool is_conv = false
   return std::make_shared<Net>(std::move(layer), width, is_conv);
 }
 
-/// As make_parity.py's KINDS has it.
+/// Returns the net that KINDS in make_parity.py describes.
 inline std::shared_ptr<Net> make_net(const std::string& kind) {
   namespace nn = torch::nn;
   if (kind == "linear" || kind == "linear_3d") return net_of(nn::Linear(6, 5));
@@ -86,7 +86,7 @@ inline std::shared_ptr<Net> make_net(const std::string& kind) {
                 /*is_conv=*/true);
 }
 
-/// All cells of one kind of layer.
+/// The fixture's cells of one kind of layer.
 class Fixture {
  public:
   explicit Fixture(std::string kind)
@@ -94,7 +94,7 @@ class Fixture {
         file_(SafetensorsFile::open(LOWRANK_FIXTURES "/peft_parity.safetensors")),
         changes_(parse_json(file_.metadata().at("cells"), "cells")) {}
 
-  /// "linear.plain", "linear.dora", ...
+  /// Returns "linear.plain", "linear.dora", ...
   std::vector<std::string> cells() const {
     std::vector<std::string> cells;
     for (const auto& [cell, changed] : changes_.items()) {
@@ -102,7 +102,7 @@ class Fixture {
     }
     return cells;
   }
-  /// "y" of a cell, or "x" of the kind.
+  /// Returns a tensor of a cell, such as "y", or of the kind, such as "x".
   at::Tensor tensor(const std::string& of, const std::string& name) const {
     return file_.tensor(of + "." + name);
   }
@@ -118,7 +118,7 @@ class Fixture {
     return net;
   }
 
-  /// What PEFT's save_pretrained wrote, by the names in the file.
+  /// Returns what PEFT's save_pretrained wrote, with the names in the file.
   std::vector<SafetensorsEntry> saved(const std::string& cell) const {
     const auto prefix = cell + ".file.";
     std::vector<SafetensorsEntry> entries;

@@ -1,4 +1,4 @@
-// Covers src/adapter/peft and src/effective beside PEFT's folders, outputs and gradients.
+// Covers src/adapter/peft and src/effective in comparison with PEFT.
 
 #include "adapter/peft/peft_parity.h"
 
@@ -13,14 +13,14 @@
 #include "support/expect_error.h"
 #include "support/temporary_folder.h"
 
-// PEFT's own folders, outputs, gradients and training, for every kind of layer with every kind of
-// adapter.
+// Compares with PEFT's folders, outputs, gradients and training, for every kind of layer with every
+// kind of adapter.
 namespace lowrank {
 namespace {
 
 constexpr const char* kPrefix = "base_model.model.";
 
-/// What PEFT computes and we refuse, and why; docs/peft.md explains.
+/// The cells that PEFT computes and we refuse, with our messages; docs/peft.md explains them.
 const std::map<std::string, const char*> kRefused = {
     {"linear_no_bias.lora_bias", "lora_bias must be for layers that have a bias. Got \"first\""},
     {"conv2d_groups.dora",
@@ -31,14 +31,14 @@ const std::map<std::string, const char*> kRefused = {
      "use_dora must be for layers without groups. Got \"first\" with 2 groups"},
 };
 
-/// With bias="all" beside modules_to_save PEFT writes a bias three times.
+/// With bias="all" and modules_to_save, PEFT writes a bias three times.
 bool is_repeated(const std::string& name) {
   return name.ends_with(".modules_to_save.bias") || name.ends_with(".original_module.bias");
 }
 
 class PeftParity : public testing::TestWithParam<const char*> {
  protected:
-  /// Each cell that we honour, loaded from its folder.
+  /// Calls `f` with each cell that we support, loaded from its folder.
   void for_each_cell(
       const std::function<void(const std::string& cell, parity::Net& net, Adapter& adapter)>& f) {
     for (const auto& cell : fixture_.cells()) {

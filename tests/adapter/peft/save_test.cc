@@ -15,7 +15,7 @@ namespace {
 using app::Mlp;
 using app::MlpOptions;
 
-/// An adapter "default" and another "two", which change the outputs differently.
+/// Two adapters, "default" and "two", which change the outputs differently.
 class SaveAll : public testing::Test {
  protected:
   SaveAll() {
@@ -26,7 +26,7 @@ class SaveAll : public testing::Test {
     }
   }
 
-  /// The same net each time: one seed draws it.
+  /// Returns a net that has the same parameters each time.
   static Mlp fresh() {
     at::manual_seed(1);
     return Mlp(MlpOptions{.sizes = {8, 6, 3}});

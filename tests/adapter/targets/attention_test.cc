@@ -17,7 +17,7 @@
 #include "support/expect_error.h"
 #include "support/temporary_folder.h"
 
-// A MultiheadAttention as a target: both its weights, as one layer of the config and the file.
+// MultiheadAttention as a target: its two weights are one layer in the config and in the file.
 namespace lowrank {
 namespace {
 
@@ -119,7 +119,7 @@ TEST_F(Attention, CombinesWithAnotherAndWithOneOfItsWeights) {
   adapter.combine("whole", {"one", "two"}, {1, 1}, cat);
   EXPECT_EQ(parameters(adapter, "whole"), kParameters);
   EXPECT_EQ(saved_config(adapter, "whole")["target_modules"], Names{"attn"});
-  // The ranks are 3 and 2 now, which one name in a config cannot say.
+  // The two weights now have the ranks 3 and 2, which one name in a config cannot express.
   adapter.combine("parts", {"one", "input"}, {1, 1}, cat);
   EXPECT_EQ(layers(adapter, "parts"), (Names{"attn.in_proj_weight", "attn.out_proj"}));
   const auto config = saved_config(adapter, "parts");

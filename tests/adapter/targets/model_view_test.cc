@@ -21,7 +21,7 @@ namespace {
 
 using namespace torch::nn;
 
-/// In the likeness of transformers' one: weight (in, out).
+/// Like the Conv1D of transformers: weight (in, out).
 struct Conv1DImpl : Module {
   at::Tensor weight;
   Conv1DImpl() { weight = register_parameter("weight", at::randn({4, 6})); }
@@ -45,7 +45,7 @@ std::map<std::string, ModelLayer> by_name(std::vector<ModelLayer> layers) {
 }
 
 TEST(ModelView, SeesEveryKindOfLayer) {
-  Net net;  // on the stack
+  Net net;  // not owned by a shared_ptr
   const auto layers = by_name(layers_of(net));
   EXPECT_EQ(layers.at("").type, "Net");
   EXPECT_TRUE(layers.at("").parameter("scale").is_same(net.scale));
@@ -68,7 +68,7 @@ TEST(ModelView, SeesEveryKindOfLayer) {
 TEST(ModelView, GivesTheTensorThatAForwardReads) {
   Linear one(3, 3);
   Linear other(3, 3);
-  one->weight = other->weight;  // the registered parameter stays what it was
+  one->weight = other->weight;  // the registered parameter stays the same
   const auto layers = layers_of(*one);
   EXPECT_TRUE(layers.at(0).parameter("weight").is_same(other->weight));
 }

@@ -7,7 +7,7 @@
 
 #include <cmath>
 
-#include "adapter/config/module_selector.h"
+#include "adapter/config/name_matching.h"
 #include "adapter/targets/decoder.h"
 #include "support/expect_error.h"
 
@@ -30,7 +30,8 @@ TEST_F(Targets, AreAllLinearLayersButTheOutputHead) {
               ElementsAre("model.layers.0.query", "model.layers.0.value", "model.layers.1.query",
                           "model.layers.1.value", "model.layers.2.query", "model.layers.2.value"));
   EXPECT_EQ(paths({.target_modules = {"All-Linear"}}).size(), 6U);
-  // Of a plain module nothing is left out, as in PEFT: not the last, and not what is called so.
+  // In a module without a head nothing is left out, as in PEFT: neither the last layer nor one that
+  // is called "classifier".
   struct Plain : Module {
     Linear first = register_module("first", Linear(4, 4));
     Linear classifier = register_module("classifier", Linear(4, 2));
@@ -39,7 +40,7 @@ TEST_F(Targets, AreAllLinearLayersButTheOutputHead) {
   struct PlainForSequenceClassification : Plain {
   } named;
   EXPECT_EQ(find_targets(layers_of(named), {}).size(), 1U);
-  // Whatever it is called, a head that shares its weight with the input embedding is one.
+  // A layer that shares its weight with the input embedding is a head, whatever its name.
   struct Tied : Module {
     Embedding in = register_module("in", Embedding(9, 4));
     Linear mix = register_module("mix", Linear(4, 4));
@@ -91,7 +92,7 @@ TEST_F(Targets, OfSomeLayers) {
               ElementsAre("model.layers.0.query", "model.layers.2.query"));
   EXPECT_THAT(paths({.layers_to_transform = {1}, .layers_pattern = {"layers|h"}}),
               ElementsAre("model.layers.1.query", "model.layers.1.value"));
-  // What is named in full is not asked for its number (PEFT).
+  // The number of a layer that is named in full does not matter, as in PEFT.
   EXPECT_THAT(
       paths({.target_modules = {"model.layers.0.query", "value"}, .layers_to_transform = {1}}),
       ElementsAre("model.layers.0.query", "model.layers.1.value"));
@@ -115,7 +116,7 @@ TEST(LayerIndices, TakeTheFirstNumberedSegment) {
   EXPECT_EQ(experts.index_of("model.layers.1.experts.7.up"), 7);
   EXPECT_TRUE(experts.wants("model.layers.1.experts.7.up"));
   EXPECT_FALSE(experts.wants("model.layers.7.up"));
-  // Of one pattern the first that matches, be it at the start (PEFT 0.21).
+  // The first match of a pattern counts, even at the start of the path (PEFT 0.21).
   const LayerIndices outer({.layers_to_transform = {1}, .layers_pattern = {"h", "layers"}});
   EXPECT_EQ(outer.index_of("layers.1.blocks.0.layers.2.q"), 1);
   EXPECT_EQ(outer.index_of("h.3.layers.1.q"), 3);
@@ -147,7 +148,7 @@ TEST_F(Targets, MustMatchEveryKeyOfAPattern) {
                        "model.layers.2.query. Did you mean \"query\"?");
   LOWRANK_EXPECT_ERROR(find({.target_modules = {"query"}, .alpha_pattern = {{"value", 4}}}),
                        ArgumentError, "each key of alpha_pattern");
-  // A key behind one that matches first is not in use, and no typo: PEFT sorts the keys.
+  // A key that is never used, because another one matches first, is not an error: PEFT sorts keys.
   EXPECT_NO_THROW(
       find({.target_modules = {"query"}, .rank_pattern = {{".*query", 4}, {"0.query", 2}}}));
 }
@@ -156,7 +157,7 @@ TEST_F(Targets, MayBeParameters) {
   const auto targets = find({.target_modules = {"lstm.weight_ih_l0", "conv.weight"}});
   ASSERT_EQ(targets.size(), 2U);
   EXPECT_EQ(targets[0].path(), "conv.weight");
-  EXPECT_EQ(targets[0].kind, LayerKind::kOther);  // the tensor, whatever layer reads it
+  EXPECT_EQ(targets[0].kind, LayerKind::kOther);  // the tensor alone, whatever layer reads it
   EXPECT_FALSE(targets[0].bias.defined());
   EXPECT_EQ(targets[1].path(), "lstm.weight_ih_l0");
   EXPECT_EQ(targets[1].kind, LayerKind::kOther);
@@ -210,7 +211,7 @@ TEST_F(Targets, MustBeAbleToTakeWhatIsAsked) {
 }
 
 TEST(TargetChoice, RefusesAWeightThatANormMakes) {
-  struct LinearImpl : Module {  // as tracing leaves a Linear with torch.nn.utils.spectral_norm
+  struct LinearImpl : Module {  // what tracing makes of a Linear with torch.nn.utils.spectral_norm
     explicit LinearImpl(const std::vector<const char*>& weights) {
       for (const auto* name : weights) register_parameter(name, at::ones({3, 3}));
     }
@@ -224,10 +225,11 @@ TEST(TargetChoice, RefusesAWeightThatANormMakes) {
   for (const LoraConfig& config : {LoraConfig(), LoraConfig{.target_modules = {"normed"}}}) {
     LOWRANK_EXPECT_ERROR(
         find_targets(layers_of(spectral), config), ArgumentError,
-        "Got \"normed\", which makes it of weight_orig in each forward (spectral_norm or "
-        "weight_norm). Take the norm off first, or adapt what is normed: \"normed.weight_orig\".");
+        "Got \"normed\", which computes it from weight_orig in each forward (spectral_norm or "
+        "weight_norm). Remove the norm first, or adapt the parameter that it normalises: "
+        "\"normed.weight_orig\".");
     LOWRANK_EXPECT_ERROR(find_targets(layers_of(weight), config), ArgumentError,
-                         "which makes it of weight_v in each forward");
+                         "which computes it from weight_v in each forward");
   }
   EXPECT_EQ(find_targets(layers_of(weight), {.exclude_modules = {"normed"}}).size(), 1U);
   struct ParametrizedLinearImpl : Module {};  // torch.nn.utils.parametrizations

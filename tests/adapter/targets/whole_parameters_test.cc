@@ -9,7 +9,7 @@
 #include "support/expect_error.h"
 #include "support/temporary_folder.h"
 
-// modules_to_save and bias: what is trained whole.
+// Parameters that modules_to_save and bias train in full.
 namespace lowrank {
 namespace {
 
@@ -34,7 +34,7 @@ TEST_F(WholeParameters, AreThoseOfModulesToSave) {
               ElementsAre("model.layers.1.query.weight", "model.layers.1.query.bias",
                           "model.layers.1.value.weight", "model.layers.1.value.bias", "conv.weight",
                           "conv.bias"));
-  // As PEFT: not only after a dot.
+  // The name may also end a longer word, as in PEFT.
   EXPECT_THAT(whole({.modules_to_save = {"head"}}), ElementsAre("lm_head.weight"));
   EXPECT_THAT(whole({}), ElementsAre());
 }
@@ -60,7 +60,7 @@ TEST_F(WholeParameters, MustExistAndStay) {
       "with the buffer \"running_mean\".");
 }
 
-// PEFT's files for classifiers name both, and a model has one of them.
+// PEFT's files for classifiers name both heads, and a model has one of them.
 TEST_F(WholeParameters, MayBeEitherOfTwoHeads) {
   struct Classifier : Module {
     Linear body = register_module("body", Linear(3, 3));
@@ -75,7 +75,7 @@ TEST_F(WholeParameters, MayBeEitherOfTwoHeads) {
                        "Got classifier, score, which match none of");
 }
 
-// PEFT writes the buffers of such a module beside its parameters.
+// PEFT writes the buffers of such a module as well as its parameters.
 TEST(WholeModules, MayComeWithTheModelsBuffers) {
   struct Positions : Module {
     Embedding table = register_module("table", Embedding(5, 3));

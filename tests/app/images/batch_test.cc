@@ -11,14 +11,14 @@
 namespace lowrank::app {
 namespace {
 
-/// 40 images of 16 x 16 that hold every pixel value.
+/// Returns 40 images of 16 x 16 that hold every pixel value.
 ImageDataset all_values() {
   const at::Tensor pixels = at::arange(40 * 256, at::kLong) * 7 + 3;
   return {pixels.remainder(256).to(at::kByte).view({40, 16, 16}),
           at::arange(40, at::kLong).remainder(10), "all", 10};
 }
 
-/// torchvision's ToTensor and Normalize, operation by operation.
+/// Does what torchvision's ToTensor and Normalize do, operation by operation.
 at::Tensor torchvision(const at::Tensor& images, const Normalization& normalization,
                        at::ScalarType dtype) {
   const at::Tensor mean = at::tensor({normalization.mean}).to(dtype);
@@ -87,10 +87,10 @@ TEST(Batch, RefusesImpossibleNormalization) {
   for (const double deviation : {0.0, -0.0, nan, infinity, 1e-60}) {
     LOWRANK_EXPECT_ERROR(
         batch_inputs(set, indices, {0.1, deviation}), ArgumentError,
-        "[data] the deviation pixels are divided by must be finite and not 0. Got");
+        "[data] the deviation that pixels are divided by must be finite and not 0. Got");
   }
   LOWRANK_EXPECT_ERROR(batch_inputs(set, indices, {nan, 1}), ArgumentError,
-                       "[data] the mean taken from pixels must be finite. Got nan.");
+                       "[data] the mean that is subtracted from pixels must be finite. Got nan.");
   LOWRANK_EXPECT_ERROR(batch_inputs(set, indices, {}, at::kInt), TensorError,
                        "[data] inputs must be of a floating-point dtype. Got Int.");
 }

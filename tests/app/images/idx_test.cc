@@ -101,7 +101,8 @@ TEST(Idx, RefusesWrongLengths) {
       kGood + "!!",
       " must hold 6 bytes after its header, which says 2 x 1 x 3. Got 8. Something was "
       "added to the file, or its header is damaged.");
-  // Far more than this machine's memory: refused by the length, before anything is taken.
+  // This is far more than the machine's memory. It is refused because of the file's length, before
+  // memory is allocated.
   expect_file_error(idx_bytes({1u << 31, 1u << 20}, "."), " must hold 2251799813685248 bytes");
 }
 
@@ -112,11 +113,11 @@ TEST(Idx, RefusesGzipContentOfWrongLength) {
                     " must hold 6 bytes after its header, which says 2 x 1 x 3. Got more.");
   expect_file_error(gzip_bytes(idx_bytes({1u << 31, 1u << 20}, ".")),
                     " must hold 2251799813685248 bytes after its header, which says 2147483648 x "
-                    "1048576. Got a gzip file too small for more than");
+                    "1048576. Got a gzip file too small to hold more than");
 }
 
 TEST(Idx, DoesNotInflateABomb) {
-  // 64 MiB of zeros behind a header of 6 bytes: read one byte too far and no further.
+  // 64 MiB of zeros after a header that promises 6 bytes: only one byte too many is read.
   const std::string bomb = gzip_bytes(idx_bytes({6}, std::string(size_t{64} << 20, '\0')));
   expect_file_error(bomb, " must hold 6 bytes after its header, which says 6. Got more.");
 }
@@ -132,7 +133,7 @@ TEST(Idx, RefusesDamagedGzip) {
   std::string wrong_length = good;
   wrong_length[good.size() - 4] = static_cast<char>(wrong_length[good.size() - 4] ^ 1);
   expect_file_error(wrong_length, required + "\"incorrect length check\".");
-  expect_file_error(good + "garbage", required + "other bytes behind its end.");
+  expect_file_error(good + "garbage", required + "other bytes after its end.");
 }
 
 }  // namespace

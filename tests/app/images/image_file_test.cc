@@ -16,7 +16,8 @@
 namespace lowrank::app {
 namespace {
 
-/// `pixels` in libpng's simplified `format` (PNG_FORMAT_GRAY, ..._RGBA, ...) as a PNG file.
+/// Returns the bytes of a PNG file of `pixels`, which are in libpng's simplified `format`
+/// (PNG_FORMAT_GRAY, ..._RGBA, ...).
 std::string png_bytes(uint32_t width, uint32_t height, uint32_t format,
                       const std::vector<uint8_t>& pixels) {
   png_image image{};
@@ -62,7 +63,7 @@ TEST(ImageFile, ConvertsColoursToLuminance) {
       read(png_bytes(3, 1, PNG_FORMAT_RGB, {255, 255, 255, 80, 80, 80, 0, 255, 0}));
   EXPECT_EQ(image[0][0].item<int>(), 255);
   EXPECT_NEAR(image[0][1].item<int>(), 80, 1);
-  EXPECT_GT(image[0][2].item<int>(), 150);  // green is most of what the eye sees
+  EXPECT_GT(image[0][2].item<int>(), 150);  // green has the largest part in luminance
 }
 
 TEST(ImageFile, LaysTransparentPixelsOnWhite) {
@@ -110,7 +111,7 @@ TEST(ImageFile, RefusesHugeImagesBeforeReadingThem) {
   const std::string required = "must have 1 to 67108864 pixels. Got ";
   expect_file_error("P5 10000 10000 255\n", required + "10000 x 10000.");
   expect_file_error("P2 0 3 255\n", required + "0 x 3.");
-  // IHDR with 20000 x 20000 pixels and the checksum that belongs to it.
+  // An IHDR chunk of 20000 x 20000 pixels, with its right checksum.
   std::string huge = kGrayPng;
   huge.replace(16, 8, std::string("\0\0\x4e\x20\0\0\x4e\x20", 8));
   const uint32_t sum =
@@ -120,13 +121,13 @@ TEST(ImageFile, RefusesHugeImagesBeforeReadingThem) {
 }
 
 TEST(ImageFile, RefusesDamagedPgm) {
-  expect_file_error("P5 2 2 255\n...", "must hold 5 bytes behind its header. Got 4.");
-  expect_file_error("P5 2 2 255\n.....", "must hold 5 bytes behind its header. Got 6.");
-  expect_file_error("P5 2 2 300\n....", "must hold 9 bytes behind its header. Got 5.");
-  expect_file_error("P2 2 2 255\n1 2 3", "must hold at least 8 bytes behind its header. Got 6.");
+  expect_file_error("P5 2 2 255\n...", "must hold 5 bytes after its header. Got 4.");
+  expect_file_error("P5 2 2 255\n.....", "must hold 5 bytes after its header. Got 6.");
+  expect_file_error("P5 2 2 300\n....", "must hold 9 bytes after its header. Got 5.");
+  expect_file_error("P2 2 2 255\n1 2 3", "must hold at least 8 bytes after its header. Got 6.");
   expect_file_error("P2 2 2 255\n  1  2  3",
                     "must hold a value of 0 to 255 at byte 20. Got the end of the file.");
-  expect_file_error("P2 2 2 255\n1 2 3 4 5", "must hold nothing behind its pixels. Got 1 bytes.");
+  expect_file_error("P2 2 2 255\n1 2 3 4 5", "must hold nothing after its pixels. Got 1 bytes.");
   expect_file_error("P2 1 1 15\n16", "must hold a value of 0 to 15 at byte 10. Got 16.");
   expect_file_error("P2 1 1 15\n-1", "must hold a value of 0 to 15 at byte 10. Got the byte 2d.");
   expect_file_error("P5 1 1 15\n\x10", "must hold a value of 0 to 15 before byte 11. Got 16.");

@@ -1,4 +1,4 @@
-// Covers every reader of files, of the library and of app/images.
+// Covers every function that reads files, in the library and in app/images.
 
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
@@ -19,7 +19,7 @@
 namespace lowrank {
 namespace {
 
-/// Where one of them waited, this test would never end: nobody writes into the pipe.
+/// If one of them waited, this test would never end, because nobody writes into the pipe.
 TEST(Pipes, NoReaderOfFilesWaitsForTheirWriter) {
   const TemporaryFolder folder;
   const auto pipe = folder / "pipe";
@@ -28,7 +28,7 @@ TEST(Pipes, NoReaderOfFilesWaitsForTheirWriter) {
   LOWRANK_EXPECT_ERROR(read_file(pipe, 10), FileError, message);
   LOWRANK_EXPECT_ERROR(read_npy(pipe), FileError, message);
   LOWRANK_EXPECT_ERROR(read_json_file(pipe), FileError, message);
-  LOWRANK_EXPECT_ERROR(read_grayscale_image(pipe), FileError, message);
+  LOWRANK_EXPECT_ERROR(app::read_grayscale_image(pipe), FileError, message);
   LOWRANK_EXPECT_ERROR(SafetensorsFile::open(pipe), FileError, message);
   LOWRANK_EXPECT_ERROR(read_file("/dev/zero", 10), FileError, "\"/dev/zero\" must be a file.");
 }

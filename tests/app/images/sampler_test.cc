@@ -46,7 +46,7 @@ TEST(Sampler, DependsOnItsSeedAlone) {
   const at::Tensor order = first.next();
   const at::Tensor drawn = at::rand({4});
   at::manual_seed(1);
-  EXPECT_TRUE(at::equal(drawn, at::rand({4})));  // nothing was taken from the global generator
+  EXPECT_TRUE(at::equal(drawn, at::rand({4})));  // nothing was drawn from the global generator
   Sampler second(indices, {.batch_size = 50, .seed = 7});
   EXPECT_TRUE(at::equal(order, second.next()));
   Sampler other(indices, {.batch_size = 50, .seed = 8});

@@ -32,7 +32,7 @@ std::vector<SafetensorsEntry> entries_of(const ImageClassifier& classifier) {
   return entries;
 }
 
-/// A folder with a good model, in which single files are then spoilt.
+/// A folder with a valid model, of which each test spoils a file.
 class ModelFolder : public ::testing::Test {
  protected:
   ModelFolder() { save_classifier(make(), folder_.path()); }
@@ -162,7 +162,7 @@ TEST_F(ModelFolder, RefusesWeightsThatAreNotTheConfigs) {
   }
 }
 
-/// A tensor of fewer bits must not narrow the others.
+/// A tensor of fewer bits must not reduce the precision of the others.
 TEST_F(ModelFolder, KeepsTheWidestDtype) {
   auto entries = entries_of(make());
   entries[0].tensor = entries[0].tensor.to(at::kHalf);
@@ -197,7 +197,8 @@ TEST_F(ModelFolder, NamesTheMissingFile) {
                        "a file.");
   folder_.write("adapter_config.json", "{}");
   LOWRANK_EXPECT_ERROR(load_classifier(folder_.path()), FileError,
-                       "Got an adapter's. An adapter goes beside its base, as --adapter.");
+                       "Got the folder of an adapter. Give the base here, and the adapter as "
+                       "--adapter.");
 }
 
 TEST_F(ModelFolder, KeepsTheOldModelWhereANewOneCannotBeWritten) {

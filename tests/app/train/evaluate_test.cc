@@ -19,7 +19,7 @@ ImageDataset labelled(const Counts& labels, int64_t classes) {
   return {at::zeros({count, 1, 1}, at::kByte), at::tensor(labels), "test", classes};
 }
 
-/// Logits whose largest is at these classes.
+/// Returns logits that predict these classes.
 at::Tensor saying(const Counts& predictions, int64_t classes) {
   return at::one_hot(at::tensor(predictions), classes).to(at::kFloat);
 }

@@ -1,4 +1,4 @@
-// Covers runs that are interrupted and go on: app/train/trainer.cc and checkpoint.cc.
+// Covers runs that are interrupted and resumed: app/train/trainer.cc and checkpoint_file.cc.
 
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
@@ -22,7 +22,7 @@ class Resume : public ::testing::Test {
     return {.checkpoint = checkpoint_, .identity = "the run", .resume = resume, .quiet = true};
   }
 
-  /// Runs until Ctrl-C comes in forward number `forward`.
+  /// Trains until Ctrl-C comes during forward number `forward`.
   void interrupt_at(int64_t forward, const TrainOptions& options, bool resume = false) {
     TrainingProblem problem(resume ? 1 : 0);
     problem.dropout = dropout_;
@@ -32,8 +32,8 @@ class Resume : public ::testing::Test {
     EXPECT_THROW(train(problem.task(), options, run(resume)), Interrupted);
   }
 
-  /// A run that is interrupted twice and goes on each time with other weights in memory must end
-  /// as one that is not.
+  /// Checks that a run that is interrupted and resumed twice, each time with other weights in
+  /// memory, ends like an uninterrupted run.
   void expect_same_end(const TrainOptions& options, int64_t first, int64_t second) {
     TrainingProblem whole;
     whole.dropout = dropout_;
@@ -81,7 +81,7 @@ TEST_F(Resume, EndsTheSameWithEverythingOn) {
 TEST_F(Resume, EndsTheSameWithDropout) {
   dropout_ = 0.4;
   expect_same_end({.steps = 25, .batch_size = 7}, 5, 4);
-  // Interrupts come in the middle of a step, whose draws are drawn again.
+  // The interrupts come in the middle of a step, whose random numbers are then drawn again.
   expect_same_end({.steps = 25, .batch_size = 7, .accumulate = 3, .validation = 0.25}, 20, 26);
 }
 
@@ -99,15 +99,14 @@ TEST_F(Resume, InterruptSaysWhatIsOnDisk) {
   problem.on_forward = [](int64_t number) {
     if (number == 3) std::raise(SIGINT);
   };
-  LOWRANK_EXPECT_ERROR(
-      train(problem.task(), {.steps = 9}, run(false)), Interrupted,
-      "[train] the run has 9 steps. Got an interrupt after step 3. Its state is in \"" +
-          checkpoint_.string() + "\"; the same command with --resume " + folder_.path().string() +
-          " goes on.");
+  LOWRANK_EXPECT_ERROR(train(problem.task(), {.steps = 9}, run(false)), Interrupted,
+                       "[train] the run was interrupted at step 3 of 9. Its state is in \"" +
+                           checkpoint_.string() + "\"; go on with the same command and --resume " +
+                           folder_.path().string() + ".");
   EXPECT_EQ(checkpoint_identity(checkpoint_), "the run");
   problem.forwards = 0;
   LOWRANK_EXPECT_ERROR(train(problem.task(), {.steps = 9}, quiet_run()), Interrupted,
-                       "Nothing of it is on disk.");
+                       "Nothing was saved.");
 }
 
 TEST_F(Resume, AnInterruptDoesNotWaitForTheOtherBatchesOfAStep) {
@@ -117,7 +116,7 @@ TEST_F(Resume, AnInterruptDoesNotWaitForTheOtherBatchesOfAStep) {
   };
   LOWRANK_EXPECT_ERROR(
       train(problem.task(), {.steps = 1, .batch_size = 6, .accumulate = 100}, run(false)),
-      Interrupted, "Got an interrupt after step 0.");
+      Interrupted, "interrupted at step 0 of 1.");
   EXPECT_EQ(problem.forwards, 3);
   const auto counters = SafetensorsFile::open(checkpoint_).metadata().at("lowrank.counters");
   EXPECT_NE(counters.find("\"loss_count\":0"), std::string::npos) << counters;
@@ -154,8 +153,8 @@ TEST_F(Resume, RefusesAnotherRunsCheckpoint) {
   auto other = run(true);
   other.identity = "another run";
   LOWRANK_EXPECT_ERROR(train(problem.task(), {.steps = 9}, other), FileError,
-                       "must be of the run another run. Got the run. Give the options the run was "
-                       "started with.");
+                       "must be a checkpoint of the run another run. Got the run. Give the options "
+                       "that the run was started with.");
   auto named = run(false);
   named.identity = R"({"data": "mnist", "train": {"steps": 9, "lr": 1}})";
   problem.on_forward = [](int64_t number) {
@@ -166,7 +165,7 @@ TEST_F(Resume, RefusesAnotherRunsCheckpoint) {
   named.identity = R"({"data": "mnist", "train": {"steps": 12, "lr": 1}})";
   LOWRANK_EXPECT_ERROR(train(problem.task(), {.steps = 9}, named), FileError,
                        "[resume] train.steps must be 9, as in \"" + checkpoint_.string() +
-                           "\". Got 12. Give the options the run was started with.");
+                           "\". Got 12. Give the options that the run was started with.");
 }
 
 TEST_F(Resume, RefusesAMissingOrDamagedCheckpoint) {

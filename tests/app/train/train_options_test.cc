@@ -41,11 +41,11 @@ TEST(TrainOptions, RefusesWhatIsOutOfRange) {
                  "warm-up steps must be at least 0. Got -2.");
   for (const double norm : {-1.0, kNan, kInf}) {
     expect_refused([norm](auto& o) { o.clip_norm = norm; },
-                   "the norm to clip at must be finite and at least 0 (0 disables). Got ");
+                   "the norm to clip to must be finite and at least 0 (0 disables). Got ");
   }
-  expect_refused([](auto& o) { o.accumulate = 0; }, "batches a step must be at least 1. Got 0.");
+  expect_refused([](auto& o) { o.accumulate = 0; }, "batches per step must be at least 1. Got 0.");
   expect_refused([](auto& o) { o.accumulate = 1'000'000'000; },
-                 "batches a step must be at most 1000000. Got 1000000000.");
+                 "batches per step must be at most 1000000. Got 1000000000.");
   for (const double share : {-0.1, 1.0, kNan}) {
     expect_refused([share](auto& o) { o.validation = share; },
                    "the validation share must be at least 0 and below 1. Got ");

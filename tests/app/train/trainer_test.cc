@@ -113,7 +113,7 @@ TEST(Trainer, KeepsTheBestOnTheValidationShare) {
     weights.push_back(problem.weights());
     return logits;
   };
-  // Labels are random: what is learnt by heart soon makes the others worse.
+  // The labels are random, so learning the training examples soon makes the validation loss worse.
   const auto result =
       train(task, {.steps = 60, .learning_rate = 0.02, .validation = 0.25, .seed = 3}, quiet_run());
   const auto best =
@@ -150,8 +150,8 @@ TEST(Trainer, HeldBackExamplesAreNotTrainedOn) {
   int64_t seen = 0;
   for (int i = 0; i < 3; ++i) seen += sampler.next().numel();
   EXPECT_EQ(seen, 30);
-  // With all indices and the same split, the held back images cannot matter until the best is
-  // chosen: the first step's gradients are the same.
+  // With all indices and the same split, the images held back cannot matter until the best step is
+  // chosen. So the gradients of the first step are the same.
   TrainingProblem first, second;
   second.data = spoilt.data;
   train(first.task(), {.steps = 1, .validation = 0.25}, quiet_run());
@@ -170,7 +170,8 @@ TEST(Trainer, ReplayMixesInTheSecondSet) {
     sizes.push_back(x.size(0));
     return problem.model->forward(x);
   };
-  // 20 of the class, 6 of them a batch beside 4 others: 4 batches, the last of 2 and 1.
+  // 20 images are of the class. A batch has 6 of them and 4 others, so there are 4 batches, and the
+  // last one has 2 and 1.
   train(task, {.batch_size = 10, .replay = 0.4}, quiet_run());
   EXPECT_EQ(sizes, (std::vector<int64_t>{10, 10, 10, 3}));
 }

@@ -16,8 +16,8 @@ struct TrainingProblem {
   ImageDataset data;
   Mlp model = nullptr;
   double dropout = 0;                               // of the inputs, while the model is in train()
-  int64_t forwards = 0;                             // so far
-  std::function<void(int64_t forward)> on_forward;  // called with its number, from 1
+  int64_t forwards = 0;                             // number of forwards so far
+  std::function<void(int64_t forward)> on_forward;  // called with the forward's number, from 1
 
   explicit TrainingProblem(uint64_t weights_seed = 0, at::ScalarType dtype = at::kFloat) {
     at::manual_seed(99);
@@ -45,7 +45,7 @@ struct TrainingProblem {
     return task;
   }
 
-  /// All parameters in one vector.
+  /// Returns all parameters in one vector.
   at::Tensor weights() const {
     std::vector<at::Tensor> parts;
     for (const auto& parameter : model->parameters()) parts.push_back(parameter.detach().flatten());

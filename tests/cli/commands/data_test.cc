@@ -14,7 +14,7 @@ using ::testing::HasSubstr;
 
 TEST(DataCommand, DescribesASet) {
   const TemporaryFolder folder;
-  write_small_set(folder, 12);
+  app::write_small_set(folder, 12);
   const auto text = run_lowrank({"data", "info", folder.path().string()});
   EXPECT_EQ(text.status, 0) << text.err;
   EXPECT_THAT(text.out, HasSubstr("train         12     2 x 3"));
@@ -36,7 +36,7 @@ TEST(DataCommand, SaysWhatIsWrongInOneSentence) {
   EXPECT_THAT(missing.err, HasSubstr("Run `lowrank data fetch mnist` first."));
   const auto unknown = run_lowrank({"data", "info", "no-such-folder"});
   EXPECT_EQ(unknown.status, 2);
-  EXPECT_THAT(unknown.err, HasSubstr("Got \"no-such-folder\", which is no folder."));
+  EXPECT_THAT(unknown.err, HasSubstr("Got \"no-such-folder\", which is not a folder."));
 }
 
 TEST(DataCommand, FetchesOnlyWhatItKnows) {

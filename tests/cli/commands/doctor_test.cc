@@ -18,7 +18,7 @@ TEST(DoctorCommand, SaysWhatTheWorkRunsOn) {
   const auto result = run_lowrank({"doctor", "--threads", "1"});
   ASSERT_EQ(result.status, 0) << result.err;
   for (const char* line : {"LibTorch", "Processor", "Threads           1\n", "Kernels",
-                           "BLAS library", "GFLOP/s", "GB/s", "GPU", "To be faster"}) {
+                           "BLAS library", "GFLOP/s", "GB/s", "GPU", "To speed it up"}) {
     EXPECT_THAT(result.out, HasSubstr(line));
   }
 }
@@ -63,8 +63,9 @@ TEST(DoctorCommand, RefusesAnInstructionSetThatIsNotHere) {
   const ScopedEnvironment unknown("LOWRANK_CPU", "sse9");
   const auto result = run_lowrank({"doctor"});
   EXPECT_EQ(result.status, 2);
-  EXPECT_THAT(result.err,
-              HasSubstr("[cpu] LOWRANK_CPU must be one that this machine has: portable"));
+  EXPECT_THAT(
+      result.err,
+      HasSubstr("[cpu] LOWRANK_CPU must name an instruction set that this machine has: portable"));
   EXPECT_THAT(result.err, HasSubstr("Got \"sse9\"."));
 }
 

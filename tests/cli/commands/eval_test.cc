@@ -105,7 +105,7 @@ TEST_F(EvalCommand, FollowsADigitFromTrainingToTheMergedAdapter) {
   EXPECT_EQ(merged.at("mode"), "adapter merged");
   expect_same_figures(merged, on);
   EXPECT_THAT(results[4].out, AllOf(HasSubstr("base: accuracy 0."), HasSubstr("of 300)"),
-                                    HasSubstr("true \\ said")));
+                                    HasSubstr("true \\ pred")));
   EXPECT_EQ(read_bytes(folder_ / "base" / "model.safetensors"), bytes);
 }
 
@@ -147,10 +147,11 @@ TEST_F(EvalCommand, WritesOverNothingThatItReads) {
   const auto before = read_bytes(weights) + read_bytes(factors);
   expect_refusals({
       {eval(base, {"--logits", weights, "--force"}), 1,
-       "[output] \"" + weights + "\" must not be what the command reads. Got its input \""},
-      {eval(base, {"--logits", link.string(), "--force"}), 1, "must not be what the command reads"},
+       "[output] \"" + weights + "\" must not be an input of the command. Got the input \""},
+      {eval(base, {"--logits", link.string(), "--force"}), 1,
+       "must not be an input of the command"},
       {eval(base, {"--adapter", adapter, "--logits", factors, "--force"}), 1,
-       "must not be what the command reads"},
+       "must not be an input of the command"},
   });
   EXPECT_EQ(read_bytes(weights) + read_bytes(factors), before);
 }
@@ -166,15 +167,15 @@ TEST_F(EvalCommand, WritesOverNoDataAndNoNestedAdapter) {
   ASSERT_FALSE(labels.empty());
   const auto before = read_bytes(labels) + read_bytes(factors);
   expect_refusals({
-      {eval(base, {"--logits", labels, "--force"}), 1, "must not be what the command reads"},
+      {eval(base, {"--logits", labels, "--force"}), 1, "must not be an input of the command"},
       {eval(base,
             {"--adapter", (folder_ / "many").string(), "--logits", factors.string(), "--force"}),
-       1, "must not be what the command reads"},
+       1, "must not be an input of the command"},
   });
   EXPECT_EQ(read_bytes(labels) + read_bytes(factors), before);
 }
 
-/// Numbers that the model's dtype does not hold, in files that are finite.
+/// The numbers in the files are finite, but too large for the model's dtype.
 TEST_F(EvalCommand, RefusesWhatIsInfiniteOnceItIsRead) {
   const auto base = save_tiny_base(folder_ / "base");
   const auto classifier = app::load_classifier(base);
@@ -212,7 +213,7 @@ TEST_F(EvalCommand, RefusesWhatIsInfiniteOnceItIsRead) {
   EXPECT_EQ(run_lowrank(eval(wide, {"--dtype", "float64"})).status, 0);
 }
 
-/// An empty tensor may have any dimensions, which are no rank.
+/// An empty tensor may have any dimensions, so they must not be taken for a rank.
 TEST_F(EvalCommand, TakesNoMemoryForARankThatNoTensorHas) {
   const auto base = save_tiny_base(folder_ / "base");
   const auto adapter = save_tiny_adapter(base, folder_ / "adapter");

@@ -52,7 +52,7 @@ TEST_F(FinetuneCommand, ARunThatWasInterruptedEndsAsOneThatWasNot) {
   const auto started = [&] { return fs::exists(folder_ / "cut" / "checkpoint.safetensors"); };
   const auto stopped = RunningCommand(command("cut", options)).stop(SIGINT, started);
   EXPECT_EQ(stopped.status, 1) << stopped.out;
-  EXPECT_THAT(stopped.err, HasSubstr("--resume " + (folder_ / "cut").string() + " goes on."));
+  EXPECT_THAT(stopped.err, HasSubstr("and --resume " + (folder_ / "cut").string() + "."));
   EXPECT_FALSE(fs::exists(folder_ / "cut" / "adapter_model.safetensors"));
 
   const auto resumed = run_lowrank({"finetune", "--resume", (folder_ / "cut").string()});
@@ -64,7 +64,8 @@ TEST_F(FinetuneCommand, ARunThatWasInterruptedEndsAsOneThatWasNot) {
   EXPECT_EQ(read_bytes(folder_ / "base" / "model.safetensors"), base_before);
 }
 
-/// What looks at data first looks at the same when the run goes on; --config's options count.
+/// An initialisation from data sees the same batches when the run is resumed, and the options of
+/// --config are kept.
 TEST_F(FinetuneCommand, StartsFromDataAsOftenAsItIsResumed) {
   const auto config = folder_
                           .write("adapter_config.json", R"({
@@ -183,7 +184,7 @@ TEST_F(FinetuneCommand, LosesNoAdapterThatIsThere) {
   const auto before = read_bytes(folder_ / "two" / "adapter_model.safetensors");
   expect_refusals({{command("two"), 1, "Pass --force to replace it."},
                    {command("base", {"--force"}), 1,
-                    "base\" must not be what the command reads. Got its input \"" + base_},
+                    "base\" must not be an input of the command. Got the input \"" + base_},
                    {command("two", {"--force", "--rank", "0"}), 2, "rank must be at least 1"}});
   EXPECT_EQ(read_bytes(folder_ / "two" / "adapter_model.safetensors"), before);
 }

@@ -61,6 +61,19 @@ TEST_F(InfoCommand, TellsOfAnAdapter) {
                     HasSubstr("(2, 16)"), HasSubstr("84 parameters in 2 layers.")));
 }
 
+TEST_F(InfoCommand, GivesTheConfigInPeftsWords) {
+  const auto result = run_lowrank({"info", adapter_, "--json"});
+  ASSERT_EQ(result.status, 0) << result.err;
+  const auto config = nlohmann::json::parse(result.out).at("config");
+  EXPECT_EQ(config.at("r"), 2);
+  EXPECT_EQ(config.at("lora_alpha"), 4);
+  EXPECT_EQ(config.at("init_lora_weights"), "kaiming");
+  for (const char* field : {"use_rslora", "use_dora", "lora_dropout", "layers_to_transform",
+                            "trainable_token_indices", "target_modules", "task_type"}) {
+    EXPECT_TRUE(config.contains(field)) << field;
+  }
+}
+
 TEST_F(InfoCommand, ScalesEachLayerByItsOwnRankAndAlpha) {
   const auto config = folder_ / "two" / "adapter_config.json";
   auto json = nlohmann::json::parse(read_bytes(config));
@@ -85,8 +98,8 @@ TEST_F(InfoCommand, ScalesEachLayerByItsOwnRankAndAlpha) {
   EXPECT_THAT(results[1].out, HasSubstr("rank 8, alpha 4, scaling 1.41421, rsLoRA\n"));
 }
 
-/// Convolutions' factors have a kernel's dimensions, embeddings' have names of their own; what is
-/// no factor is counted too.
+/// The factors of a convolution have the dimensions of its kernel, and those of an embedding have
+/// other names. Tensors that are not factors are counted, too.
 TEST_F(InfoCommand, TellsOfEveryKindOfLayer) {
   const auto a = at::randn({2, 3, 3, 3}), b = at::randn({4, 2, 1, 1});
   const std::string prefix = "base_model.model.";

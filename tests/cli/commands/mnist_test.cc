@@ -18,7 +18,7 @@ using ::testing::HasSubstr;
 namespace fs = std::filesystem;
 using Json = nlohmann::json;
 
-/// Every file of a run by its path in the folder.
+/// Returns the content of every file of a run, by its path in the folder.
 std::map<std::string, std::string> files_in(const fs::path& folder) {
   std::map<std::string, std::string> files;
   for (const auto& entry : fs::recursive_directory_iterator(folder)) {
@@ -115,7 +115,7 @@ TEST_F(MnistCommand, TellsTheNotebooksStoryTheSameAfterAnInterruption) {
   const auto started = [&] { return fs::exists(cut + "/base/checkpoint.safetensors"); };
   const auto stopped = RunningCommand(command("cut", "2")).stop(SIGINT, started);
   EXPECT_EQ(stopped.status, 1) << stopped.out;
-  EXPECT_THAT(stopped.err, HasSubstr("--resume " + cut + " goes on."));
+  EXPECT_THAT(stopped.err, HasSubstr("and --resume " + cut + "."));
   EXPECT_FALSE(fs::exists(cut + "/report.json"));
   expect_refusals({{{"mnist", "--resume", cut, "--digit", "3"}, 2, "digit must be \"2\", as in"}});
 
@@ -134,7 +134,7 @@ TEST_F(MnistCommand, TellsTheNotebooksStoryTheSameAfterAnInterruption) {
   EXPECT_FALSE(fs::exists(cut + "/base/checkpoint.safetensors"));
 }
 
-/// Its base is named from the adapter's folder, not from where the command is called.
+/// The path of the base is relative to the adapter's folder, not to where the command is called.
 TEST_F(MnistCommand, LeavesAnAdapterThatFinetuneGoesOnWith) {
   auto words = command("cut", "2");
   std::replace(words.begin(), words.end(), std::string("30"), std::string("2000"));
@@ -155,7 +155,7 @@ TEST_F(MnistCommand, PicksTheWorstDigitAndReplacesItsOwnRun) {
   EXPECT_EQ(report.at("digit"), std::max_element(wrong.begin(), wrong.end()) - wrong.begin());
   EXPECT_EQ(first.status, 0) << first.err;
 
-  // What cannot work must leave the finished run alone, --force or not.
+  // Options that cannot work must leave a finished run alone, with or without --force.
   const auto before = files_in(folder_ / "run");
   auto no_data = command("run", "2", {"--force"});
   no_data[2] = (folder_ / "none").string();

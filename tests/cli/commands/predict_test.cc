@@ -77,7 +77,7 @@ TEST_F(PredictCommand, TakesAnImageFromWhereverItIs) {
   for (size_t i = 1; i < 4; ++i) EXPECT_EQ(json[i].at("adapter_off"), json[0].at("adapter_off"));
   EXPECT_NE(json[0].at("adapter_on"), json[0].at("adapter_off"));
 
-  // Against the model itself.
+  // Compare with the model itself.
   const auto classifier = app::load_classifier(base_);
   auto model = classifier.model;
   const auto logits = model->forward(normalize_images(image_, classifier.normalization));

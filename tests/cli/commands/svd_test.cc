@@ -116,7 +116,7 @@ TEST(SvdCommand, WritesNoFactorsOverTheirOwnMatrix) {
   write_safetensors(file, {{"lora_B", at::eye(3)}});
   const auto bytes = read_bytes(file);
   expect_refusal({file.string(), "--out", folder.path().string(), "--force"}, 1,
-                 "must not be what the command reads. Got its input");
+                 "must not be an input of the command. Got the input");
   EXPECT_EQ(read_bytes(file), bytes);
 }
 
@@ -125,7 +125,7 @@ TEST(SvdCommand, TellsTheErrorOfTheTiniestNumbers) {
   ASSERT_EQ(result.status, 0) << result.err;
   const auto error = nlohmann::json::parse(result.out)["error"];
   EXPECT_EQ(error["frobenius"], 1e-320);
-  EXPECT_NEAR(error["relative_frobenius"], 1 / std::sqrt(5.0), 1e-4);  // the numbers' own digits
+  EXPECT_NEAR(error["relative_frobenius"], 1 / std::sqrt(5.0), 1e-4);  // denormals have few digits
   EXPECT_NEAR(error["retained_energy"], 0.8, 1e-4);
 }
 

@@ -76,7 +76,8 @@ TEST_F(TargetsCommand, CountsWhatIsTrainedBesideTheFactors) {
   EXPECT_EQ(tied.at("layers")[0].at("parameters"), 4 + 4 + 4);
   EXPECT_EQ(tied.at("whole")[0].at("name"), "score.weight");
   EXPECT_EQ(tied.at("trained_parameters"), 12 + 14);
-  EXPECT_EQ(tied.at("model_parameters"), 7 * 4 + (4 * 4 + 4) + 7 * 2);  // the tied weight once
+  EXPECT_EQ(tied.at("model_parameters"),
+            7 * 4 + (4 * 4 + 4) + 7 * 2);  // the tied weight counts once
   const auto head = nlohmann::json::parse(results[1].out);
   EXPECT_EQ(head.at("trained_parameters"), (5 + 3 + 3) + 3);
 }
@@ -106,7 +107,7 @@ TEST_F(TargetsCommand, RefusesWhatDoesNotFit) {
   expect_refusals({
       {{"targets"}, 2, "model is required"},
       {{"targets", (folder_ / "none").string()}, 1, "must be a model folder or a TorchScript file"},
-      {{"targets", text}, 1, "must be a TorchScript file. Got a file that is no zip archive."},
+      {{"targets", text}, 1, "must be a TorchScript file. Got a file that is not a zip archive."},
       {{"targets", "/dev/zero"}, 1, "must be a TorchScript file. Got a pipe or device."},
       {{"targets", cut}, 1, "must be a TorchScript file. Got PytorchStreamReader failed"},
       {{"targets", base_, "--config", config}, 1, "must hold a whole number as r. Got \"x\"."},

@@ -20,7 +20,7 @@ using ::testing::AllOf;
 using ::testing::HasSubstr;
 namespace fs = std::filesystem;
 
-/// Files this process and its children write end at so many bytes, as on a full disk.
+/// Limits the size of files that this process and its children write, as a full disk would.
 class ScopedFileLimit {
  public:
   explicit ScopedFileLimit(rlim_t bytes) : handler_(std::signal(SIGXFSZ, SIG_IGN)) {
@@ -40,7 +40,7 @@ class ScopedFileLimit {
   void (*handler_)(int);
 };
 
-/// The number of steps that are in a checkpoint, -1 where there is none yet.
+/// Returns the number of steps in a checkpoint, or -1 if there is none yet.
 int64_t steps_in(const fs::path& checkpoint) {
   if (!fs::exists(checkpoint)) return -1;
   const auto file = SafetensorsFile::open(checkpoint);
@@ -76,13 +76,14 @@ TEST_F(TrainCommand, ARunThatWasKilledEndsAsOneThatWasNot) {
   const auto started = [&] { return fs::exists(checkpoint); };
   const auto stopped = RunningCommand(command("cut", options)).stop(SIGINT, started);
   EXPECT_EQ(stopped.status, 1) << stopped.out;
-  EXPECT_THAT(stopped.err, AllOf(HasSubstr("[train] the run has 3000 steps. Got an interrupt"),
-                                 HasSubstr("--resume " + (folder_ / "cut").string() + " goes on")));
+  EXPECT_THAT(stopped.err, AllOf(HasSubstr("[train] the run was interrupted at step "),
+                                 HasSubstr("go on with the same command and --resume " +
+                                           (folder_ / "cut").string() + ".")));
   EXPECT_FALSE(fs::exists(folder_ / "cut" / "model.safetensors"));
 
   const auto refused = run_lowrank({"train", "--resume", (folder_ / "cut").string(), "--lr", "1"});
   EXPECT_EQ(refused.status, 1);
-  EXPECT_THAT(refused.err, HasSubstr("Give the options the run was started with."));
+  EXPECT_THAT(refused.err, HasSubstr("Give the options that the run was started with."));
 
   const std::vector<std::string> resume = {"train", "--resume", (folder_ / "cut").string()};
   const auto steps = steps_in(checkpoint);
@@ -95,7 +96,7 @@ TEST_F(TrainCommand, ARunThatWasKilledEndsAsOneThatWasNot) {
     EXPECT_EQ(read_bytes(folder_ / "cut" / name), read_bytes(folder_ / "whole" / name)) << name;
   }
   EXPECT_EQ(std::distance(fs::directory_iterator(folder_ / "cut"), {}), 3) << "something is left";
-  expect_refusals({{resume, 1, "A run that ended well leaves none"}});
+  expect_refusals({{resume, 1, "A finished run keeps no checkpoint"}});
 }
 
 TEST_F(TrainCommand, TellsItsFiguresAsJson) {
@@ -119,7 +120,7 @@ TEST_F(TrainCommand, RefusesWrongArguments) {
   expect_refusals({
       {{"train", "--data", data_}, 2, "[train] --out must name the folder to write. Got none."},
       {command("a", {"--resume", (folder_ / "b").string()}), 2,
-       "--resume must go on in the folder it names."},
+       "--out must name the same folder as --resume."},
       {command("a", {"--steps", "-1"}), 2, "[train] steps must be at least 0. Got -1."},
       {command("a", {"--steps", "0"}), 2, "[train] --steps must be at least 1. Got 0."},
       {command("a", {"--batch-size", "9223372036854775807"}), 2, "the batch size must be at most"},
@@ -132,8 +133,10 @@ TEST_F(TrainCommand, RefusesWrongArguments) {
        2,
        "a data set must be \"mnist\" or a folder in MNIST's layout"},
       {command("a", {"--epochs", "9223372036854775807"}), 2, "epochs"},
-      {command("a", {"--accumulate", "1000000000"}), 2, "batches a step must be at most 1000000."},
-      {command("a", {"--mean", "nan"}), 2, "the mean taken from pixels must be finite. Got nan."},
+      {command("a", {"--accumulate", "1000000000"}), 2,
+       "batches per step must be at most 1000000."},
+      {command("a", {"--mean", "nan"}), 2,
+       "the mean that is subtracted from pixels must be finite. Got nan."},
       {command("a", {"--deviation", "1e-45"}), 2, "must be finite and not 0. Got 1e-45."},
   });
   EXPECT_TRUE(fs::is_empty(folder_.path()));
@@ -145,9 +148,9 @@ TEST_F(TrainCommand, NamesTheWayOnWhereARunWasInterrupted) {
   const auto cut = (folder_ / "cut").string();
   expect_refusals({{{"train", "--data", data_, "--sizes", "16,10", "--out", cut},
                     1,
-                    "must not exist yet, or be empty. Got an interrupted run. Go on with it by "
+                    "must not exist yet, or be empty. Got an interrupted run. Go on with "
                     "--resume \"" +
-                        cut + "\", or pass --force to begin anew."}});
+                        cut + "\", or pass --force to start over."}});
 }
 
 TEST_F(TrainCommand, TakesNoMemoryForSizesThatTheCheckpointCannotHold) {
@@ -164,7 +167,7 @@ TEST_F(TrainCommand, TakesNoMemoryForSizesThatTheCheckpointCannotHold) {
                     "must hold the parameters of its run. Got "}});
 }
 
-/// Linux takes any bytes as a name; JSON does not.
+/// Linux allows any bytes in a name; JSON does not.
 TEST_F(TrainCommand, TellsOfFoldersWhoseNamesAreNoUtf8) {
   const auto out = (folder_ / "fresh\xff").string();
   const auto result = run_lowrank({"train", "--data", data_, "--sizes", "16,10", "--steps", "3",
@@ -180,7 +183,7 @@ TEST_F(TrainCommand, RefusesToGoOnWithoutACheckpointOfItsOwn) {
   const std::vector<std::string> resume = {"train", "--resume", folder.string()};
   fs::create_directory(folder);
   expect_refusals({{resume, 1, "checkpoint.safetensors\" must exist. Got no such file."}});
-  // As `finetune` writes it: another kind of run.
+  // A checkpoint as `finetune` writes it, which is another kind of run.
   write_safetensors(folder / "checkpoint.safetensors", {},
                     {{"lowrank.identity", R"({"seed": 0, "base": "base"})"}});
   const auto result = run_lowrank(resume);
@@ -192,12 +195,12 @@ TEST_F(TrainCommand, RefusesToGoOnWithoutACheckpointOfItsOwn) {
 TEST_F(TrainCommand, RefusesSpoiltData) {
   const TemporaryFolder labels, shorter, fewer;
   write_tiny_images(labels);
-  labels.write("train-labels-idx1-ubyte", idx_bytes({300}, std::string(300, '\x0b')));
+  labels.write("train-labels-idx1-ubyte", app::idx_bytes({300}, std::string(300, '\x0b')));
   write_tiny_images(shorter);
   const auto images = read_bytes(shorter / "train-images-idx3-ubyte");
   shorter.write("train-images-idx3-ubyte", images.substr(0, images.size() - 1));
   write_tiny_images(fewer);
-  fewer.write("train-labels-idx1-ubyte", idx_bytes({299}, std::string(299, '\x01')));
+  fewer.write("train-labels-idx1-ubyte", app::idx_bytes({299}, std::string(299, '\x01')));
   const auto train_on = [&](const TemporaryFolder& data) {
     return std::vector<std::string>{"train", "--data", data.path().string(), "--out",
                                     (folder_ / "a").string()};

@@ -21,7 +21,7 @@ std::string program() {
 
 class Launcher : public testing::TestWithParam<Arguments> {};
 
-/// It answers from a description of the command line, which must leave nothing out.
+/// The launcher answers from a description of the command line, which must leave nothing out.
 TEST_P(Launcher, AnswersAsTheProgramItself) {
   const auto launched = run_lowrank(GetParam());
   const auto direct = run_program(program(), GetParam());
@@ -54,7 +54,7 @@ TEST(Launcher, NeedsTheProgramForWorkAlone) {
   const auto result = run_program(alone, {"svd", "--random", "2x2"});
   EXPECT_EQ(result.status, 1);
   EXPECT_THAT(result.err,
-              HasSubstr("lowrank-program\" must be there to be run. Got \"No such file"));
+              HasSubstr("lowrank-program\" must be a program that can be run. Got \"No such file"));
 }
 
 TEST(Launcher, StartsWhatIsInstalledAnywhere) {

@@ -19,7 +19,7 @@ using ::testing::HasSubstr;
 using ::testing::Not;
 using ::testing::StartsWith;
 
-/// Runs the command in a shell, with what the redirections say; gives status and standard error.
+/// Runs the command in a shell with these redirections; returns the status and standard error.
 CommandResult run_in_shell(const std::string& arguments, const std::string& redirections) {
   const TemporaryFolder folder;
   const auto err = folder / "err";
@@ -34,7 +34,7 @@ CommandResult run_in_shell(const std::string& arguments, const std::string& redi
 
 TEST(Output, FailsWhereStandardOutputCannotBeWritten) {
   const std::string sentence = "lowrank: [output] standard output must be writable. Got ";
-  // The singular values of 900 x 900 are more than a stream buffers: the printing itself fails.
+  // The singular values of 900 x 900 do not fit into a stream's buffer, so printing itself fails.
   for (const std::string arguments :
        {"svd --random 4x4 --json", "--version", "svd --help", "svd --random 900x900 --json"}) {
     const auto full = run_in_shell(arguments, ">/dev/full");
@@ -66,7 +66,7 @@ TEST(Output, IsASentenceWhereMemoryEndsOrALinkLeadsToItself) {
 
 TEST(Output, ShowsControlCharactersOfMessages) {
   expect_refusals({{{"svd", "a\nb\x1b[2J\x7f.npy"}, 1, "a\\nb\\u001b[2J\\x7f.npy\" must exist"},
-                   {{"ümlaut\r\t\x1b"}, 2, "\"ümlaut\\r\\t\\x1b\" is no command"}});
+                   {{"ümlaut\r\t\x1b"}, 2, "\"ümlaut\\r\\t\\x1b\" is not a command"}});
 }
 
 TEST(Output, CutsLongMessagesBetweenCharacters) {

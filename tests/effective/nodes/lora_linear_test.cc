@@ -29,7 +29,7 @@ struct Case {
 
 class AdaptedLinear : public testing::TestWithParam<Case> {};
 
-// y, dx, dA, dB and dbias against the definition, dense and in float64.
+// Compares y, dx, dA, dB and dbias with the dense definition in float64.
 TEST_P(AdaptedLinear, EqualsTheDenseDefinition) {
   at::manual_seed(1);
   const auto& [name, shape, out, bias] = GetParam();

@@ -8,8 +8,8 @@
 
 #include "support/tolerances.h"
 
-// A marked weight means W + s·B·A to whatever reads it: outputs and the factors' gradients against
-// a dense weight of those numbers.
+// A marked weight means W + s·B·A to every operator that reads it. Outputs and the factors'
+// gradients are compared with those of the dense weight.
 namespace lowrank {
 namespace {
 

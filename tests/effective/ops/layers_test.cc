@@ -1,4 +1,4 @@
-// Covers every kind of layer: src/effective/ops.
+// Covers src/effective/ops with every kind of layer.
 
 #include <gtest/gtest.h>
 #include <lowrank/error.h>
@@ -13,7 +13,7 @@
 #include "support/dense_reference.h"
 #include "support/expect_error.h"
 
-// Every kind of layer, unmodified, against the dense weight.
+// Every kind of layer, unmodified, is compared with itself on the dense weight.
 namespace lowrank {
 namespace {
 
@@ -93,8 +93,8 @@ TEST_F(Layers, Convolutions) {
       LayerPath::kFactored);
 }
 
-/// A reads all channels, B its group's part of them: what the factors add is a full convolution
-/// of block-wise products.
+/// A reads all channels, B only those of its group. So the factors add a full convolution with
+/// block-wise products.
 TEST_F(Layers, GroupedConvolution) {
   const auto image = at::randn({2, 4, 7, 7});
   nn::Conv2d module(nn::Conv2dOptions(4, 6, 3).padding(2).dilation(2).groups(2));

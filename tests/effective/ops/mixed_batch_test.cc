@@ -22,7 +22,7 @@ namespace {
 namespace nn = torch::nn;
 using Names = std::vector<std::string>;
 
-/// Tokens (N, T) to logits (N, 3).
+/// Maps tokens (N, T) to logits (N, 3).
 struct Reader : nn::Module {
   nn::Embedding embed = register_module("embed", nn::Embedding(9, 6));
   nn::Conv1d conv = register_module("conv", nn::Conv1d(nn::Conv1dOptions(6, 4, 3).padding(1)));
@@ -41,7 +41,7 @@ class MixedBatch : public testing::Test {
     const at::NoGradGuard no_grad;
     return model_.forward(tokens_);
   }
-  /// Each row by itself.
+  /// Returns the output of each row computed by itself.
   at::Tensor separate(const Adapter& adapter, const Names& names) {
     std::vector<at::Tensor> rows;
     for (size_t i = 0; i < names.size(); ++i) {
@@ -65,7 +65,7 @@ TEST_F(MixedBatch, TakesWholeModulesRowByRow) {
   adapter.add(
       "rows",
       {.rank = 2, .target_modules = {"head"}, .trainable_token_indices = {{"embed", {0, 4, 7}}}});
-  // Factors where another adapter has a module of its own.
+  // This adapter has factors where another one trains a whole module.
   adapter.add("layers", {.rank = 2, .target_modules = {"embed", "conv", "head"}});
   for (const auto& name : adapter.names()) randomize(adapter, name);
   for (const auto& names :

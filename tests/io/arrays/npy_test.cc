@@ -14,7 +14,7 @@
 namespace lowrank {
 namespace {
 
-/// A file by hand: magic, version, length of the header, header, data.
+/// Composes a file: magic, version, length of the header, header, data.
 std::string npy(const std::string& header, const std::string& data, int version = 1) {
   std::string bytes = "\x93NUMPY";
   bytes += static_cast<char>(version);

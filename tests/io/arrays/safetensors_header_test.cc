@@ -5,11 +5,11 @@
 #include "support/expect_error.h"
 #include "support/temporary_folder.h"
 
-// Files corrupted by hand, each refused with a sentence of its own, beside a good control.
+// Each file is corrupted by hand and refused with its own message; a valid file is the control.
 namespace lowrank {
 namespace {
 
-/// A file with this header length (the header's own where negative), header, and data.
+/// Returns a file with this header length (the header's real length if negative), header and data.
 std::string file_bytes(const std::string& header, size_t data_size, int64_t length = -1) {
   const auto written = static_cast<uint64_t>(length < 0 ? header.size() : length);
   std::string bytes(8, '\0');
@@ -29,13 +29,13 @@ class SafetensorsHeader : public ::testing::Test {
   TemporaryFolder folder_;
 };
 
-/// The header of one tensor "a" with these fields.
+/// Returns the header of one tensor "a" with these fields.
 std::string one(const std::string& dtype, const std::string& shape, const std::string& offsets) {
   return R"({"a":{"dtype":")" + dtype + R"(","shape":)" + shape + R"(,"data_offsets":)" + offsets +
          "}}";
 }
 
-/// Two float32 vectors of two elements at these offsets.
+/// Returns the header of two float32 vectors of two elements at these offsets.
 std::string two(const std::string& first, const std::string& second) {
   return R"({"a":{"dtype":"F32","shape":[2],"data_offsets":)" + first +
          R"(},"b":{"dtype":"F32","shape":[2],"data_offsets":)" + second + "}}";
@@ -50,7 +50,7 @@ TEST_F(SafetensorsHeader, GoodControls) {
   EXPECT_TRUE(open("{}", 0).names().empty());
   EXPECT_TRUE(open(R"({"__metadata__":null})", 0).metadata().empty());
   EXPECT_EQ(open(R"({"__metadata__":{"k":"v"}})", 0).metadata().at("k"), "v");
-  // Unknown fields are passed over, as the reference implementation does.
+  // Unknown fields are ignored, as in the reference implementation.
   EXPECT_TRUE(
       open(R"({"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1],"more":[1]}})", 1).contains("a"));
 }
@@ -77,7 +77,7 @@ TEST_F(SafetensorsHeader, TheHeadersLength) {
   LOWRANK_EXPECT_ERROR(open("version https://git-lfs.github.com/spec/v1"), FileError,
                        "is a Git LFS pointer");
 
-  // A sparse file of 200 MB: the length is within the file, but above the format's own limit.
+  // A sparse file of 200 MB: the header fits into the file, but is longer than the format allows.
   const auto path = folder_.write("large", file_bytes("{}", 0, 100'000'001));
   std::filesystem::resize_file(path, 200'000'000);
   LOWRANK_EXPECT_ERROR(SafetensorsFile::open(path), FileError,
@@ -145,7 +145,7 @@ TEST_F(SafetensorsHeader, Sizes) {
   LOWRANK_EXPECT_ERROR(open(one("U8", "[4294967296,4294967296]", "[0,0]"), 0), FileError,
                        too_large);
   LOWRANK_EXPECT_ERROR(open(one("F64", "[2305843009213693952]", "[0,0]"), 0), FileError, too_large);
-  // Empty, but its strides overflow.
+  // The tensor is empty, but its strides overflow.
   LOWRANK_EXPECT_ERROR(open(one("U8", "[0,4294967296,4294967296]", "[0,0]"), 0), FileError,
                        too_large);
   std::string ones = "1";

@@ -16,14 +16,14 @@ namespace {
 namespace fs = std::filesystem;
 using Metadata = std::map<std::string, std::string>;
 
-/// The bytes of a file with this header and this much data, all 1.
+/// Returns a file with this header and `data_size` bytes of 1.
 std::string file_bytes(const std::string& header, size_t data_size) {
   std::string bytes(8, '\0');
   for (size_t i = 0; i < 8; ++i) bytes[i] = static_cast<char>(header.size() >> (8 * i));
   return bytes + header + std::string(data_size, '\1');
 }
 
-/// One entry of every dtype, with odd sizes, an empty tensor and a scalar.
+/// Returns one entry of every dtype, with odd sizes, an empty tensor and a scalar.
 std::vector<SafetensorsEntry> every_kind() {
   std::vector<SafetensorsEntry> entries = {{"scalar", at::tensor(2.5F).squeeze()},
                                            {"empty", at::empty({0, 3}, at::kFloat)}};
@@ -55,7 +55,7 @@ TEST(Safetensors, WhatIsWrittenIsRead) {
   EXPECT_FALSE(file.contains("other"));
 }
 
-/// Quadratic work on as many would keep this test busy for minutes.
+/// If the work were quadratic in the number of tensors, this test would take minutes.
 TEST(Safetensors, TakesTensorsByTheTenThousands) {
   const TemporaryFolder folder;
   std::vector<SafetensorsEntry> entries;
@@ -168,7 +168,7 @@ TEST(Safetensors, TheWriterRefusesWhatItCannotWrite) {
       serialize_safetensors({{"a", a}, {"b", a}, {"a", a}}), ArgumentError,
       "[safetensors] the names of the tensors in one file must differ. Got \"a\" twice.");
   LOWRANK_EXPECT_ERROR(serialize_safetensors({{"__metadata__", a}}), ArgumentError,
-                       "must not be the format's own. Got \"__metadata__\".");
+                       "must not be one that the format reserves. Got \"__metadata__\".");
   LOWRANK_EXPECT_ERROR(serialize_safetensors({{"a", at::Tensor()}}), TensorError,
                        "tensor \"a\" must be a dense tensor with data. Got an undefined tensor.");
   LOWRANK_EXPECT_ERROR(serialize_safetensors({{"a", a.to_sparse()}}), TensorError,
@@ -199,7 +199,7 @@ TEST(Safetensors, AnUnknownNameIsRefusedWithTheNearest) {
   LOWRANK_EXPECT_ERROR(file.tensor("x"), FileError, "Got \"x\". It holds linear1.weight.");
 }
 
-/// Random damage to a good file is refused with a FileError or read, and nothing else.
+/// A file with random damage is either read or refused with a FileError.
 TEST(Safetensors, DamagedFilesNeverCrash) {
   const TemporaryFolder folder;
   const std::string good = serialize_safetensors(every_kind(), {{"format", "pt"}});
@@ -210,7 +210,7 @@ TEST(Safetensors, DamagedFilesNeverCrash) {
   for (int round = 0; round < 4000; ++round) {
     std::string bytes = good;
     for (size_t changes = 1 + below(3); changes > 0; --changes) {
-      // Mostly digits, braces and such within the header; else any byte anywhere.
+      // Half of the time a character of JSON's syntax in the header, otherwise any byte anywhere.
       const bool syntax = below(2) == 0;
       const size_t position = below(syntax ? 900 : bytes.size());
       bytes[position] = syntax ? "0123456789[]{},:\"-e."[below(20)] : static_cast<char>(below(256));

@@ -32,7 +32,7 @@ mode_t permissions(const fs::path& path) {
   return status.st_mode & 0777;
 }
 
-/// A limit on file sizes, so that writing fails midway, in this scope.
+/// Limits the size of files for a scope, so that writing fails midway.
 class FileSizeLimit {
  public:
   explicit FileSizeLimit(rlim_t bytes) : handler_(std::signal(SIGXFSZ, SIG_IGN)) {
@@ -169,8 +169,8 @@ TEST(FileGroup, GivesAllFilesTheirNamesAtOnce) {
   EXPECT_EQ(names_in(folder / "sub"), std::vector<std::string>{"b"});
 }
 
-/// Whoever is killed, or reads, in between must find too few files rather than a new one beside an
-/// old one.
+/// A reader in between, or a reader after the writer was killed, must find files missing rather
+/// than a new file beside an old one.
 TEST(FileGroup, SetsOldFilesAsideBeforeTheFirstNewOne) {
   const TemporaryFolder folder;
   for (const char* name : {"a", "b"}) folder.write(name, "old");

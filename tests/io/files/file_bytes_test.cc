@@ -16,7 +16,7 @@ TEST(FileBytes, ReadsTheWholeFile) {
   EXPECT_EQ(read_file(folder.write("f", bytes), 1 << 20), bytes);
   EXPECT_EQ(read_file(folder.write("exact", "1234"), 4), "1234");
   EXPECT_EQ(read_file(folder.write("empty", ""), 0), "");
-  // A file of the system: it says it has no size.
+  // The system gives this file's size as 0.
   EXPECT_GT(read_file("/proc/self/maps", 1 << 20).size(), 0U);
 }
 

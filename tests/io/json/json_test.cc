@@ -18,7 +18,7 @@ TEST(Json, ParsesWhatIsRight) {
   EXPECT_EQ(value["a"][1].get<double>(), -2.5);
   EXPECT_EQ(value["b"]["a"]["a"].get<int>(), 1);
   EXPECT_NO_THROW(parse_json(nested(64), "it"));
-  // The same key in different objects, one after the other, is no duplicate.
+  // The same key in two objects is not a duplicate.
   EXPECT_NO_THROW(parse_json(R"([{"a":1},{"a":2}])", "it"));
 }
 

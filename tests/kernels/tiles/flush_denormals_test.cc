@@ -33,7 +33,7 @@ TEST(FlushDenormals, CountsAsZeroWhatIsTooSmallWhileItLives) {
 }
 
 TEST(FlushDenormals, MomentsWhoseGradientIsZeroBecomeZero) {
-  const int64_t count = 100000;  // for all threads
+  const int64_t count = 100000;  // enough for all threads
   auto p = at::ones({count}), m = at::full({count}, kTiny), v = at::full({count}, kTiny);
   const auto g = at::zeros({count});
   adam_step(p.data_ptr<float>(), g.data_ptr<float>(), m.data_ptr<float>(), v.data_ptr<float>(),

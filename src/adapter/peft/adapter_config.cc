@@ -1,4 +1,4 @@
-#include "adapter/peft/config.h"
+#include "adapter/peft/adapter_config.h"
 
 #include <fmt/format.h>
 #include <lowrank/adapter/config_fields.h>
@@ -11,14 +11,14 @@
 #include <utility>
 
 #include "adapter/config/json_fields.h"
-#include "adapter/config/module_selector.h"
+#include "adapter/config/name_matching.h"
 
 namespace lowrank {
 namespace {
 
 using Json = nlohmann::ordered_json;
 
-/// Fields that change the numbers in a way that cannot be honoured, unless they are absent, null,
+/// Fields that change the result in a way that is not supported, unless they are absent, null,
 /// false or empty.
 struct Unsupported {
   const char* field;
@@ -48,9 +48,9 @@ void require_supported(const JsonFields& fields) {
   }
 }
 
-/// What PEFT has no default for, or gives no meaning to.
+/// Refuses numbers for which PEFT has no default, or which it gives no meaning.
 void require_numbers(const JsonFields& fields, const Json& json) {
-  for (const char* field : {"r", "lora_alpha"}) {  // the defaults are for absent fields alone
+  for (const char* field : {"r", "lora_alpha"}) {  // only absent fields get the defaults
     if (json.contains(field) && json[field].is_null()) {
       fields.wrong(fmt::format("a number as {}", field), "null");
     }
@@ -62,15 +62,17 @@ void require_numbers(const JsonFields& fields, const Json& json) {
   }
 }
 
-/// PEFT writes true for kaiming, and has no name for standard normal factors.
+/// Refuses the two names that are not PEFT's own: PEFT writes true for kaiming, and has no name for
+/// standard normal factors.
 void require_name_of_init(const JsonFields& fields) {
   const auto* value = fields.find("init_lora_weights");
   if (value == nullptr || (*value != "kaiming" && *value != "normal")) return;
   fields.wrong("PEFT's name of an init", value->get<std::string>());
 }
 
-/// Whether PEFT keeps a layer among those that layers_to_transform chooses: it finds no number in a
-/// path that begins with it ("layers.0.query"), and asks none of a layer that is named in full.
+/// Returns whether PEFT adapts this layer too under layers_to_transform. It finds no number in a
+/// path that begins with the numbered segment ("layers.0.query"), and asks for none in a layer that
+/// is named in full.
 bool is_kept_by_peft(const LoraConfig& config, const std::string& path) {
   const auto& names = config.target_modules.names;
   return config.layers_to_transform.empty() ||
@@ -78,7 +80,8 @@ bool is_kept_by_peft(const LoraConfig& config, const std::string& path) {
          LayerIndices(config).is_found_by_peft(path);
 }
 
-/// The names as they are, where each of them finds some of the layers and nothing else is adapted.
+/// Returns the config's own target_modules if PEFT finds the same layers by them, otherwise the
+/// paths of the layers.
 Json target_modules_json(const LoraConfig& config, const PeftTargets& targets) {
   const auto& own = config.target_modules;
   if (!own.regex.empty()) {
@@ -99,8 +102,8 @@ Json target_modules_json(const LoraConfig& config, const PeftTargets& targets) {
   return same ? own.names : targets.modules;
 }
 
-/// How the factors start, in PEFT's words; the options of an init only beside that init, or where
-/// the file that was read had them.
+/// Writes how the factors start, in PEFT's words. The options of an init are written only with that
+/// init, or if the file that was read had them.
 void write_init(Json& json, const LoraConfig& config) {
   const bool is_default =
       config.init == LoraInit::kKaimingUniform || config.init == LoraInit::kNormal;
@@ -129,7 +132,8 @@ Json to_peft_json(const LoraConfig& config, const PeftTargets& targets) {
   json["fan_in_fan_out"] = targets.fan_in_fan_out;
   json["target_modules"] = target_modules_json(config, targets);
   json["target_parameters"] = targets.parameters.empty() ? Json(nullptr) : Json(targets.parameters);
-  // As PEFT does; only at the top, for a pattern's first match counts.
+  // The keys are sorted as PEFT does, but only at the top, because the first match in a pattern
+  // counts.
   std::map<std::string, Json> by_key;
   for (auto& [key, value] : json.items()) by_key.emplace(key, std::move(value));
   Json sorted(by_key);
@@ -141,7 +145,7 @@ LoraConfig from_peft_json(const Json& json, const std::filesystem::path& file) {
   require_supported(fields);
   require_numbers(fields, json);
   require_name_of_init(fields);
-  fields.flag("fan_in_fan_out");  // the layer's own kind counts
+  fields.flag("fan_in_fan_out");  // only its type is checked: the layer's own kind counts
   auto own = json;
   for (const char* field : {"fan_in_fan_out", "inference_mode", "peft_type"}) own.erase(field);
   return lora_config_from_json(own, file);

@@ -1,4 +1,4 @@
-#include "effective/ops/layer_terms.h"
+#include "effective/ops/factored_output.h"
 
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
@@ -19,8 +19,8 @@ at::Tensor low(const at::Tensor& x, const at::Tensor& a, const at::Tensor& b, co
   return layer.low(input, on_device_of(a, x), on_device_of(b, x));
 }
 
-/// What one term adds to the layer's output for x. Where B₀·A₀ is taken off the base, the base that
-/// DoRA scales is what remains of it.
+/// What one term adds to the layer's output for x. If the term subtracts B₀·A₀ from the base, DoRA
+/// scales the base that is left.
 at::Tensor addition(const at::Tensor& x, const at::Tensor& weight, const Term& term,
                     const Site& site, const Layer& layer) {
   const auto taken_off = [&](const at::Tensor& input) {
@@ -46,7 +46,7 @@ void require_trainable(const at::Tensor& weight, const Site& site) {
                     fmt::format("the weight of \"{}\" must be made outside of inference mode to "
                                 "train through it",
                                 site.path),
-                    "one that was converted or exchanged within",
+                    "one that was converted or replaced in inference mode",
                     "Convert the model outside of InferenceMode, or use NoGradGuard.");
 }
 

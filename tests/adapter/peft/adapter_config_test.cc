@@ -1,4 +1,4 @@
-#include "adapter/peft/config.h"
+#include "adapter/peft/adapter_config.h"
 
 #include <gtest/gtest.h>
 #include <lowrank/error.h>
@@ -22,7 +22,7 @@ LoraConfig with(const char* field, const Json& value) {
   return read(json);
 }
 
-/// Every field at another value than its default.
+/// Returns a config in which no field has its default.
 LoraConfig full() {
   return {.rank = 4,
           .alpha = 2.5,
@@ -61,7 +61,7 @@ void expect_same(const LoraConfig& found, const LoraConfig& expected) {
 
 const PeftTargets kTargets = {.modules = {"model.layers.0.query", "model.layers.0.value"}};
 
-// Through the text, as a file is.
+// The config is written to text and read from it, as with a file.
 TEST(PeftConfig, ComesBackFieldByField) {
   const TemporaryFolder folder;
   const auto file = folder.write("adapter_config.json", to_peft_json(full(), kTargets).dump(2));
@@ -96,7 +96,7 @@ TEST(PeftConfig, NamesTheLayersWherePeftWouldFindOthers) {
             (ModuleSelector{"query", "lstm.weight_ih_l0", "lstm.weight_hh_l0"}));
 }
 
-// PEFT finds no number in "layers.0.query", and asks none of what is named in full.
+// PEFT finds no layer number in "layers.0.query", and needs none for layers that are named in full.
 TEST(PeftConfig, NamesTheLayersThatPeftWouldNotNumber) {
   const LoraConfig config{.target_modules = {"query", "value"}, .layers_to_transform = {0}};
   EXPECT_EQ(to_peft_json(config, kTargets)["target_modules"], Json({"query", "value"}));
@@ -115,7 +115,7 @@ TEST(PeftConfig, KeepsTokenIndicesInTheirForm) {
   EXPECT_EQ(read(json).trainable_token_indices.at(1).second, (std::vector<int64_t>{0, 1}));
 }
 
-// The first match counts: what is sorted is another adapter.
+// The first match counts, so sorting the keys would give another adapter.
 TEST(PeftConfig, KeepsTheOrderOfPatterns) {
   auto json = minimal();
   json["rank_pattern"] = Json::parse(R"({"z.query": 2, ".*query": 4, "a": 1})");
@@ -126,7 +126,7 @@ TEST(PeftConfig, KeepsTheOrderOfPatterns) {
             R"({"z.query":2,".*query":4,"a":1})");
 }
 
-/// As PEFT's asdict writes them.
+/// The fields are those that PEFT's asdict writes.
 TEST(PeftConfig, ReadsAndWritesTheInitsThatLookAtData) {
   auto json = minimal();
   json["init_lora_weights"] = "eva";

@@ -1,4 +1,4 @@
-#include "adapter/config/module_selector.h"
+#include "adapter/config/name_matching.h"
 
 #include <fmt/format.h>
 
@@ -47,8 +47,8 @@ LayerIndices::LayerIndices(const LoraConfig& config)
   for (const auto& segment : segments) {
     add(fmt::format("(?:^|.*?\\.)(?:{})\\.{}\\.", segment, number));
   }
-  // Where PEFT finds no index: no segment is before the one that is numbered ("layers.3.query"), or
-  // the number ends the path.
+  // These are for paths in which PEFT finds no index: no segment comes before the numbered one
+  // ("layers.3.query"), or the number ends the path.
   if (segments.empty()) add(fmt::format("(?:.*?\\.)??[^.]*\\.{}(?:\\.|$)", number));
   for (const auto& segment : segments) {
     add(fmt::format("(?:^|.*?\\.)(?:{})\\.{}$", segment, number));

@@ -13,23 +13,24 @@
 
 #include "adapter/config/pattern.h"
 
-/// How the names of a LoraConfig meet the dotted paths of a model: PEFT's rules
+/// How the names in a LoraConfig match the dotted paths of a model, by PEFT's rules
 /// (tuners/tuners_utils.py, check_target_module_exists; utils/other.py, get_pattern_key).
 namespace lowrank {
 
 inline constexpr const char* kAllLinear = "all-linear";
 
-/// PEFT takes the word in any case.
+/// Returns whether `name` is "all-linear", in upper or lower case as in PEFT.
 bool is_all_linear(const std::string& name);
 
-/// The path is `name`, or ends with "." + name.
+/// Returns whether the path is `name`, or ends with "." + name.
 bool matches_name(const std::string& path, const std::string& name);
 
-/// The module of this path, or one that holds it, ends with one of `modules_to_save`: "classifier"
-/// is "pre_classifier" too (PEFT, utils/other.py, _set_trainable).
+/// Returns whether the path of a module, or that of a module that contains it, ends with one of
+/// `modules_to_save`. As in PEFT (utils/other.py, _set_trainable), "classifier" also matches
+/// "pre_classifier".
 bool is_saved_whole(const std::string& path, const std::vector<std::string>& modules_to_save);
 
-/// exclude_modules: either form of a selector, compiled once.
+/// A selector in either of its forms, compiled once. It is used for exclude_modules.
 class CompiledSelector {
  public:
   CompiledSelector(const ModuleSelector& selector, const std::string& what);
@@ -40,21 +41,22 @@ class CompiledSelector {
   std::optional<Pattern> regex_;
 };
 
-/// layers_to_transform and layers_pattern.
+/// Applies layers_to_transform and layers_pattern.
 class LayerIndices {
  public:
   explicit LayerIndices(const LoraConfig& config);
-  /// The number after the first segment that layers_pattern names: 3 of "model.layers.3.query".
+  /// The number after the first segment that layers_pattern matches: 3 in "model.layers.3.query".
   std::optional<int64_t> index_of(const std::string& path) const;
-  /// Whether PEFT finds that number: it wants a segment behind it, and without layers_pattern one
-  /// before the one that is numbered.
+  /// Returns whether PEFT finds that number. PEFT needs a segment after it and, without
+  /// layers_pattern, one before the numbered segment.
   bool is_found_by_peft(const std::string& path) const;
-  /// True for every path where no indices are asked for.
+  /// Returns whether the layer at this path is to be adapted; true for every path if there are no
+  /// indices.
   bool wants(const std::string& path) const;
 
  private:
   std::set<int64_t> wanted_;
-  std::vector<Pattern> patterns_;  // PEFT's, then as many of ours
+  std::vector<Pattern> patterns_;  // those of PEFT, then as many of ours
 };
 
 /// rank_pattern or alpha_pattern: the first key that matches counts.
@@ -74,7 +76,7 @@ class FirstMatch {
     return key == keys_.end() ? otherwise : values_[static_cast<size_t>(key - keys_.begin())];
   }
 
-  /// Whether the key of this position matches the path, whether or not an earlier one does.
+  /// Returns whether the key at this position matches the path, even if an earlier key does too.
   bool key_matches(size_t position, const std::string& path) const {
     return keys_[position].matches_start_of(path);
   }

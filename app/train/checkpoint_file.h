@@ -6,36 +6,36 @@
 
 namespace lowrank::app {
 
-/// The part of a run's state that is not tensors.
+/// The part of a run's state that is not in tensors.
 struct Counters {
   int64_t step = 0;        // steps done
   double loss_sum = 0;     // over the batches of the current epoch
-  int64_t loss_count = 0;  // how many
-  double last_mean = 0;    // of the epoch before it
+  int64_t loss_count = 0;  // number of batches in loss_sum
+  double last_mean = 0;    // mean loss of the epoch before
   int64_t best_step = 0;
   double best_loss = 0;
 };
 
-/// All that a run needs to go on as if nothing had happened.
+/// Everything that a run needs to continue as if it had not been interrupted.
 struct TrainingState {
   Counters counters;
   std::vector<at::Tensor> best;  // parameters at best_step; empty before the first validation
-  at::Tensor generator;          // the state of LibTorch's default one, which dropout draws from
+  at::Tensor generator;          // state of LibTorch's default generator, which dropout draws from
 };
 
-/// Of the default generator of a device: uint8, as at::Generator gives it.
+/// Returns the state of a device's default generator: uint8, as at::Generator gives it.
 at::Tensor generator_state(at::Device device);
-/// Throws FileError where LibTorch does not take it.
+/// Throws FileError if LibTorch rejects the state.
 void restore_generator(at::Device device, const at::Tensor& state);
 
-/// One file, written atomically: parameters, Adam's moments, the best parameters, the generator's
-/// state, the counters.
+/// Writes one file, atomically, with the parameters, Adam's moments, the best parameters, the
+/// generator's state and the counters.
 void write_checkpoint(const std::filesystem::path& path, const std::string& identity,
                       const std::vector<NamedTensor>& parameters, const Adam& optimizer,
                       const TrainingState& state);
 
-/// Puts parameters and optimizer back. Throws FileError for a file that is missing, damaged or of
-/// another identity.
+/// Restores the parameters and the optimizer, and returns the rest of the state. Throws FileError
+/// if the file is missing or damaged, or has another identity.
 TrainingState read_checkpoint(const std::filesystem::path& path, const std::string& identity,
                               const std::vector<NamedTensor>& parameters, Adam& optimizer);
 

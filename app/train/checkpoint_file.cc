@@ -1,4 +1,4 @@
-#include "app/train/checkpoint.h"
+#include "app/train/checkpoint_file.h"
 
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
@@ -28,7 +28,7 @@ constexpr const char* kGenerator = "generator";
 SafetensorsFile open_checkpoint(const std::filesystem::path& path) {
   if (!std::filesystem::exists(path)) {
     fail<FileError>("resume", fmt::format("\"{}\" must exist", path.string()), "no such file",
-                    "A run that ended well leaves none, so there is nothing to go on with.");
+                    "A finished run keeps no checkpoint, so there is nothing to resume.");
   }
   return SafetensorsFile::open(path);
 }
@@ -53,10 +53,10 @@ at::Tensor read_like(const SafetensorsFile& file, const std::string& name,
         fmt::format("{} of shape ({})", c10::toString(tensor.scalar_type()),
                     fmt::join(tensor.sizes(), ", ")));
   }
-  return tensor.clone();  // the file's memory is only mapped, and the file goes away
+  return tensor.clone();  // the file's tensors are only valid until it is closed
 }
 
-/// An identity as JSON; nothing where it is some other text.
+/// Returns an identity as JSON, or nullopt if it is some other text.
 std::optional<nlohmann::json> as_object(const std::string& identity) {
   try {
     auto json = parse_json(identity, "the identity of a checkpoint", "resume");
@@ -66,18 +66,19 @@ std::optional<nlohmann::json> as_object(const std::string& identity) {
   return std::nullopt;
 }
 
-/// Identities that are JSON are told apart by their first field that differs.
+/// Throws FileError unless the file was written with the identity `wanted`. If both are JSON, the
+/// message names the first field that differs.
 void require_identity(const SafetensorsFile& file, const std::string& wanted) {
   const auto& found = metadata(file, kIdentity);
   if (found == wanted) return;
   const auto path = file.path().string();
   const auto held = as_object(found), given = as_object(wanted);
   if (held && given) require_same_options<FileError>(*held, *given, path);
-  fail<FileError>("resume", fmt::format("\"{}\" must be of the run {}", path, wanted), found,
-                  "Give the options the run was started with.");
+  fail<FileError>("resume", fmt::format("\"{}\" must be a checkpoint of the run {}", path, wanted),
+                  found, "Give the options that the run was started with.");
 }
 
-/// A conversion would take 70.5 for 70.
+/// Returns whether all counts are whole numbers. The conversion alone would turn 70.5 into 70.
 bool has_whole_counts(const nlohmann::json& json) {
   return json.at("step").is_number_integer() && json.at("loss_count").is_number_integer() &&
          json.at("best_step").is_number_integer();
@@ -87,7 +88,7 @@ Counters read_counters(const SafetensorsFile& file) {
   const auto json = parse_json(metadata(file, kCounters), "the counters of a checkpoint", "resume");
   try {
     if (has_whole_counts(json)) return json.get<Counters>();
-  } catch (const nlohmann::json::exception&) {  // a field that is missing, or no number
+  } catch (const nlohmann::json::exception&) {  // a field that is missing or not a number
   }
   fail<FileError>("resume", fmt::format("\"{}\" must hold a run's counters", file.path().string()),
                   json.dump().substr(0, 80));

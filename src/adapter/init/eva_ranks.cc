@@ -1,12 +1,61 @@
-#include "adapter/init/share_ranks.h"
+#include "adapter/init/eva_ranks.h"
+
+#include <ATen/ATen.h>
+#include <fmt/format.h>
+#include <lowrank/error.h>
 
 #include <algorithm>
+#include <cmath>
 #include <utility>
 
-#include "adapter/config/module_selector.h"
-#include "adapter/init/eva.h"
+#include "adapter/config/name_matching.h"
 
 namespace lowrank {
+namespace init {
+namespace {
+
+struct Component {
+  double ratio;
+  size_t layer;
+};
+
+}  // namespace
+
+int64_t eva_components(int64_t rank, double rho) {
+  if (rank < 1) {
+    fail<ArgumentError>("eva", "the rank must be at least 1", fmt::format("{}", rank));
+  }
+  if (!(std::isfinite(rho) && rho >= 1)) {
+    fail<ArgumentError>("eva", "rho must be finite and at least 1", fmt::format("{}", rho));
+  }
+  return static_cast<int64_t>(std::nearbyint(static_cast<double>(rank) * rho));
+}
+
+std::vector<int64_t> eva_ranks(const std::vector<at::Tensor>& ratios,
+                               const std::vector<int64_t>& ranks, double rho) {
+  if (ratios.size() != ranks.size()) {
+    fail<ArgumentError>("eva", fmt::format("there must be ratios for {} layers", ranks.size()),
+                        fmt::format("{}", ratios.size()));
+  }
+  std::vector<Component> all;
+  size_t budget = 0;
+  for (size_t layer = 0; layer < ranks.size(); ++layer) {
+    const auto ratio = ratios[layer].to(at::kCPU, at::kDouble);
+    const int64_t most = std::min(eva_components(ranks[layer], rho), ratio.size(0));
+    for (int64_t i = 0; i < most; ++i) all.push_back({ratio[i].item<double>(), layer});
+    budget += static_cast<size_t>(ranks[layer]);
+  }
+  std::stable_sort(all.begin(), all.end(), [](const Component& left, const Component& right) {
+    return left.ratio > right.ratio;
+  });
+  all.resize(std::min(budget, all.size()));
+  std::vector<int64_t> result(ranks.size(), 0);
+  for (const auto& component : all) ++result[component.layer];
+  return result;
+}
+
+}  // namespace init
+
 namespace {
 
 using Names = std::vector<std::string>;
@@ -35,8 +84,9 @@ void set_rank(Target& target, int64_t rank, const LoraConfig& config) {
   target.scaling = own.scaling();
 }
 
-/// One number of each target: as the config's own where they are all the same, else by their paths.
-/// A key matches every path that ends with it, so the longest come first.
+/// Writes one number per target to the config: as the common value if they are all equal, otherwise
+/// as a pattern of their paths. A key matches every path that ends with it, so the longest keys
+/// come first.
 template <class T>
 void set_numbers(const std::vector<Target>& targets, T Target::*number, T& common,
                  std::vector<std::pair<std::string, T>>& pattern) {
@@ -52,9 +102,9 @@ void set_numbers(const std::vector<Target>& targets, T Target::*number, T& commo
   });
 }
 
-/// These paths and no other layers of the model: as names, or where an ending of another path is
-/// among them as an expression.
-ModuleSelector exactly(const Names& paths, const std::vector<ModelLayer>& model) {
+/// Returns a selector of exactly these layers of the model: their paths as names or, if one of the
+/// paths is also the end of another layer's path, a regular expression.
+ModuleSelector selector_matching_only(const Names& paths, const std::vector<ModelLayer>& model) {
   const auto named = [&](const ModelLayer& layer) {
     return std::any_of(paths.begin(), paths.end(),
                        [&](const auto& path) { return matches_name(layer.name, path); });
@@ -93,7 +143,7 @@ void share_ranks(LoraConfig& config, std::vector<Target>& targets, std::vector<L
     kept_data.push_back(std::move(data[i]));
   }
   if (kept.size() < targets.size()) {
-    config.target_modules = exactly(paths, model);
+    config.target_modules = selector_matching_only(paths, model);
     config.layers_to_transform.clear();
     config.layers_pattern.clear();
   }
