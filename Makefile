@@ -56,7 +56,7 @@ test-build:
 
 test: test-build ## Build, run all tests, use the installed package (LIBTORCH=2: on LibTorch 2.10.0)
 	@scripts/fetch-mnist.sh $(LOWRANK)
-	@$(BUILD)/tests/lowrank_tests --gtest_brief=1
+	@scripts/run_tests.sh $(BUILD)/tests/lowrank_tests
 	@scripts/check_package.sh $(BUILD)
 
 asan: ## Build and run the tests with the address and undefined-behaviour sanitizers

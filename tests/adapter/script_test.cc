@@ -168,8 +168,9 @@ TEST(TracedEncoder, MeansItsDenseWeights) {
 
 TEST(FrozenScript, HasNothingToAttachTo) {
   auto module = load_fixture("reader_frozen.pt");
-  LOWRANK_EXPECT_ERROR(attach(module, {.target_modules = {"linear1"}}), ArgumentError,
-                       "torch.jit.freeze and optimize_for_inference make constants");
+  LOWRANK_EXPECT_ERROR(
+      attach(module, {.target_modules = {"linear1"}}), ArgumentError,
+      "torch.jit.freeze and optimize_for_inference turn the weights into constants");
 }
 
 /// The constants of the frozen module are the weights themselves, so the adapter's changes reach

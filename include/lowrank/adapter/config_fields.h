@@ -39,9 +39,9 @@ LOWRANK_API const std::vector<ConfigField>& config_fields();
 LOWRANK_API void copy_field(const ConfigField& field, const LoraConfig& from, LoraConfig& to);
 
 /// Returns the whole config under PEFT's names, with the fields of extra_json. It differs from
-/// PEFT's own file in two ways: init_lora_weights is always init_name(), and the options of EVA,
-/// CorDA and LoRA-GA are always there. If target_modules has both a regular expression and names,
-/// the names become target_parameters.
+/// PEFT's own file in one way: init_lora_weights is always init_name(). The options of EVA, CorDA
+/// and LoRA-GA are there if init or extra_json asks for them. If target_modules has both a regular
+/// expression and names, the names become target_parameters.
 LOWRANK_API nlohmann::ordered_json to_json(const LoraConfig& config);
 
 /// The inverse of to_json(). Fields that are absent or null keep their defaults, and unknown fields

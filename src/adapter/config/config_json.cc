@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <cctype>
 #include <cmath>
-#include <set>
+#include <utility>
 
 #include "adapter/config/json_fields.h"
 #include "adapter/config/name_matching.h"
@@ -202,27 +202,39 @@ class Reader {
   LoraConfig& config_;
 };
 
-/// Returns what a file contains in addition to the fields of the table: fields that are not ours
-/// and, within the objects that are, PEFT's options that we do not have (tau, cache_file). They
-/// affect no result here.
-Json extra_fields(const Json& json) {
-  const auto own = to_json(LoraConfig());
-  Json extra = Json::object();
-  for (const auto& [key, value] : json.items()) {
-    if (key == kTargetParameters) continue;
-    if (!own.contains(key)) {
-      extra[key] = value;
-      continue;
+/// Whether the field holds the options of one initialisation.
+bool is_option_object(const ConfigField& field) {
+  return std::holds_alternative<EvaConfig LoraConfig::*>(field.member) ||
+         std::holds_alternative<CordaConfig LoraConfig::*>(field.member) ||
+         std::holds_alternative<LoraGaConfig LoraConfig::*>(field.member);
+}
+
+/// Whether the config's initialisation reads these options.
+bool are_options_used(const ConfigField& field, LoraInit init) {
+  const bool eva = std::holds_alternative<EvaConfig LoraConfig::*>(field.member);
+  const bool corda = std::holds_alternative<CordaConfig LoraConfig::*>(field.member);
+  return init == (eva ? LoraInit::kEva : corda ? LoraInit::kCorda : LoraInit::kLoraGa);
+}
+
+/// Whether the config holds all that this value of the field says.
+bool is_held(const ConfigField& field, const Json& value, const LoraConfig& config) {
+  if (!is_option_object(field)) return true;
+  if (!are_options_used(field, config.init) || !value.is_object()) return false;
+  const auto own = std::visit(Writer(config), field.member);
+  return std::all_of(value.items().begin(), value.items().end(),
+                     [&](const auto& item) { return own.contains(item.key()); });
+}
+
+/// Returns the fields of a file that `config`, which was read from it, does not hold. They change
+/// no number here: the options of an initialisation that is not used, or what PEFT has beside ours
+/// in such an object (tau, cache_file), which is kept whole.
+Json extra_fields(const Json& json, const LoraConfig& config) {
+  auto extra = json;
+  extra.erase(kTargetParameters);
+  for (const auto& field : config_fields()) {
+    if (json.contains(field.name) && is_held(field, json[field.name], config)) {
+      extra.erase(field.name);
     }
-    const bool is_pattern = key.ends_with("_pattern") || key == "trainable_token_indices";
-    if (is_pattern || !key.ends_with("_config")) continue;
-    if (value.is_null()) extra[key] = nullptr;
-    if (!value.is_object()) continue;
-    Json rest = Json::object();
-    for (const auto& [name, inner] : value.items()) {
-      if (!own[key].contains(name)) rest[name] = inner;
-    }
-    if (!rest.empty()) extra[key] = rest;
   }
   return extra;
 }
@@ -230,19 +242,24 @@ Json extra_fields(const Json& json) {
 }  // namespace
 
 Json to_json(const LoraConfig& config) {
+  const auto extra = config.extra_json.empty() ? Json::object() : Json::parse(config.extra_json);
   Json json = Json::object();
-  if (!config.extra_json.empty()) json.update(Json::parse(config.extra_json));
   for (const auto& field : config_fields()) {
+    const bool is_options = is_option_object(field);
+    if (is_options && !are_options_used(field, config.init)) continue;
     auto value = std::visit(Writer(config), field.member);
-    auto& place = json[field.name];
-    if (place.is_object() && value.is_object()) {
-      place.update(value);
+    if (is_options && extra.contains(field.name) && extra[field.name].is_object()) {
+      json[field.name] = extra[field.name];
+      json[field.name].update(value);
     } else {
-      place = std::move(value);
+      json[field.name] = std::move(value);
     }
   }
   const auto& targets = config.target_modules;
   if (!targets.regex.empty()) json[kTargetParameters] = list_or_null(targets.names);
+  for (const auto& [key, value] : extra.items()) {
+    if (!json.contains(key)) json[key] = value;
+  }
   return json;
 }
 
@@ -257,7 +274,7 @@ LoraConfig lora_config_from_json(const Json& json, const std::filesystem::path& 
   } catch (const ArgumentError& error) {
     throw FileError(fmt::format("{} (in \"{}\")", error.what(), file.string()));
   }
-  const auto extra = extra_fields(json);
+  const auto extra = extra_fields(json, config);
   if (!extra.empty()) config.extra_json = extra.dump();
   return config;
 }

@@ -102,20 +102,11 @@ Json target_modules_json(const LoraConfig& config, const PeftTargets& targets) {
   return same ? own.names : targets.modules;
 }
 
-/// Writes how the factors start, in PEFT's words. The options of an init are written only with that
-/// init, or if the file that was read had them.
-void write_init(Json& json, const LoraConfig& config) {
+/// PEFT writes true for kaiming, and knows no name for standard normal factors.
+Json init_json(const LoraConfig& config) {
   const bool is_default =
       config.init == LoraInit::kKaimingUniform || config.init == LoraInit::kNormal;
-  json["init_lora_weights"] = is_default ? Json(true) : Json(init_name(config));
-  const auto extra = config.extra_json.empty() ? Json::object() : Json::parse(config.extra_json);
-  for (const auto& [field, init] :
-       {std::pair("eva_config", LoraInit::kEva), std::pair("corda_config", LoraInit::kCorda),
-        std::pair("lora_ga_config", LoraInit::kLoraGa)}) {
-    if (config.init == init) continue;
-    json.erase(field);
-    if (extra.contains(field)) json[field] = extra[field];
-  }
+  return is_default ? Json(true) : Json(init_name(config));
 }
 
 }  // namespace
@@ -126,7 +117,7 @@ Json to_peft_json(const LoraConfig& config, const PeftTargets& targets) {
     if (!json.contains(field)) json[field] = nullptr;
   }
   if (!targets.base_model.empty()) json["base_model_name_or_path"] = targets.base_model;
-  write_init(json, config);
+  json["init_lora_weights"] = init_json(config);
   json["inference_mode"] = true;
   json["peft_type"] = "LORA";
   json["fan_in_fan_out"] = targets.fan_in_fan_out;

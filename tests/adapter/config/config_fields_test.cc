@@ -30,14 +30,10 @@ LoraConfig unusual_config() {
   config.bias = BiasMode::kLoraOnly;
   config.init = LoraInit::kPissaNiter;
   config.init_iterations = 5;
-  config.eva_config = {.rho = 3, .whiten = true, .adjust_scaling_factors = false};
-  config.corda_config = {.corda_method = CordaMethod::kKpm};
-  config.lora_ga_config = {
-      .direction = LoraGaDirection::kArBr, .scale = LoraGaScale::kUnit, .stable_gamma = 8};
   config.use_rslora = true;
   config.use_dora = true;
   config.lora_dropout = 0.25;
-  config.extra_json = R"({"task_type":"CAUSAL_LM","eva_config":{"tau":0.9}})";
+  config.extra_json = R"({"task_type":"CAUSAL_LM","eva_config":{"rho":1.5,"tau":0.9}})";
   return config;
 }
 
@@ -52,6 +48,25 @@ TEST(ConfigFields, AreThereAndBackTheSame) {
   const auto config = unusual_config();
   const auto text = to_json(config).dump();
   expect_equal(lora_config_from_json(Json::parse(text), "run.json"), config);
+}
+
+/// The options of an initialisation are written only if the config uses it.
+TEST(ConfigFields, KeepTheOptionsOfAnInitBesideIt) {
+  LoraConfig config;
+  config.eva_config = {.rho = 3, .whiten = true, .adjust_scaling_factors = false};
+  config.corda_config = {.corda_method = CordaMethod::kKpm};
+  config.lora_ga_config = {
+      .direction = LoraGaDirection::kArBr, .scale = LoraGaScale::kUnit, .stable_gamma = 8};
+  for (const auto& [init, field] :
+       {std::pair(LoraInit::kEva, "eva_config"), std::pair(LoraInit::kCorda, "corda_config"),
+        std::pair(LoraInit::kLoraGa, "lora_ga_config")}) {
+    config.init = init;
+    const auto json = to_json(config);
+    for (const char* other : {"eva_config", "corda_config", "lora_ga_config"}) {
+      EXPECT_EQ(json.contains(other), other == std::string(field)) << other;
+    }
+    EXPECT_EQ(to_json(lora_config_from_json(json, "run.json")).dump(), json.dump());
+  }
 }
 
 /// A field that is missing in the table would stay at its default.

@@ -287,7 +287,7 @@ INSTANTIATE_TEST_SUITE_P(
         Refused{"trainable_token_indices",
                 {{"embed", {"5"}}},
                 "whole numbers as trainable_token_indices"},
-        Refused{"trainable_token_indices", {5, 5}, "different indices from 0. Got 5 twice."},
+        Refused{"trainable_token_indices", {5, 5}, "distinct indices from 0. Got 5 twice."},
         Refused{"r", nullptr, "a number as r"},
         Refused{"lora_alpha", nullptr, "a number as lora_alpha"},
         Refused{"layer_replication", {{0, 4}, {2, 5}}, "no layer_replication"},

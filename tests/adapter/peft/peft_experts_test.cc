@@ -186,7 +186,7 @@ TEST(TokenRows, AreRefusedByName) {
                        "Got \"embed_token\" for embed_tokens. Did you mean \"embed_tokens\"?");
   LOWRANK_EXPECT_ERROR(attach_with("embed_tokens", {7}), ArgumentError,
                        "trainable_token_indices must be below 7 for \"embed_tokens\". Got 7.");
-  LOWRANK_EXPECT_ERROR(attach_with("", {-1}), ArgumentError, "different indices from 0. Got -1.");
+  LOWRANK_EXPECT_ERROR(attach_with("", {-1}), ArgumentError, "distinct indices from 0. Got -1.");
   LOWRANK_EXPECT_ERROR(attach_with("", {2, 2}), ArgumentError, "Got 2 twice.");
   const LoraConfig twice{.target_modules = {"head"},
                          .trainable_token_indices = {{"", {1}}, {"embed_tokens", {2}}}};

@@ -128,7 +128,7 @@ TEST_F(Resume, SigtermStopsCleanlyToo) {
     if (number == 2) std::raise(SIGTERM);
   };
   LOWRANK_EXPECT_ERROR(train(problem.task(), {.steps = 9}, run(false)), Interrupted,
-                       "after step 2");
+                       "at step 2 of 9");
 }
 
 TEST_F(Resume, HandlersBeforeARunComeBack) {
