@@ -26,6 +26,16 @@ function(lowrank_target target)
   endif()
 endfunction()
 
+# Compiles one source of a target with OpenMP: at::parallel_for is serial in files without it.
+function(lowrank_compile_with_openmp target source)
+  if(OpenMP_CXX_FOUND)
+    set_source_files_properties(${source} PROPERTIES
+      COMPILE_OPTIONS "${OpenMP_CXX_FLAGS}"
+      SKIP_PRECOMPILE_HEADERS ON SKIP_UNITY_BUILD_INCLUSION ON)
+    target_link_libraries(${target} PUBLIC ${OpenMP_CXX_LIBRARIES})
+  endif()
+endfunction()
+
 # Reuses the library's precompiled header: the flags of the two targets must be the same.
 function(lowrank_reuse_precompiled_header target)
   target_precompile_headers(${target} REUSE_FROM lowrank_objects)

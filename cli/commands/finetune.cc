@@ -37,7 +37,7 @@ void restore_run(const Flags& flags, app::FinetuneRun& run, const nlohmann::orde
   if (!flags.given("--only") && !id.at("only").is_null()) run.only = id.at("only").get<int64_t>();
   restore_unless_given(flags, "--replay", run.train.replay, id.at("train").at("replay"));
   restore_training(flags, run.train, id.at("train"));
-  restore_lora(flags, run.lora, id.at("lora"), folder);
+  restore_lora(flags, run.lora, id.at("lora"), app::checkpoint_of(folder));
   restore_unless_given(flags, "--init-batches", run.init_batches, id.at("init_batches"));
   restore_unless_given(flags, "--lora-plus-ratio", run.lora_plus_ratio, id.at("lora_plus_ratio"));
 }

@@ -60,7 +60,7 @@ Json layer_json(const InspectedLayer& layer) {
 
 Json text_or_null(const std::string& text) { return text.empty() ? Json(nullptr) : Json(text); }
 
-Json adapter_json(const InspectedAdapter& adapter) {
+Json adapter_json(const InspectedAdapter& adapter, uintmax_t bytes) {
   Json json;
   json["kind"] = "adapter";
   json["rank"] = adapter.config.rank;
@@ -72,11 +72,11 @@ Json adapter_json(const InspectedAdapter& adapter) {
   json["parameters"] = adapter.parameters;
   json["base_sha256"] = text_or_null(adapter.base_sha256);
   json["base_model_name_or_path"] = text_or_null(adapter.base_model);
-  json["bytes"] = adapter.bytes;
+  json["bytes"] = bytes;
   return json;
 }
 
-void print_adapter(const InspectedAdapter& adapter) {
+void print_adapter(const InspectedAdapter& adapter, uintmax_t bytes) {
   const auto& config = adapter.config;
   const auto text = [](const std::string& value) {
     return value.empty() ? std::string("unknown") : app::printable(value);
@@ -85,7 +85,7 @@ void print_adapter(const InspectedAdapter& adapter) {
              config.scaling(), config.use_rslora ? ", rsLoRA" : "", config.use_dora ? ", DoRA" : "",
              config.init == LoraInit::kKaimingUniform ? "" : ", init " + init_name(config));
   fmt::print("Base: {} (SHA-256 {})\n", text(adapter.base_model), text(adapter.base_sha256));
-  fmt::print("On disk: {} bytes\n\n", app::with_thousands(static_cast<int64_t>(adapter.bytes)));
+  fmt::print("On disk: {} bytes\n\n", app::with_thousands(static_cast<int64_t>(bytes)));
   app::Table table({"layer", "A", "B", "parameters", "|A|", "|B|", "|s B A|"});
   int64_t parameters = 0;
   for (const auto& layer : adapter.layers) {
@@ -150,10 +150,11 @@ void run_info(const InfoCommand& command) {
   }
   if (is_adapter) {
     const auto adapter = inspect_adapter(folder);
+    const auto bytes = bytes_in(folder);
     if (command.common.json) {
-      fmt::print("{}\n", to_text(adapter_json(adapter)));
+      fmt::print("{}\n", to_text(adapter_json(adapter, bytes)));
     } else {
-      print_adapter(adapter);
+      print_adapter(adapter, bytes);
     }
     return;
   }

@@ -42,6 +42,7 @@ LOWRANK_API void copy_field(const ConfigField& field, const LoraConfig& from, Lo
 /// PEFT's own file in one way: init_lora_weights is always init_name(). The options of EVA, CorDA
 /// and LoRA-GA are there if init or extra_json asks for them. If target_modules has both a regular
 /// expression and names, the names become target_parameters.
+/// extra_json must be empty or a JSON object, as check() requires.
 LOWRANK_API nlohmann::ordered_json to_json(const LoraConfig& config);
 
 /// The inverse of to_json(). Fields that are absent or null keep their defaults, and unknown fields

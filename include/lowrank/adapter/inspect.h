@@ -31,7 +31,6 @@ struct InspectedAdapter {
   std::string base_sha256;             ///< the base's fingerprint; empty in files that PEFT wrote
   std::vector<InspectedLayer> layers;  ///< in the file's order
   int64_t parameters = 0;              ///< elements of all tensors in the file
-  uint64_t bytes = 0;                  ///< total size of the files in the folder
 };
 
 /// Returns what an adapter's folder contains; its model is not needed. Throws FileError that names

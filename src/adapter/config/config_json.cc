@@ -202,21 +202,21 @@ class Reader {
   LoraConfig& config_;
 };
 
-/// Whether the field holds the options of one initialisation.
+/// Returns whether the field holds the options of one initialisation.
 bool is_option_object(const ConfigField& field) {
   return std::holds_alternative<EvaConfig LoraConfig::*>(field.member) ||
          std::holds_alternative<CordaConfig LoraConfig::*>(field.member) ||
          std::holds_alternative<LoraGaConfig LoraConfig::*>(field.member);
 }
 
-/// Whether the config's initialisation reads these options.
+/// Returns whether this initialisation reads these options.
 bool are_options_used(const ConfigField& field, LoraInit init) {
   const bool eva = std::holds_alternative<EvaConfig LoraConfig::*>(field.member);
   const bool corda = std::holds_alternative<CordaConfig LoraConfig::*>(field.member);
   return init == (eva ? LoraInit::kEva : corda ? LoraInit::kCorda : LoraInit::kLoraGa);
 }
 
-/// Whether the config holds all that this value of the field says.
+/// Returns whether nothing of this value is lost in the config, which was read from it.
 bool is_held(const ConfigField& field, const Json& value, const LoraConfig& config) {
   if (!is_option_object(field)) return true;
   if (!are_options_used(field, config.init) || !value.is_object()) return false;

@@ -102,7 +102,7 @@ Json target_modules_json(const LoraConfig& config, const PeftTargets& targets) {
   return same ? own.names : targets.modules;
 }
 
-/// PEFT writes true for kaiming, and knows no name for standard normal factors.
+/// Returns PEFT's value of init_lora_weights.
 Json init_json(const LoraConfig& config) {
   const bool is_default =
       config.init == LoraInit::kKaimingUniform || config.init == LoraInit::kNormal;

@@ -93,14 +93,6 @@ std::vector<InspectedLayer> inspect_layers(const SafetensorsFile& file, const Lo
   return layers;
 }
 
-uint64_t bytes_in(const Path& folder) {
-  uint64_t bytes = 0;
-  for (const auto& entry : std::filesystem::directory_iterator(folder)) {
-    if (entry.is_regular_file()) bytes += entry.file_size();
-  }
-  return bytes;
-}
-
 /// The defaults of LoraConfig are for attaching. A file without these fields does not belong to an
 /// adapter.
 void require_number(const nlohmann::ordered_json& config, const char* field, const Path& file) {
@@ -136,7 +128,6 @@ InspectedAdapter inspect_adapter(const Path& folder) {
   if (sum != file.metadata().end()) adapter.base_sha256 = sum->second;
   const auto base = json.find("base_model_name_or_path");
   if (base != json.end() && base->is_string()) adapter.base_model = base->get<std::string>();
-  adapter.bytes = bytes_in(folder);
   return adapter;
 }
 
