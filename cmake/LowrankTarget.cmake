@@ -40,3 +40,12 @@ endfunction()
 function(lowrank_reuse_precompiled_header target)
   target_precompile_headers(${target} REUSE_FROM lowrank_objects)
 endfunction()
+
+# Compiles several sources of a target at a time, because LibTorch's headers and templates take
+# longer than most of our sources. Names in unnamed namespaces must then differ among the sources
+# of a target.
+function(lowrank_join_sources target)
+  if(LOWRANK_JOIN_SOURCES)
+    set_target_properties(${target} PROPERTIES UNITY_BUILD ON UNITY_BUILD_BATCH_SIZE 8)
+  endif()
+endfunction()

@@ -37,10 +37,14 @@ fi
 
 cmake --build "$build" --target src/CMakeFiles/lowrank_objects.dir/cmake_pch.hxx.pch \
   tests/CMakeFiles/lowrank_tests.dir/cmake_pch.hxx.pch
-files=("$@")
-if [ "${#files[@]}" -eq 0 ]; then
-  mapfile -t files < <(sed -n 's/^ *"file": "\(.*\)",\?$/\1/p' "$build/compile_commands.json" |
-    grep -v "/build/" | sort -u)
+# What is read is what is compiled: mostly joined sources, of which a named file is a part.
+mapfile -t files < <(sed -n 's/^ *"file": "\(.*\)",\?$/\1/p' "$build/compile_commands.json" |
+  grep -v /cmake_pch | sort -u)
+if [ "$#" -gt 0 ]; then
+  patterns=$(printf '/%s\n' "${@#"$PWD/"}")
+  mapfile -t files < <(for file in "${files[@]}"; do
+    if grep -qF "$patterns" <<< "$file" || grep -qsF "$patterns" "$file"; then echo "$file"; fi
+  done)
 fi
 
 tidy() {  # build, plugin, file: prints what clang-tidy found, if anything

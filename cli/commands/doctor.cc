@@ -17,7 +17,7 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-constexpr const char* kExamples = R"(Examples:
+constexpr const char* kDoctorExamples = R"(Examples:
   lowrank doctor
   lowrank doctor --threads 1 --json
   LOWRANK_CPU=avx2 lowrank doctor)";
@@ -101,7 +101,7 @@ void add_doctor(const Flags& flags) {
   auto options = std::make_shared<app::CommonOptions>();
   const auto doctor = flags.command("doctor", "Measure this machine and say how to speed it up");
   add_common_flags(doctor, *options);
-  doctor.footer(kExamples);
+  doctor.footer(kDoctorExamples);
   doctor.action([options] { run_doctor(*options); });
 }
 

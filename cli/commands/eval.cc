@@ -31,7 +31,7 @@ struct EvalCommand {
   std::string logits;
 };
 
-constexpr auto kExamples = R"(Examples:
+constexpr auto kEvalExamples = R"(Examples:
   lowrank eval base/ --data mnist
   lowrank eval base/ --adapter two/ --data mnist --confusion
   lowrank eval base/ --adapter two/ --no-adapter --json)";
@@ -120,7 +120,7 @@ void add_eval(const Flags& flags) {
   eval.option("--logits", &command->logits, "Write logits and labels to this .safetensors file")
       .type_name("FILE");
   add_common_flags(eval, command->common);
-  eval.footer(kExamples);
+  eval.footer(kEvalExamples);
   eval.action([command] { run_eval(*command); });
 }
 

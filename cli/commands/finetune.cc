@@ -24,7 +24,7 @@ struct FinetuneCommand {
   RunFolder folder;
 };
 
-constexpr auto kExamples = R"(Examples:
+constexpr auto kFinetuneExamples = R"(Examples:
   lowrank finetune base/ --data mnist --only 2 --rank 1 --alpha 1 --steps 100 --out two/
   lowrank finetune base/ --only 2 --replay 0.5 --steps 300 --out gentle/
   lowrank finetune --resume two/)";
@@ -152,7 +152,7 @@ void add_finetune(const Flags& flags) {
       .shows_default();
   add_training_flags(finetune, run.train);
   add_common_flags(finetune, run.common);
-  finetune.footer(kExamples);
+  finetune.footer(kFinetuneExamples);
   finetune.action([finetune, command] { run_finetune(finetune, *command); });
 }
 

@@ -27,7 +27,7 @@ struct InfoCommand {
   std::string folder;
 };
 
-constexpr auto kExamples = R"(Examples:
+constexpr auto kInfoExamples = R"(Examples:
   lowrank info two/
   lowrank info base/ --json)";
 
@@ -175,7 +175,7 @@ void add_info(const Flags& flags) {
       .type_name("DIR")
       .required();
   add_common_flags(info, command->common);
-  info.footer(kExamples);
+  info.footer(kInfoExamples);
   info.action([command] { run_info(*command); });
 }
 

@@ -23,7 +23,7 @@ struct MnistCommand {
   RunFolder folder;
 };
 
-constexpr auto kExamples = R"(Examples:
+constexpr auto kMnistExamples = R"(Examples:
   lowrank mnist --digit 2 --out run/
   lowrank mnist --digit worst --seed 1 --out run/ --force
   lowrank mnist --resume run/)";
@@ -90,7 +90,7 @@ void add_mnist(const Flags& flags) {
   add_run_folder(mnist, command->folder);
   add_lora_flags(mnist, command->run.finetune.lora);
   add_common_flags(mnist, command->run.common);
-  mnist.footer(kExamples);
+  mnist.footer(kMnistExamples);
   mnist.action([mnist, command] { run_mnist(mnist, *command); });
 }
 

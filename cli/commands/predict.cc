@@ -29,7 +29,7 @@ struct PredictCommand {
   bool invert = false;
 };
 
-constexpr auto kExamples = R"(Examples:
+constexpr auto kPredictExamples = R"(Examples:
   lowrank predict base/ --adapter two/ digit.png
   lowrank predict base/ --adapter two/ --data mnist --index 17)";
 
@@ -140,7 +140,7 @@ void add_predict(const Flags& flags) {
   predict.option("--index", &command->index, "Number of a test image, counted from 0");
   predict.flag("--invert", command->invert, "Invert the image, which is black on white");
   add_common_flags(predict, command->common);
-  predict.footer(kExamples);
+  predict.footer(kPredictExamples);
   predict.action([command] { run_predict(*command); });
 }
 

@@ -37,7 +37,7 @@ struct SvdOptions {
   std::string out;  // folder for factors.safetensors
 };
 
-constexpr auto kExamples = R"(Examples:
+constexpr auto kSvdExamples = R"(Examples:
   lowrank svd --random 10x10 --true-rank 2 --seed 0
   lowrank svd weights.npy --energy 0.99 --out factors/
   lowrank svd model.safetensors --tensor linear1.weight --rank 8 --json)";
@@ -239,7 +239,7 @@ void add_svd(const Flags& flags) {
       .type_name("DIR");
   add_common_flags(command, options->common);
   command.find("--dtype").description("Data type: float32 or float64 (default: that of the file)");
-  command.footer(kExamples);
+  command.footer(kSvdExamples);
   command.action([options, command] {
     options->dtype_given = command.given("--dtype");
     run_svd(*options);

@@ -31,7 +31,7 @@ struct TargetsCommand {
 constexpr const char* kScriptHint =
     "torch.jit.script(model).save(...) writes one; torch.save does not.";
 
-constexpr auto kExamples = R"(Examples:
+constexpr auto kTargetsExamples = R"(Examples:
   lowrank targets base/
   lowrank targets classifier.pt --target-modules embedding,lstm --rank 4
   lowrank targets classifier.pt --target-regex '.*\.(query|value)' --rank-pattern query=16 --json)";
@@ -144,7 +144,7 @@ void add_targets(const Flags& flags) {
       .required();
   add_lora_flags(targets, command->lora);
   add_common_flags(targets, command->common);
-  targets.footer(kExamples);
+  targets.footer(kTargetsExamples);
   targets.action([command] { run_targets(*command); });
 }
 

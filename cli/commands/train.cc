@@ -19,7 +19,7 @@ struct TrainCommand {
   RunFolder folder;
 };
 
-constexpr auto kExamples = R"(Examples:
+constexpr auto kTrainExamples = R"(Examples:
   lowrank train --data mnist --epochs 1 --seed 0 --out base/
   lowrank train --data /usr/share/datasets/fashion-mnist --mean 0.286 --deviation 0.353 --out f/
   lowrank train --resume base/)";
@@ -110,7 +110,7 @@ void add_train(const Flags& flags) {
   add_run_folder(train, command->folder);
   add_training_flags(train, command->run.train);
   add_common_flags(train, command->run.common);
-  train.footer(kExamples);
+  train.footer(kTrainExamples);
   train.action([train, command] { run_train(train, *command); });
 }
 

@@ -38,13 +38,13 @@ struct Conv1D : nn::Module {
 };
 
 /// Token embeddings, and layers that a forward may leave out.
-struct Net : nn::Module {
+struct MixedNet : nn::Module {
   nn::Embedding tokens{nullptr};
   nn::Conv1d mix{nullptr};
   nn::BatchNorm1d norm{nullptr};
   std::shared_ptr<Conv1D> transposed;
   nn::Linear head{nullptr}, spare{nullptr};
-  Net() {
+  MixedNet() {
     at::manual_seed(3);
     tokens = register_module("tokens", nn::Embedding(11, 6));
     mix = register_module("mix", nn::Conv1d(nn::Conv1dOptions(6, 8, 3).padding(1)));
@@ -70,7 +70,7 @@ class DataRun : public testing::Test {
   void forward() { net_->forward(ids_); }
   void backward() { loss_of(net_->forward(ids_)).backward(); }
 
-  std::shared_ptr<Net> net_ = std::make_shared<Net>();
+  std::shared_ptr<MixedNet> net_ = std::make_shared<MixedNet>();
   at::Tensor ids_ = at::randint(0, 11, {30, 4}, at::kLong);
 };
 

@@ -17,7 +17,7 @@ namespace {
 
 namespace nn = torch::nn;
 
-struct Net : nn::Module {
+struct GroupedNet : nn::Module {
   nn::Embedding tokens{register_module("tokens", nn::Embedding(11, 6))};
   nn::Conv1d mix{register_module("mix", nn::Conv1d(6, 8, 3))};
   nn::Linear head{register_module("head", nn::Linear(8, 5))};
@@ -41,7 +41,7 @@ std::map<std::string, double> rates(const Adapter& adapter,
 /// The groups are those of PEFT's create_loraplus_optimizer, which puts the magnitude of a
 /// convolution (1, 8, 1) into the group of A.
 TEST(ParameterGroups, AreLoraPlus) {
-  Net net;
+  GroupedNet net;
   const auto adapter = attach(net, {.rank = 2,
                                     .target_modules = {"tokens", "mix"},
                                     .modules_to_save = {"head"},
@@ -62,7 +62,7 @@ TEST(ParameterGroups, AreLoraPlus) {
 }
 
 TEST(ParameterGroups, LeaveEmptyOnesOut) {
-  Net net;
+  GroupedNet net;
   const auto adapter = attach(net, {.rank = 2, .target_modules = {"head"}});
   const auto groups = adapter.parameter_groups(0.5, 4);
   ASSERT_EQ(groups.size(), 2);
@@ -71,7 +71,7 @@ TEST(ParameterGroups, LeaveEmptyOnesOut) {
 }
 
 TEST(ParameterGroups, RefuseRatesThatCannotBe) {
-  Net net;
+  GroupedNet net;
   const auto adapter = attach(net, {.rank = 2, .target_modules = {"head"}});
   LOWRANK_EXPECT_ERROR(adapter.parameter_groups(0, 4), ArgumentError,
                        "[parameter_groups] the learning rate must be finite and above 0. Got 0.");

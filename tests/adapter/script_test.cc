@@ -17,8 +17,8 @@
 namespace lowrank {
 namespace {
 
-const std::vector<std::string> kTargets = {"embedding",         "conv",    "lstm.weight_ih_l0",
-                                           "lstm.weight_hh_l0", "linear1", "linear2"};
+const std::vector<std::string> kEveryKind = {"embedding",         "conv",    "lstm.weight_ih_l0",
+                                             "lstm.weight_hh_l0", "linear1", "linear2"};
 
 torch::jit::Module load_fixture(const std::string& name) {
   return torch::jit::load(std::string(LOWRANK_FIXTURES) + "/" + name);
@@ -42,7 +42,7 @@ class Script : public testing::TestWithParam<const char*> {
 
 TEST_P(Script, MeansItsDenseWeights) {
   auto adapter =
-      attach(module_, {.rank = 2, .alpha = 3, .target_modules = ModuleSelector(kTargets)});
+      attach(module_, {.rank = 2, .alpha = 3, .target_modules = ModuleSelector(kEveryKind)});
   randomize(adapter);
   for (const bool train : {true, false}) {
     module_.train(train);
@@ -59,7 +59,7 @@ TEST_P(Script, MeansItsDenseWeights) {
 /// Trains for a hundred steps on a thread that neither loaded the module nor attached the adapter.
 TEST_P(Script, TrainsOnAnotherThread) {
   auto adapter =
-      attach(module_, {.rank = 2, .alpha = 2, .target_modules = ModuleSelector(kTargets)});
+      attach(module_, {.rank = 2, .alpha = 2, .target_modules = ModuleSelector(kEveryKind)});
   module_.train();
   const auto labels = at::tensor({0, 3, 4}, at::kLong);
   double first = 0, last = 0;
@@ -84,7 +84,7 @@ TEST_P(Script, TrainsOnAnotherThread) {
 TEST_P(Script, ComesBackFromDiskAndMergesIntoAPlainFile) {
   const at::NoGradGuard no_grad;
   auto adapter =
-      attach(module_, {.rank = 2, .alpha = 3, .target_modules = ModuleSelector(kTargets)});
+      attach(module_, {.rank = 2, .alpha = 3, .target_modules = ModuleSelector(kEveryKind)});
   randomize(adapter);
   const auto expected = run(module_, ids_);
   const TemporaryFolder folder;
@@ -180,7 +180,7 @@ TEST_P(Script, FollowsWhenFrozenWhileAttached) {
   module_.eval();
   const auto base = run(module_, ids_);
   auto adapter =
-      attach(module_, {.rank = 2, .alpha = 3, .target_modules = ModuleSelector(kTargets)});
+      attach(module_, {.rank = 2, .alpha = 3, .target_modules = ModuleSelector(kEveryKind)});
   randomize(adapter);
   const auto expected = run(module_, ids_);
   auto frozen = torch::jit::freeze(module_);
@@ -191,7 +191,7 @@ TEST_P(Script, FollowsWhenFrozenWhileAttached) {
 
 TEST_P(Script, FollowsWhenOptimizedForInferenceWhileAttached) {
   const at::NoGradGuard no_grad;
-  for (const auto& target : kTargets) {
+  for (const auto& target : kEveryKind) {
     auto module = load_fixture(GetParam());
     module.eval();
     const auto base = run(module, ids_);

@@ -15,10 +15,10 @@ constexpr AdamStep kStep = {
     .beta1 = 0.9, .beta2 = 0.99, .epsilon = 1e-8, .step_size = 0.02, .root_correction2 = 0.3};
 
 /// A weight with its moments, and a gradient that is the product dyᵀ·x.
-struct Problem {
+struct StepProblem {
   at::Tensor p, m, v, dy, x;
 
-  Problem(int64_t rows, int64_t columns, int64_t depth)
+  StepProblem(int64_t rows, int64_t columns, int64_t depth)
       : p(at::randn({rows, columns})),
         m(at::randn({rows, columns})),
         v(at::rand({rows, columns})),
@@ -28,13 +28,13 @@ struct Problem {
   ThinProduct gradient() const { return thin_product({.x = dy.t(), .w = x}); }
 };
 
-void step_of_product(const Problem& problem, const KernelTable& kernels) {
+void step_of_product(const StepProblem& problem, const KernelTable& kernels) {
   adam_step(problem.p.data_ptr<float>(), problem.m.data_ptr<float>(), problem.v.data_ptr<float>(),
             problem.gradient(), kStep, kernels);
 }
 
 /// Forms the whole product, then takes the step.
-void step_of_formed(const Problem& problem, const KernelTable& kernels) {
+void step_of_formed(const StepProblem& problem, const KernelTable& kernels) {
   auto formed = at::empty_like(problem.p);
   auto product = problem.gradient();
   product.y = formed.data_ptr<float>();
@@ -55,14 +55,14 @@ TEST(AdamStep, OfAProductIsThatOfTheFormedGradient) {
   const auto up_to = [&](int64_t most) { return static_cast<int64_t>(random() % (most + 1)); };
   for (int i = 0; i < 60; ++i) {
     const auto columns = i % 3 == 0 ? 2000 + up_to(3000) : up_to(200);
-    const Problem problem(up_to(40), columns, up_to(20));
+    const StepProblem problem(up_to(40), columns, up_to(20));
     if (i % 8 == 0) {  // dy is denormal, but its products with x would not be
       at::Tensor(problem.dy).mul_(1e-39);
       at::Tensor(problem.x).mul_(1e4);
       at::Tensor(problem.m).zero_();
     }
     for (const auto set : supported_instruction_sets()) {
-      Problem folded = problem, formed = problem;
+      StepProblem folded = problem, formed = problem;
       for (auto* one : {&folded, &formed}) {
         for (auto* tensor : {&one->p, &one->m, &one->v}) *tensor = tensor->clone();
       }
@@ -78,7 +78,7 @@ TEST(AdamStep, OfAProductIsThatOfTheFormedGradient) {
 
 TEST(AdamStep, OfAProductIsThatOfTheDefinition) {
   at::manual_seed(4);
-  const Problem problem(70, 900, 10);
+  const StepProblem problem(70, 900, 10);
   const auto g = at::mm(problem.dy.to(at::kDouble).t(), problem.x.to(at::kDouble));
   const auto m = kStep.beta1 * problem.m.to(at::kDouble) + (1 - kStep.beta1) * g;
   const auto v = kStep.beta2 * problem.v.to(at::kDouble) + (1 - kStep.beta2) * g * g;

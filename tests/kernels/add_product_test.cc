@@ -14,7 +14,7 @@ namespace lowrank::kernels {
 namespace {
 
 /// from + x·y, with contiguous factors.
-struct Problem {
+struct SumProblem {
   at::Tensor from, x, y;
 
   ThinProduct product() const { return thin_product({.x = x, .w = y}); }
@@ -29,8 +29,8 @@ TEST(AddProduct, AgreesWithTheDefinition) {
   for (int i = 0; i < 60; ++i) {
     const auto rows = 1 + up_to(60), columns = 1 + (i % 4 == 0 ? 2000 + up_to(3000) : up_to(300));
     const auto rank = 1 + up_to(20);
-    const Problem problem = {at::randn({rows, columns}), at::randn({rows, rank}) * 0.01,
-                             at::randn({rank, columns})};
+    const SumProblem problem = {at::randn({rows, columns}), at::randn({rows, rank}) * 0.01,
+                                at::randn({rank, columns})};
     const auto added = at::mm(problem.x.to(at::kDouble), problem.y.to(at::kDouble));
     const auto exact = problem.from.to(at::kDouble) + added;
     for (const auto set : supported_instruction_sets()) {
@@ -50,7 +50,7 @@ TEST(AddProduct, AgreesWithTheDefinition) {
 
 TEST(AddProduct, WorksInPlaceAndOnAnyNumberOfThreads) {
   at::manual_seed(8);
-  const Problem problem = {at::randn({301, 2100}), at::randn({301, 16}), at::randn({16, 2100})};
+  const SumProblem problem = {at::randn({301, 2100}), at::randn({301, 16}), at::randn({16, 2100})};
   auto to = at::empty_like(problem.from);
   const auto threads = at::get_num_threads();
   at::set_num_threads(1);

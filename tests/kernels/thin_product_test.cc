@@ -17,7 +17,7 @@ namespace {
 constexpr double kUnit = 0x1p-24;  // unit roundoff of float32
 
 /// A product of random sizes and strides. The memory around its matrices is filled with NaN.
-struct Problem {
+struct ProductProblem {
   int64_t rows, columns, depth, second_depth;
   at::Tensor x, w, x2, w2, bias, y;
   bool accumulate, rectify;
@@ -30,7 +30,7 @@ struct Problem {
     return view.copy_(at::randn({rows, columns}));
   }
 
-  Problem(std::mt19937& random, bool transposed) {
+  ProductProblem(std::mt19937& random, bool transposed) {
     const auto up_to = [&](int64_t most) {
       return static_cast<int64_t>(random() % static_cast<uint64_t>(most + 1));
     };
@@ -94,7 +94,7 @@ void check_random_products(bool transposed) {
   std::mt19937 random(7);
   for (int i = 0; i < 400; ++i) {
     at::manual_seed(static_cast<uint64_t>(i));
-    const Problem problem(random, transposed);
+    const ProductProblem problem(random, transposed);
     const auto expected = problem.reference(/*absolute=*/false);
     const auto absolute = problem.reference(/*absolute=*/true);
     const auto start = problem.y.clone();
@@ -127,13 +127,13 @@ TEST(ThinProduct, OfHalvesStaysWithinTheBoundForAnyNumberOfThreads) {
   std::mt19937 random(5);
   for (int i = 0; i < 24; ++i) {
     at::manual_seed(static_cast<uint64_t>(i));
-    Problem problem(random, /*transposed=*/false);
+    ProductProblem problem(random, /*transposed=*/false);
     problem.columns = i % 4 == 0 ? 60 : 300 + 100 * (i % 5);
     problem.depth = (1 << 18) / problem.columns + 1 + i % 3;
-    problem.x = Problem::with_gaps(problem.rows, problem.depth, 1);
-    problem.w = Problem::with_gaps(problem.depth, problem.columns, 2);
-    problem.w2 = Problem::with_gaps(problem.second_depth, problem.columns, 2);
-    problem.y = Problem::with_gaps(problem.rows, problem.columns, 3);
+    problem.x = ProductProblem::with_gaps(problem.rows, problem.depth, 1);
+    problem.w = ProductProblem::with_gaps(problem.depth, problem.columns, 2);
+    problem.w2 = ProductProblem::with_gaps(problem.second_depth, problem.columns, 2);
+    problem.y = ProductProblem::with_gaps(problem.rows, problem.columns, 3);
     problem.rectify = false;
     if (problem.bias.defined()) problem.bias = at::randn({problem.columns});
     const auto expected = problem.reference(/*absolute=*/false);
@@ -160,7 +160,8 @@ TEST(ThinProduct, ReadsNothingBeyondTheRowsOfItsOperands) {
   // The gaps hold NaN, which would show in every sum that reads them. (The cases above have gaps
   // as well; here every length of a vector's tail is tried.)
   for (int64_t depth = 1; depth <= 40; ++depth) {
-    const auto x = Problem::with_gaps(3, depth, 1), w = Problem::with_gaps(5, depth, 1);
+    const auto x = ProductProblem::with_gaps(3, depth, 1),
+               w = ProductProblem::with_gaps(5, depth, 1);
     for (const auto set : supported_instruction_sets()) {
       auto y = at::empty({3, 5});
       multiply_transposed({.first = {.x = x.data_ptr<float>(),
@@ -210,7 +211,8 @@ TEST(ThinProduct, IsTheSameForAnyNumberOfThreadsAndRows) {
 TEST(ThinProduct, TakesManyDeepRowsAsEachAlone) {
   at::manual_seed(2);
   constexpr int64_t kRows = 150, kDepth = 2100, kColumns = 140, kRank = 3;
-  const auto x = Problem::with_gaps(kRows, kDepth, 3), x2 = Problem::with_gaps(kRows, kRank, 1);
+  const auto x = ProductProblem::with_gaps(kRows, kDepth, 3),
+             x2 = ProductProblem::with_gaps(kRows, kRank, 1);
   const auto w = at::randn({kColumns, kDepth}), w2 = at::randn({kColumns, kRank});
   const auto exact = at::mm(x.to(at::kDouble), w.t().to(at::kDouble)) +
                      at::mm(x2.to(at::kDouble), w2.t().to(at::kDouble));

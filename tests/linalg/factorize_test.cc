@@ -12,6 +12,7 @@
 #include <tuple>
 
 #include "support/expect_error.h"
+#include "support/orthonormal.h"
 #include "support/tolerances.h"
 
 namespace lowrank {
@@ -34,13 +35,6 @@ class AnyShape : public testing::TestWithParam<Case> {
   }
 };
 
-double length(const at::Tensor& x) { return x.to(at::kDouble).norm().item<double>(); }
-
-double distance_from_identity(const at::Tensor& gram) {
-  const auto g = gram.to(at::kDouble);
-  return length(g - at::eye(g.size(0), g.options()));
-}
-
 TEST_P(AnyShape, DecompositionIsThinOrthogonalAndExact) {
   const auto w = matrix();
   const auto [u, s, v] = thin_svd(w);
@@ -49,11 +43,10 @@ TEST_P(AnyShape, DecompositionIsThinOrthogonalAndExact) {
   ASSERT_EQ(v.sizes(), (std::vector<int64_t>{columns(), smaller()}));
   const auto wide = u.to(at::kDouble);
   const auto product = (wide * s.to(at::kDouble)).mm(v.to(at::kDouble).t());
-  EXPECT_LE(length(product - w.to(at::kDouble)), allowed().decomposition * length(w));
-  EXPECT_LE(distance_from_identity(wide.t().mm(wide)), allowed().decomposition * 10);
-  EXPECT_LE(distance_from_identity(v.to(at::kDouble).t().mm(v.to(at::kDouble))),
-            allowed().decomposition * 10);
-  EXPECT_NEAR(length(s), length(w), allowed().decomposition * length(w));
+  EXPECT_LE(norm_of(product - w.to(at::kDouble)), allowed().decomposition * norm_of(w));
+  EXPECT_LE(distance_from_orthonormal(u), allowed().decomposition * 10);
+  EXPECT_LE(distance_from_orthonormal(v), allowed().decomposition * 10);
+  EXPECT_NEAR(norm_of(s), norm_of(w), allowed().decomposition * norm_of(w));
   if (smaller() > 1) {
     EXPECT_TRUE((s.slice(0, 1) <= s.slice(0, 0, -1)).all().item<bool>());
   }
@@ -64,7 +57,7 @@ TEST_P(AnyShape, SingularValuesAloneAreTheSame) {
   const auto s = thin_svd(w).s;
   const auto alone = singular_values(w);
   EXPECT_EQ(alone.scalar_type(), s.scalar_type());
-  EXPECT_LE(length(alone - s), allowed().decomposition * length(s));
+  EXPECT_LE(norm_of(alone - s), allowed().decomposition * norm_of(s));
 }
 
 TEST_P(AnyShape, TruncationReachesTheEckartYoungBound) {
@@ -77,13 +70,14 @@ TEST_P(AnyShape, TruncationReachesTheEckartYoungBound) {
     EXPECT_TRUE(b.is_contiguous() && a.is_contiguous());
     const auto figures = error_figures(w, b, a);
     const auto left_out = decomposition.s.slice(0, rank);
-    const double slack = allowed().decomposition * length(w);
-    EXPECT_NEAR(figures.frobenius, length(left_out), slack);
+    const double slack = allowed().decomposition * norm_of(w);
+    EXPECT_NEAR(figures.frobenius, norm_of(left_out), slack);
     EXPECT_NEAR(figures.spectral,
                 left_out.numel() == 0 ? 0 : left_out[0].to(at::kDouble).item<double>(), slack);
-    EXPECT_NEAR(figures.relative_frobenius, length(left_out) / length(w), allowed().decomposition);
+    EXPECT_NEAR(figures.relative_frobenius, norm_of(left_out) / norm_of(w),
+                allowed().decomposition);
     EXPECT_NEAR(figures.retained_energy,
-                std::pow(length(decomposition.s.slice(0, 0, rank)) / length(decomposition.s), 2),
+                std::pow(norm_of(decomposition.s.slice(0, 0, rank)) / norm_of(decomposition.s), 2),
                 3 * allowed().decomposition);
   }
 }
@@ -93,16 +87,16 @@ TEST_P(AnyShape, BalancedFactorsHaveTheSameProductAndEqualNorms) {
   const auto plain = factorize(w, RankRule::numerical());
   const auto balanced = factorize(w, RankRule::numerical(), {.balanced = true});
   EXPECT_EQ(plain.rank(), balanced.rank());
-  const double slack = allowed().product * length(w) + std::numeric_limits<double>::min();
-  EXPECT_LE(length(plain.b.mm(plain.a) - balanced.b.mm(balanced.a)), slack);
-  EXPECT_NEAR(length(balanced.b), length(balanced.a), slack);
+  const double slack = allowed().product * norm_of(w) + std::numeric_limits<double>::min();
+  EXPECT_LE(norm_of(plain.b.mm(plain.a) - balanced.b.mm(balanced.a)), slack);
+  EXPECT_NEAR(norm_of(balanced.b), norm_of(balanced.a), slack);
 }
 
 TEST_P(AnyShape, DoesNotDependOnStrides) {
   const auto w = matrix();
   const auto strided = w.t().contiguous().t();
   const auto s = singular_values(strided);
-  EXPECT_LE(length(s - singular_values(w)), allowed().decomposition * length(s));
+  EXPECT_LE(norm_of(s - singular_values(w)), allowed().decomposition * norm_of(s));
   EXPECT_EQ(factorize(strided, RankRule::numerical()).rank(), numerical_rank(w));
 }
 

@@ -6,16 +6,11 @@
 #include <algorithm>
 #include <array>
 
+#include "support/orthonormal.h"
 #include "support/tolerances.h"
 
 namespace lowrank {
 namespace {
-
-double length(const at::Tensor& x) { return x.norm().item<double>(); }
-
-double distance_from_identity(const at::Tensor& columns) {
-  return length(columns.t().mm(columns) - at::eye(columns.size(1), columns.options()));
-}
 
 TEST(ProductSvd, IsTheDecompositionOfTheProduct) {
   at::manual_seed(0);
@@ -30,10 +25,10 @@ TEST(ProductSvd, IsTheDecompositionOfTheProduct) {
     const auto [u, s, v] = product_svd(b, a);
     const double allowed = tolerance(at::kDouble, std::max({m, r, n})).decomposition;
     ASSERT_EQ(s.size(0), std::min({m, r, n}));
-    EXPECT_LE(length((u * s).mm(v.t()) - w), allowed * length(w));
-    EXPECT_LE(distance_from_identity(u), allowed * 10);
-    EXPECT_LE(distance_from_identity(v), allowed * 10);
-    EXPECT_LE(length(s - at::linalg_svdvals(w).narrow(0, 0, s.size(0))), allowed * length(w));
+    EXPECT_LE(norm_of((u * s).mm(v.t()) - w), allowed * norm_of(w));
+    EXPECT_LE(distance_from_orthonormal(u), allowed * 10);
+    EXPECT_LE(distance_from_orthonormal(v), allowed * 10);
+    EXPECT_LE(norm_of(s - at::linalg_svdvals(w).narrow(0, 0, s.size(0))), allowed * norm_of(w));
   }
 }
 

@@ -7,18 +7,13 @@
 #include <algorithm>
 #include <array>
 
+#include "support/orthonormal.h"
 #include "support/tolerances.h"
 
 namespace lowrank {
 namespace {
 
 constexpr std::array<std::array<int64_t, 2>, 3> kShapes = {{{30, 50}, {50, 30}, {20, 20}}};
-
-double length(const at::Tensor& x) { return x.norm().item<double>(); }
-
-double distance_from_identity(const at::Tensor& columns) {
-  return length(columns.t().mm(columns) - at::eye(columns.size(1), columns.options()));
-}
 
 TEST(RandomizedSvd, FindsAMatrixOfItsRankExactly) {
   at::manual_seed(0);
@@ -28,9 +23,9 @@ TEST(RandomizedSvd, FindsAMatrixOfItsRankExactly) {
     const double allowed = tolerance(at::kDouble, std::max(m, n)).decomposition;
     EXPECT_EQ(u.sizes(), (std::vector<int64_t>{m, 4}));
     EXPECT_EQ(v.sizes(), (std::vector<int64_t>{n, 4}));
-    EXPECT_LE(length((u * s).mm(v.t()) - w), 10 * allowed * length(w));
-    EXPECT_LE(distance_from_identity(u), allowed);
-    EXPECT_LE(distance_from_identity(v), allowed);
+    EXPECT_LE(norm_of((u * s).mm(v.t()) - w), 10 * allowed * norm_of(w));
+    EXPECT_LE(distance_from_orthonormal(u), allowed);
+    EXPECT_LE(distance_from_orthonormal(v), allowed);
     EXPECT_TRUE((s.slice(0, 1) <= s.slice(0, 0, -1)).all().item<bool>());
   }
 }
@@ -39,10 +34,10 @@ TEST(RandomizedSvd, IterationsBringItToTheBestApproximation) {
   at::manual_seed(1);
   for (const auto& [m, n] : kShapes) {
     const auto w = at::randn({m, n}, at::kDouble);
-    const auto best = length(at::linalg_svdvals(w).slice(0, 5));
+    const auto best = norm_of(at::linalg_svdvals(w).slice(0, 5));
     const auto excess = [&](int64_t iterations) {
       const auto [u, s, v] = randomized_svd(w, 5, iterations);
-      return length((u * s).mm(v.t()) - w) / best - 1;
+      return norm_of((u * s).mm(v.t()) - w) / best - 1;
     };
     EXPECT_GT(excess(0), 1e-3);
     EXPECT_LE(excess(200), 1e-6);

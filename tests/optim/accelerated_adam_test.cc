@@ -21,14 +21,14 @@
 namespace lowrank {
 namespace {
 
-app::Mlp make_model() {
+app::Mlp seeded_model() {
   at::manual_seed(5);
   return app::Mlp(app::MlpOptions{.sizes = {20, 30, 7}});
 }
 
 /// A model that is trained in one of the two ways.
 struct Training {
-  app::Mlp model = make_model();
+  app::Mlp model = seeded_model();
   Adam optimizer{model->parameters()};
   std::optional<Acceleration> fast;
 
@@ -98,7 +98,7 @@ TEST(AcceleratedAdam, DropsWhatZeroGradDrops) {
 }
 
 TEST(AcceleratedAdam, RefusesInputsThatWereChangedBeforeTheStep) {
-  auto model = make_model();
+  auto model = seeded_model();
   const auto parameters = model->parameters();
   Adam optimizer({parameters[2], parameters[0]});  // the first layer's weight comes last
   const auto fast = accelerate(*model, optimizer);
@@ -161,7 +161,7 @@ TEST(AcceleratedAdam, LeavesTheGradientOfAnotherTensorToIt) {
 }
 
 TEST(AcceleratedAdam, LeavesGradientsToOthersWhereNoOptimizerTakesThem) {
-  auto model = make_model();
+  auto model = seeded_model();
   const auto parameters = model->parameters();
   auto optimizer = std::make_unique<Adam>(std::vector<at::Tensor>{parameters[0]});
   const auto fast = accelerate(*model, *optimizer);
@@ -189,7 +189,7 @@ TEST(AcceleratedAdam, TrainsWithClippedGradients) {
   data.labels = at::randint(0, 7, {40}, at::kLong);
   data.classes = 7;
   const auto trained = [&](bool accelerated) {
-    auto model = make_model();
+    auto model = seeded_model();
     app::TrainingTask task;
     task.forward = [&](const at::Tensor& x) { return model->forward(x); };
     task.data = &data;

@@ -10,7 +10,7 @@
 namespace lowrank::init {
 namespace {
 
-constexpr double kScaling = 1.75;
+constexpr double kCordaScaling = 1.75;
 
 /// A weight (20, 30), and the covariance of inputs that vary more in some directions than in
 /// others.
@@ -27,7 +27,7 @@ class Corda : public testing::Test {
   }
 
   FactorPair factors(CordaMethod method, int64_t rank) const {
-    return corda(w_, covariance_, rank, kScaling, method);
+    return corda(w_, covariance_, rank, kCordaScaling, method);
   }
 
   at::Tensor w_, covariance_, damped_, u_, s_, vt_;
@@ -35,23 +35,23 @@ class Corda : public testing::Test {
 
 TEST_F(Corda, SplitsTheWeightByTheInputsDirections) {
   const auto ipm = factors(CordaMethod::kIpm, 6);
-  EXPECT_LE(difference(kScaling * product(ipm).mm(damped_),
+  EXPECT_LE(difference(kCordaScaling * product(ipm).mm(damped_),
                        (u_ * s_).slice(1, 0, 6).mm(vt_.slice(0, 0, 6))),
             1e-10);
   // The largest 6 and the smallest 14 of the 20 singular triplets make up all of W.
   const auto kpm = factors(CordaMethod::kKpm, 14);
-  EXPECT_LE(difference(kScaling * (product(ipm) + product(kpm)), w_), 1e-10);
+  EXPECT_LE(difference(kCordaScaling * (product(ipm) + product(kpm)), w_), 1e-10);
 }
 
 TEST_F(Corda, OfFullRankIsTheWeight) {
   for (const auto method : {CordaMethod::kIpm, CordaMethod::kKpm}) {
-    EXPECT_LE(difference(kScaling * product(factors(method, 20)), w_), 1e-10);
+    EXPECT_LE(difference(kCordaScaling * product(factors(method, 20)), w_), 1e-10);
   }
 }
 
 TEST_F(Corda, SpansTheDefinedSubspacesInFloat32) {
   const auto pair =
-      corda(w_.to(at::kFloat), covariance_.to(at::kFloat), 6, kScaling, CordaMethod::kIpm);
+      corda(w_.to(at::kFloat), covariance_.to(at::kFloat), 6, kCordaScaling, CordaMethod::kIpm);
   EXPECT_EQ(pair.a.scalar_type(), at::kFloat);
   EXPECT_LT(sine(pair.b, u_.slice(1, 0, 6)), 1e-3);
   EXPECT_LT(sine(pair.a.t(), at::linalg_solve(damped_, vt_.slice(0, 0, 6).t())), 1e-3);

@@ -17,11 +17,11 @@ namespace {
 namespace nn = torch::nn;
 
 /// Token embeddings, a convolution over them, and two Linear layers.
-struct Net : nn::Module {
+struct InitialisedNet : nn::Module {
   nn::Embedding tokens{nullptr};
   nn::Conv1d mix{nullptr};
   nn::Linear wide{nullptr}, head{nullptr};
-  Net() {
+  InitialisedNet() {
     at::manual_seed(3);
     tokens = register_module("tokens", nn::Embedding(11, 6));
     mix = register_module("mix", nn::Conv1d(nn::Conv1dOptions(6, 8, 3).padding(1)));
@@ -57,7 +57,7 @@ class Initialise : public testing::TestWithParam<Case> {
   const LoraConfig& config() const { return GetParam().config; }
   bool is_taken_off() const { return config().init != LoraInit::kOrthogonal; }
 
-  at::Tensor output(Net& net) const {
+  at::Tensor output(InitialisedNet& net) const {
     const at::NoGradGuard no_grad;
     return net.forward(ids_);
   }
@@ -72,7 +72,7 @@ class Initialise : public testing::TestWithParam<Case> {
 
   /// Returns the output of a new net with the saved adapter.
   at::Tensor output_of(const std::filesystem::path& folder, LoraConfig& found) const {
-    const auto net = std::make_shared<Net>();
+    const auto net = std::make_shared<InitialisedNet>();
     const auto loaded = load_adapter(*net, folder);
     EXPECT_TRUE(loaded.report.base_matches());
     EXPECT_FALSE(loaded.report.acts_like_base);
@@ -81,7 +81,7 @@ class Initialise : public testing::TestWithParam<Case> {
   }
 
   at::Tensor ids_ = at::arange(11).view({1, 11});
-  std::shared_ptr<Net> net_ = std::make_shared<Net>();
+  std::shared_ptr<InitialisedNet> net_ = std::make_shared<InitialisedNet>();
   TemporaryFolder folder_;
   const double allowed_ = tolerance(at::kFloat, 16).decomposition;
 };
@@ -144,7 +144,7 @@ INSTANTIATE_TEST_SUITE_P(
 TEST(InitialiseFiles, NameTheMethodWherePeftCanRepeatIt) {
   const TemporaryFolder folder;
   const auto written = [&](LoraInit init, std::vector<std::string> targets) {
-    Net net;
+    InitialisedNet net;
     attach(net, config_of(init, std::move(targets))).save(folder / "adapter", {.force = true});
     const auto config = read_json_file(folder / "adapter" / "adapter_config.json");
     return std::pair(config["init_lora_weights"].dump(), config["r"].get<int64_t>());

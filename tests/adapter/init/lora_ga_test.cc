@@ -17,7 +17,7 @@ using Direction = LoraGaDirection;
 using Scale = LoraGaScale;
 
 constexpr int64_t kRank = 3;
-constexpr double kScaling = 1.75;
+constexpr double kLoraGaScaling = 1.75;
 
 class LoraGa : public testing::Test {
  protected:
@@ -29,7 +29,7 @@ class LoraGa : public testing::Test {
   }
 
   FactorPair factors(Direction direction, Scale scale = Scale::kUnit) const {
-    return lora_ga(w_, gradient_, kRank, kScaling, {.direction = direction, .scale = scale});
+    return lora_ga(w_, gradient_, kRank, kLoraGaScaling, {.direction = direction, .scale = scale});
   }
 
   at::Tensor w_, gradient_, u_, s_, vt_;
@@ -81,14 +81,14 @@ TEST_F(LoraGa, ScalesAreAsDefined) {
     EXPECT_NEAR(length(pair.b) / length(unit.b), of_b, allowed * of_b);
   };
   expect_scaled(Scale::kStable, 1, std::pow(24, 0.25) / 4, 1e-3);
-  expect_scaled(Scale::kGdScale, 1 / kScaling, 1 / kScaling, 1e-3);
+  expect_scaled(Scale::kGdScale, 1 / kLoraGaScaling, 1 / kLoraGaScaling, 1e-3);
   const auto norm_w = at::linalg_svdvals(w_)[0].item<double>();
   expect_scaled(Scale::kWeightSvd, 1, norm_w / s_[3].item<double>(), 1e-3);
 }
 
 TEST_F(LoraGa, AGradientOfZeroStartsAsTheBase) {
   const auto [a, b] =
-      lora_ga(w_, at::zeros_like(w_), kRank, kScaling, {.scale = Scale::kWeightSvd});
+      lora_ga(w_, at::zeros_like(w_), kRank, kLoraGaScaling, {.scale = Scale::kWeightSvd});
   EXPECT_EQ(length(b), 0);
   EXPECT_TRUE(a.isfinite().all().item<bool>());
 }

@@ -14,7 +14,7 @@
 namespace lowrank::init {
 namespace {
 
-constexpr double kScaling = 1.75;
+constexpr double kPissaScaling = 1.75;
 
 TEST(Pissa, IsTheBestApproximationOfTheWeight) {
   at::manual_seed(0);
@@ -22,11 +22,11 @@ TEST(Pissa, IsTheBestApproximationOfTheWeight) {
   for (const auto& [out, in] : kShapes) {
     for (const auto dtype : {at::kDouble, at::kFloat, at::kHalf}) {
       const auto w = at::randn({out, in}, at::kDouble).to(dtype);
-      const auto pair = pissa(w, 4, kScaling);
+      const auto pair = pissa(w, 4, kPissaScaling);
       ASSERT_EQ(pair.a.sizes(), (std::vector<int64_t>{4, in}));
       ASSERT_EQ(pair.b.sizes(), (std::vector<int64_t>{out, 4}));
       EXPECT_EQ(pair.a.scalar_type(), dtype == at::kDouble ? at::kDouble : at::kFloat);
-      const auto rest = w.to(at::kDouble) - kScaling * product(pair);
+      const auto rest = w.to(at::kDouble) - kPissaScaling * product(pair);
       EXPECT_NEAR(length(rest) / truncation_error(w, 4), 1, 1e-6);
     }
   }
@@ -35,8 +35,8 @@ TEST(Pissa, IsTheBestApproximationOfTheWeight) {
 TEST(Pissa, SharesTheSingularValuesEvenly) {
   at::manual_seed(1);
   const auto w = at::randn({12, 9}, at::kDouble);
-  const auto [a, b] = pissa(w, 3, kScaling);
-  const auto wanted = at::diag(at::linalg_svdvals(w).slice(0, 0, 3) / kScaling);
+  const auto [a, b] = pissa(w, 3, kPissaScaling);
+  const auto wanted = at::diag(at::linalg_svdvals(w).slice(0, 0, 3) / kPissaScaling);
   const double allowed = tolerance(at::kDouble, 12).decomposition;
   EXPECT_LE(difference(a.mm(a.t()), wanted), allowed);
   EXPECT_LE(difference(b.t().mm(b), wanted), allowed);
@@ -45,15 +45,15 @@ TEST(Pissa, SharesTheSingularValuesEvenly) {
 TEST(Pissa, OfFullRankIsTheWeight) {
   at::manual_seed(2);
   const auto w = at::randn({5, 8}, at::kDouble);
-  EXPECT_LE(difference(kScaling * product(pissa(w, 5, kScaling)), w),
+  EXPECT_LE(difference(kPissaScaling * product(pissa(w, 5, kPissaScaling)), w),
             tolerance(at::kDouble, 8).decomposition);
 }
 
 TEST(PissaRandomized, IsNearTheBestApproximationWhereTheSpectrumFalls) {
   at::manual_seed(3);
   const auto w = decaying(40, 60, 0.5);
-  const auto pair = pissa_randomized(w, 4, kScaling, /*iterations=*/4);
-  const auto error = length(w - kScaling * product(pair));
+  const auto pair = pissa_randomized(w, 4, kPissaScaling, /*iterations=*/4);
+  const auto error = length(w - kPissaScaling * product(pair));
   EXPECT_LE(error / truncation_error(w, 4), 1 + 1e-3);
 }
 

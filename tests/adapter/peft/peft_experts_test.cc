@@ -13,6 +13,7 @@
 #include <torch/csrc/jit/serialization/import.h>
 #include <torch/nn/module.h>
 
+#include "adapter/peft/keys.h"
 #include "support/dense_reference.h"
 #include "support/expect_error.h"
 #include "support/temporary_folder.h"
@@ -22,7 +23,6 @@
 namespace lowrank {
 namespace {
 
-constexpr const char* kPrefix = "base_model.model.";
 const std::vector<std::string> kCells = {"up", "both", "patterns", "tokens", "tokens_by_name"};
 
 class PeftExperts : public testing::TestWithParam<std::string> {
@@ -65,7 +65,7 @@ TEST_P(PeftExperts, GivePeftsOutputsAndGradients) {
     EXPECT_LE(relative_error(y.detach(), tensor(cell + ".y")), 1e-5);
     y.backward(tensor("dy"));
     for (const auto& [name, parameter] : adapter.named_parameters()) {
-      const auto expected = tensor(fmt::format("{}.grad.{}{}", cell, kPrefix, name));
+      const auto expected = tensor(fmt::format("{}.grad.{}{}", cell, kKeyPrefix, name));
       ASSERT_TRUE(parameter.grad().defined()) << name;
       EXPECT_LE(relative_error(parameter.grad(), expected), 1e-5) << name;
     }

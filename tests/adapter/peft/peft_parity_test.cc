@@ -9,6 +9,7 @@
 
 #include <map>
 
+#include "adapter/peft/keys.h"
 #include "support/dense_reference.h"
 #include "support/expect_error.h"
 #include "support/temporary_folder.h"
@@ -17,8 +18,6 @@
 // kind of adapter.
 namespace lowrank {
 namespace {
-
-constexpr const char* kPrefix = "base_model.model.";
 
 /// The cells that PEFT computes and we refuse, with our messages; docs/peft.md explains them.
 const std::map<std::string, const char*> kRefused = {
@@ -62,7 +61,7 @@ TEST_P(PeftParity, GivesItsOutputsAndGradients) {
     EXPECT_LE(relative_error(y.detach(), fixture_.tensor(cell, "y")), 1e-5);
     y.backward(fixture_.dy());
     for (const auto& [name, parameter] : adapter.named_parameters()) {
-      const auto expected = fixture_.tensor(cell, std::string("grad.") + kPrefix + name);
+      const auto expected = fixture_.tensor(cell, std::string("grad.") + kKeyPrefix + name);
       ASSERT_TRUE(parameter.grad().defined()) << name;
       EXPECT_LE(relative_error(parameter.grad().view(expected.sizes()), expected), 1e-5) << name;
     }

@@ -43,7 +43,7 @@ at::Tensor gray(const std::vector<int64_t>& values, at::IntArrayRef sizes) {
   return at::tensor(values).to(at::kByte).view(sizes);
 }
 
-void expect_file_error(const std::string& bytes, const std::string& message) {
+void expect_image_error(const std::string& bytes, const std::string& message) {
   const TemporaryFolder folder;
   const auto path = folder.write("picture", bytes);
   LOWRANK_EXPECT_ERROR(read_grayscale_image(path), FileError,
@@ -86,11 +86,11 @@ TEST(ImageFile, ScalesOtherPgmRanges) {
 }
 
 TEST(ImageFile, RefusesOtherFiles) {
-  expect_file_error(
+  expect_image_error(
       "\xff\xd8\xff\xe0....",
       "must be a PNG or PGM (P2, P5) image. Got a file that begins with ff d8 ff e0.");
-  expect_file_error("", "must be a PNG or PGM (P2, P5) image. Got an empty file.");
-  expect_file_error(
+  expect_image_error("", "must be a PNG or PGM (P2, P5) image. Got an empty file.");
+  expect_image_error(
       "P6 1 1 255\n...",
       "must be a PNG or PGM (P2, P5) image. Got a file that begins with 50 36 20 31.");
   const TemporaryFolder folder;
@@ -99,44 +99,45 @@ TEST(ImageFile, RefusesOtherFiles) {
 }
 
 TEST(ImageFile, RefusesDamagedPng) {
-  expect_file_error(kGrayPng.substr(0, 20), "must be an intact PNG image. Got \"");
-  expect_file_error(kGrayPng.substr(0, kGrayPng.size() - 20),
-                    "must be an intact PNG image. Got \"");
+  expect_image_error(kGrayPng.substr(0, 20), "must be an intact PNG image. Got \"");
+  expect_image_error(kGrayPng.substr(0, kGrayPng.size() - 20),
+                     "must be an intact PNG image. Got \"");
   std::string flipped = kGrayPng;
   flipped[20] = static_cast<char>(flipped[20] ^ 1);  // in IHDR, which its checksum guards
-  expect_file_error(flipped, "must be an intact PNG image. Got \"");
+  expect_image_error(flipped, "must be an intact PNG image. Got \"");
 }
 
 TEST(ImageFile, RefusesHugeImagesBeforeReadingThem) {
   const std::string required = "must have 1 to 67108864 pixels. Got ";
-  expect_file_error("P5 10000 10000 255\n", required + "10000 x 10000.");
-  expect_file_error("P2 0 3 255\n", required + "0 x 3.");
+  expect_image_error("P5 10000 10000 255\n", required + "10000 x 10000.");
+  expect_image_error("P2 0 3 255\n", required + "0 x 3.");
   // An IHDR chunk of 20000 x 20000 pixels, with its right checksum.
   std::string huge = kGrayPng;
   huge.replace(16, 8, std::string("\0\0\x4e\x20\0\0\x4e\x20", 8));
   const uint32_t sum =
       static_cast<uint32_t>(crc32(0, reinterpret_cast<const Bytef*>(huge.data() + 12), 17));
   for (int i = 0; i < 4; ++i) huge[29 + i] = static_cast<char>(sum >> (24 - 8 * i) & 0xff);
-  expect_file_error(huge, required + "20000 x 20000.");
+  expect_image_error(huge, required + "20000 x 20000.");
 }
 
 TEST(ImageFile, RefusesDamagedPgm) {
-  expect_file_error("P5 2 2 255\n...", "must hold 5 bytes after its header. Got 4.");
-  expect_file_error("P5 2 2 255\n.....", "must hold 5 bytes after its header. Got 6.");
-  expect_file_error("P5 2 2 300\n....", "must hold 9 bytes after its header. Got 5.");
-  expect_file_error("P2 2 2 255\n1 2 3", "must hold at least 8 bytes after its header. Got 6.");
-  expect_file_error("P2 2 2 255\n  1  2  3",
-                    "must hold a value of 0 to 255 at byte 20. Got the end of the file.");
-  expect_file_error("P2 2 2 255\n1 2 3 4 5", "must hold nothing after its pixels. Got 1 bytes.");
-  expect_file_error("P2 1 1 15\n16", "must hold a value of 0 to 15 at byte 10. Got 16.");
-  expect_file_error("P2 1 1 15\n-1", "must hold a value of 0 to 15 at byte 10. Got the byte 2d.");
-  expect_file_error("P5 1 1 15\n\x10", "must hold a value of 0 to 15 before byte 11. Got 16.");
-  expect_file_error("P2 1 1 0\n0", "must hold a largest value of 1 to 65535. Got 0.");
-  expect_file_error("P2 1 1 70000\n0",
-                    "must hold a largest value of 0 to 65535 at byte 7. Got 70000.");
-  expect_file_error("P2 99999999999999999999 1 1 0",
-                    "must hold a width of 0 to 16777216 at byte 3. Got 99999999999999999999.");
-  expect_file_error("P2", "must hold a width of 0 to 16777216 at byte 2. Got the end of the file.");
+  expect_image_error("P5 2 2 255\n...", "must hold 5 bytes after its header. Got 4.");
+  expect_image_error("P5 2 2 255\n.....", "must hold 5 bytes after its header. Got 6.");
+  expect_image_error("P5 2 2 300\n....", "must hold 9 bytes after its header. Got 5.");
+  expect_image_error("P2 2 2 255\n1 2 3", "must hold at least 8 bytes after its header. Got 6.");
+  expect_image_error("P2 2 2 255\n  1  2  3",
+                     "must hold a value of 0 to 255 at byte 20. Got the end of the file.");
+  expect_image_error("P2 2 2 255\n1 2 3 4 5", "must hold nothing after its pixels. Got 1 bytes.");
+  expect_image_error("P2 1 1 15\n16", "must hold a value of 0 to 15 at byte 10. Got 16.");
+  expect_image_error("P2 1 1 15\n-1", "must hold a value of 0 to 15 at byte 10. Got the byte 2d.");
+  expect_image_error("P5 1 1 15\n\x10", "must hold a value of 0 to 15 before byte 11. Got 16.");
+  expect_image_error("P2 1 1 0\n0", "must hold a largest value of 1 to 65535. Got 0.");
+  expect_image_error("P2 1 1 70000\n0",
+                     "must hold a largest value of 0 to 65535 at byte 7. Got 70000.");
+  expect_image_error("P2 99999999999999999999 1 1 0",
+                     "must hold a width of 0 to 16777216 at byte 3. Got 99999999999999999999.");
+  expect_image_error("P2",
+                     "must hold a width of 0 to 16777216 at byte 2. Got the end of the file.");
 }
 
 }  // namespace

@@ -13,12 +13,12 @@
 namespace lowrank {
 namespace {
 
-struct Reader {
+struct OperatorUse {
   const char* name;
   std::function<at::Tensor(const at::Tensor& weight, const at::Tensor& x)> read;
 };
 
-class AnyOperator : public testing::TestWithParam<Reader> {};
+class AnyOperator : public testing::TestWithParam<OperatorUse> {};
 
 TEST_P(AnyOperator, ReadsTheEffectiveWeight) {
   at::manual_seed(1);
@@ -60,62 +60,67 @@ TEST_P(AnyOperator, ReadsTheEffectiveWeight) {
 INSTANTIATE_TEST_SUITE_P(
     Operators, AnyOperator,
     testing::Values(
-        Reader{"linear", [](const auto& w, const auto& x) { return at::linear(x, w); }},
-        Reader{"mm_of_transpose", [](const auto& w, const auto& x) { return x.mm(w.t()); }},
-        Reader{"mm_from_the_left", [](const auto& w, const auto& x) { return w.mm(x.t()); }},
-        Reader{"addmm_with_beta",
-               [](const auto& w, const auto& x) {
-                 return at::addmm(at::ones({6}), x, w.t(), 0.5, 2.0);
-               }},
-        Reader{"einsum",
-               [](const auto& w, const auto& x) {
-                 return at::einsum("bi,oi->bo", {x, w});
-               }},
-        Reader{"rows", [](const auto& w, const auto& x) { return x.mm(w.slice(0, 1, 4).t()); }},
-        Reader{"columns", [](const auto& w,
-                             const auto& x) { return x.slice(1, 2, 7).mm(w.slice(1, 2, 7).t()); }},
-        Reader{"every_second_row",
-               [](const auto& w, const auto& x) { return x.mm(w.slice(0, 0, 6, 2).t()); }},
-        Reader{"cat",
-               [](const auto& w, const auto& x) {
-                 return x.mm(at::cat({w, w}).t());
-               }},
-        Reader{"index_select",
-               [](const auto& w, const auto& x) {
-                 return w.index_select(0, at::tensor({1, 3})).mm(x.t());
-               }},
-        Reader{"index",
-               [](const auto& w, const auto& x) {
-                 return w.index({at::tensor({1, 3}, at::kLong)}).mm(x.t());
-               }},
-        Reader{"tensordot",
-               [](const auto& w, const auto& x) { return at::tensordot(x, w, {1}, {1}); }},
-        Reader{"reshape_view",
-               [](const auto& w, const auto& x) {
-                 return x.mm(w.reshape({3, 16}).reshape({6, 8}).t());
-               }},
-        Reader{"reshape_copy",
-               [](const auto& w, const auto& x) { return w.t().reshape({48}).sum() * x; }},
-        Reader{"contiguous_transpose",
-               [](const auto& w, const auto& x) { return x.mm(w.t().contiguous()); }},
-        Reader{"clone_of_a_slice",
-               [](const auto& w, const auto& x) { return x.mm(w.slice(0, 1, 3).clone().t()); }},
-        Reader{"cast",
-               [](const auto& w, const auto& x) {
-                 return x.to(at::kDouble).mm(w.to(at::kDouble).t()).to(at::kFloat);
-               }},
-        Reader{
+        OperatorUse{"linear", [](const auto& w, const auto& x) { return at::linear(x, w); }},
+        OperatorUse{"mm_of_transpose", [](const auto& w, const auto& x) { return x.mm(w.t()); }},
+        OperatorUse{"mm_from_the_left", [](const auto& w, const auto& x) { return w.mm(x.t()); }},
+        OperatorUse{"addmm_with_beta",
+                    [](const auto& w, const auto& x) {
+                      return at::addmm(at::ones({6}), x, w.t(), 0.5, 2.0);
+                    }},
+        OperatorUse{"einsum",
+                    [](const auto& w, const auto& x) {
+                      return at::einsum("bi,oi->bo", {x, w});
+                    }},
+        OperatorUse{"rows",
+                    [](const auto& w, const auto& x) { return x.mm(w.slice(0, 1, 4).t()); }},
+        OperatorUse{
+            "columns",
+            [](const auto& w, const auto& x) { return x.slice(1, 2, 7).mm(w.slice(1, 2, 7).t()); }},
+        OperatorUse{"every_second_row",
+                    [](const auto& w, const auto& x) { return x.mm(w.slice(0, 0, 6, 2).t()); }},
+        OperatorUse{"cat",
+                    [](const auto& w, const auto& x) {
+                      return x.mm(at::cat({w, w}).t());
+                    }},
+        OperatorUse{"index_select",
+                    [](const auto& w, const auto& x) {
+                      return w.index_select(0, at::tensor({1, 3})).mm(x.t());
+                    }},
+        OperatorUse{"index",
+                    [](const auto& w, const auto& x) {
+                      return w.index({at::tensor({1, 3}, at::kLong)}).mm(x.t());
+                    }},
+        OperatorUse{"tensordot",
+                    [](const auto& w, const auto& x) { return at::tensordot(x, w, {1}, {1}); }},
+        OperatorUse{"reshape_view",
+                    [](const auto& w, const auto& x) {
+                      return x.mm(w.reshape({3, 16}).reshape({6, 8}).t());
+                    }},
+        OperatorUse{"reshape_copy",
+                    [](const auto& w, const auto& x) { return w.t().reshape({48}).sum() * x; }},
+        OperatorUse{"contiguous_transpose",
+                    [](const auto& w, const auto& x) { return x.mm(w.t().contiguous()); }},
+        OperatorUse{
+            "clone_of_a_slice",
+            [](const auto& w, const auto& x) { return x.mm(w.slice(0, 1, 3).clone().t()); }},
+        OperatorUse{"cast",
+                    [](const auto& w, const auto& x) {
+                      return x.to(at::kDouble).mm(w.to(at::kDouble).t()).to(at::kFloat);
+                    }},
+        OperatorUse{
             "weight_norm",
             [](const auto& w, const auto& x) { return at::linear(x, w / w.norm(2, {1}, true)); }},
-        Reader{"bmm",
-               [](const auto& w, const auto& x) {
-                 return at::bmm(x.unsqueeze(0).expand({3, 5, 8}),
-                                w.t().unsqueeze(0).expand({3, 8, 6}));
-               }},
-        Reader{"conv1d", [](const auto& w,
-                            const auto& x) { return at::conv1d(x.unsqueeze(2), w.unsqueeze(2)); }},
-        Reader{"sum", [](const auto& w, const auto& x) { return w.sum() * x; }},
-        Reader{
+        OperatorUse{"bmm",
+                    [](const auto& w, const auto& x) {
+                      return at::bmm(x.unsqueeze(0).expand({3, 5, 8}),
+                                     w.t().unsqueeze(0).expand({3, 8, 6}));
+                    }},
+        OperatorUse{"conv1d",
+                    [](const auto& w, const auto& x) {
+                      return at::conv1d(x.unsqueeze(2), w.unsqueeze(2));
+                    }},
+        OperatorUse{"sum", [](const auto& w, const auto& x) { return w.sum() * x; }},
+        OperatorUse{
             "where",
             [](const auto& w,
                const auto&

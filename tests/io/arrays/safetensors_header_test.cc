@@ -3,19 +3,12 @@
 #include <lowrank/io/safetensors.h>
 
 #include "support/expect_error.h"
+#include "support/safetensors_bytes.h"
 #include "support/temporary_folder.h"
 
 // Each file is corrupted by hand and refused with its own message; a valid file is the control.
 namespace lowrank {
 namespace {
-
-/// Returns a file with this header length (the header's real length if negative), header and data.
-std::string file_bytes(const std::string& header, size_t data_size, int64_t length = -1) {
-  const auto written = static_cast<uint64_t>(length < 0 ? header.size() : length);
-  std::string bytes(8, '\0');
-  for (size_t i = 0; i < 8; ++i) bytes[i] = static_cast<char>(written >> (8 * i));
-  return bytes + header + std::string(data_size, '\1');
-}
 
 class SafetensorsHeader : public ::testing::Test {
  protected:
@@ -23,7 +16,7 @@ class SafetensorsHeader : public ::testing::Test {
     return SafetensorsFile::open(folder_.write("f.safetensors", bytes));
   }
   SafetensorsFile open(const std::string& header, size_t data_size) const {
-    return open(file_bytes(header, data_size));
+    return open(safetensors_bytes(header, data_size));
   }
 
   TemporaryFolder folder_;
@@ -68,17 +61,18 @@ TEST_F(SafetensorsHeader, TheFileItself) {
 }
 
 TEST_F(SafetensorsHeader, TheHeadersLength) {
-  LOWRANK_EXPECT_ERROR(open(file_bytes("{}", 0, 3)), FileError,
+  LOWRANK_EXPECT_ERROR(open(safetensors_bytes("{}", 0, 3)), FileError,
                        "f.safetensors\" must be at most 2 bytes long. Got a header length of 3.");
   LOWRANK_EXPECT_ERROR(open(std::string(16, '\xff')), FileError,
                        "Got a header length of 18446744073709551615.");
-  LOWRANK_EXPECT_ERROR(open(file_bytes("", 0)), FileError, "must be a JSON object. Got nothing.");
+  LOWRANK_EXPECT_ERROR(open(safetensors_bytes("", 0)), FileError,
+                       "must be a JSON object. Got nothing.");
   LOWRANK_EXPECT_ERROR(open("PK\x03\x04 and so on"), FileError, "looks like a file of torch.save");
   LOWRANK_EXPECT_ERROR(open("version https://git-lfs.github.com/spec/v1"), FileError,
                        "is a Git LFS pointer");
 
   // A sparse file of 200 MB: the header fits into the file, but is longer than the format allows.
-  const auto path = folder_.write("large", file_bytes("{}", 0, 100'000'001));
+  const auto path = folder_.write("large", safetensors_bytes("{}", 0, 100'000'001));
   std::filesystem::resize_file(path, 200'000'000);
   LOWRANK_EXPECT_ERROR(SafetensorsFile::open(path), FileError,
                        "at most 100000000 bytes long. Got a header length of 100000001.");
@@ -190,7 +184,7 @@ TEST_F(SafetensorsHeader, NamesWithControlCharactersStayOneLine) {
 }
 
 TEST_F(SafetensorsHeader, BooleansAreZeroOrOne) {
-  std::string bytes = file_bytes(one("BOOL", "[2]", "[0,2]"), 2);
+  std::string bytes = safetensors_bytes(one("BOOL", "[2]", "[0,2]"), 2);
   EXPECT_TRUE(open(bytes).tensor("a").all().item<bool>());
   bytes.back() = '\2';
   LOWRANK_EXPECT_ERROR(open(bytes).tensor("a"), FileError,

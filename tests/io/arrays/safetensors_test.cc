@@ -8,6 +8,7 @@
 #include <random>
 
 #include "support/expect_error.h"
+#include "support/safetensors_bytes.h"
 #include "support/temporary_folder.h"
 
 namespace lowrank {
@@ -15,13 +16,6 @@ namespace {
 
 namespace fs = std::filesystem;
 using Metadata = std::map<std::string, std::string>;
-
-/// Returns a file with this header and `data_size` bytes of 1.
-std::string file_bytes(const std::string& header, size_t data_size) {
-  std::string bytes(8, '\0');
-  for (size_t i = 0; i < 8; ++i) bytes[i] = static_cast<char>(header.size() >> (8 * i));
-  return bytes + header + std::string(data_size, '\1');
-}
 
 /// Returns one entry of every dtype, with odd sizes, an empty tensor and a scalar.
 std::vector<SafetensorsEntry> every_kind() {
@@ -106,7 +100,7 @@ TEST(Safetensors, BytesAreThoseOfTheReferenceImplementation) {
 TEST(Safetensors, NothingIsAFileToo) {
   const TemporaryFolder folder;
   write_safetensors(folder / "empty", {});
-  EXPECT_EQ(read_bytes(folder / "empty"), file_bytes("{}      ", 0));
+  EXPECT_EQ(read_bytes(folder / "empty"), safetensors_bytes("{}      ", 0));
   EXPECT_TRUE(SafetensorsFile::open(folder / "empty").names().empty());
 }
 
@@ -152,7 +146,7 @@ TEST(Safetensors, MisalignedDataIsUsable) {
   const TemporaryFolder folder;
   const std::string header = R"({"u":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},)"
                              R"("f":{"dtype":"F64","shape":[2],"data_offsets":[1,17]}})";
-  std::string bytes = file_bytes(header, 17);
+  std::string bytes = safetensors_bytes(header, 17);
   const double values[] = {1.5, -2.5};
   std::memcpy(bytes.data() + 8 + header.size() + 1, values, sizeof(values));
   const auto file = SafetensorsFile::open(folder.write("f", bytes));
