@@ -63,7 +63,7 @@ asan: ## Build and run the tests with the address and undefined-behaviour saniti
 	$(call prepare,asan,data test)
 	@cmake --build build/asan --target lowrank_command lowrank_tests
 	@scripts/fetch-mnist.sh build/asan/cli/lowrank
-	@UBSAN_OPTIONS=print_stacktrace=1 build/asan/tests/lowrank_tests --gtest_brief=1
+	@UBSAN_OPTIONS=print_stacktrace=1 scripts/run_tests.sh build/asan/tests/lowrank_tests
 
 # LibTorch is not instrumented, and the sanitizer cannot see its locks. So what LibTorch does to
 # memory is left out; what our own code does is checked.
