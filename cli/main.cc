@@ -1,11 +1,15 @@
 #include <c10/util/Exception.h>
 #include <fmt/format.h>
 #include <lowrank/error.h>
+#include <lowrank/io/mapped_files.h>
 #include <lowrank/version.h>
 #include <malloc.h>
+#include <unistd.h>
 
+#include <csignal>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <filesystem>
 #include <limits>
 #include <new>
@@ -92,6 +96,29 @@ int answer(int argc, char** argv) {
   }
 }
 
+void write_to_stderr(const char* text) {
+  [[maybe_unused]] const auto written = ::write(STDERR_FILENO, text, std::strlen(text));
+}
+
+/// A mapped file was cut short by another process. Only async-signal-safe calls are possible here.
+void report_short_file(int /*signal*/, siginfo_t* info, void* /*context*/) {
+  const char* name = lowrank::mapped_file_at(info->si_addr);
+  write_to_stderr("lowrank: [file] a file must not change while it is read. Got ");
+  write_to_stderr(name == nullptr ? "one" : name);
+  write_to_stderr(", which was cut short meanwhile. Try again once it is complete.\n");
+  std::_Exit(kFailed);
+}
+
+void install_signal_handlers() {
+  // Without its default action, writing beyond the limit on file sizes is an error like a full
+  // disk.
+  std::signal(SIGXFSZ, SIG_IGN);
+  struct sigaction on_short_file = {};
+  on_short_file.sa_sigaction = report_short_file;
+  on_short_file.sa_flags = SA_SIGINFO;
+  sigaction(SIGBUS, &on_short_file, nullptr);
+}
+
 /// Ends the process without LibTorch's own shutdown, which takes a tenth of a second and does
 /// nothing that the system would not do. Sanitizers need it: they look for leaks afterwards.
 [[noreturn]] void leave(int status) {
@@ -106,6 +133,7 @@ int answer(int argc, char** argv) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  install_signal_handlers();
   // Each training step frees gradients of several megabytes. glibc would give the pages back to the
   // system and take thousands of page faults to get them again.
   mallopt(M_MMAP_THRESHOLD, kLargestFromHeap);

@@ -30,8 +30,13 @@ size_t edit_distance(std::string_view a, std::string_view b) {
 
 std::string error_message(std::string_view operation, std::string_view required,
                           std::string_view found, std::string_view hint) {
-  return fmt::format("[{}] {}. Got {}.{}{}", operation, required, found, hint.empty() ? "" : " ",
-                     hint);
+  auto message = fmt::format("[{}] {}. Got {}.{}{}", operation, required, found,
+                             hint.empty() ? "" : " ", hint);
+  // what() is a C string, which would end at a zero byte in a quoted name.
+  for (size_t at = message.find('\0'); at != std::string::npos; at = message.find('\0', at)) {
+    message.replace(at, 1, "\\x00");
+  }
+  return message;
 }
 
 std::string did_you_mean(std::string_view name, const std::vector<std::string>& candidates) {

@@ -189,10 +189,10 @@ class Fetch {
     fail<FileError>(
         kFetch,
         fmt::format("the {} files of {} must be in the cache or fetched", files_.size(), set_),
-        fmt::format("no valid {} after every source was tried:\n  - {}", list_names(names),
-                    fmt::join(result_.failures, "\n  - ")),
+        fmt::format("no valid {} after every source was tried: {}", list_names(names),
+                    fmt::join(result_.failures, "; ")),
         fmt::format(
-            "\nPut these files (uncompressed, or with .gz added to the name) into {} by hand, or "
+            "Put these files (uncompressed, or with .gz added to the name) into {} by hand, or "
             "try again with a network connection.",
             result_.folder.string()));
   }

@@ -17,6 +17,8 @@ namespace {
 
 constexpr const char* kIdxFile = "idx";
 constexpr int kIdxDimensions = 8;
+/// Three times the largest data set in this layout (EMNIST). A small gzip file may claim more.
+constexpr uint64_t kMostIdxValues = uint64_t{1} << 31;
 constexpr uint8_t kUnsignedByte = 0x08;
 
 std::string type_name(uint8_t code) {
@@ -123,6 +125,11 @@ at::Tensor read_idx(const std::filesystem::path& path) {
   }
   if (!file.compressed() && count < most) {
     fail_length(name, sizes, count, fmt::format("{}", most), /*truncated=*/false);
+  }
+
+  if (count > kMostIdxValues) {
+    fail<FileError>(kIdxFile, fmt::format("{} must hold at most {} values", name, kMostIdxValues),
+                    shape_name(sizes));
   }
 
   at::Tensor values = at::empty(sizes, at::kByte);

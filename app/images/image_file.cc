@@ -28,13 +28,13 @@ void check_size(int64_t width, int64_t height, const std::string& name) {
                   fmt::format("{} x {}", width, height));
 }
 
-/// libpng's simplified reader. It frees its memory also when an error is thrown.
-struct PngReader {
+/// An image of libpng's simplified interface. It frees its memory also when an error is thrown.
+struct PngImage {
   png_image image{};
-  PngReader() { image.version = PNG_IMAGE_VERSION; }
-  ~PngReader() { png_image_free(&image); }
-  PngReader(const PngReader&) = delete;
-  PngReader& operator=(const PngReader&) = delete;
+  PngImage() { image.version = PNG_IMAGE_VERSION; }
+  ~PngImage() { png_image_free(&image); }
+  PngImage(const PngImage&) = delete;
+  PngImage& operator=(const PngImage&) = delete;
 
   void require(int succeeded, const std::string& name) const {
     if (succeeded != 0) return;
@@ -44,7 +44,7 @@ struct PngReader {
 };
 
 at::Tensor read_png(const std::string& bytes, const std::string& name) {
-  PngReader reader;
+  PngImage reader;
   reader.require(png_image_begin_read_from_memory(&reader.image, bytes.data(), bytes.size()), name);
   check_size(reader.image.width, reader.image.height, name);
   reader.image.format = PNG_FORMAT_GRAY;
@@ -165,6 +165,23 @@ at::Tensor read_grayscale_image(const std::filesystem::path& path) {
   if (bytes.starts_with("P2") || bytes.starts_with("P5")) return PgmReader(bytes, name).read();
   fail<FileError>(kImageFile, fmt::format("{} must be a PNG or PGM (P2, P5) image", name),
                   first_bytes(bytes));
+}
+
+std::string png_bytes(const at::Tensor& image) {
+  const auto pixels = image.contiguous();
+  PngImage writer;
+  writer.image.width = static_cast<png_uint_32>(pixels.size(1));
+  writer.image.height = static_cast<png_uint_32>(pixels.size(0));
+  writer.image.format = PNG_FORMAT_GRAY;
+  const auto* values = pixels.data_ptr<uint8_t>();
+  png_alloc_size_t size = PNG_IMAGE_PNG_SIZE_MAX(writer.image);
+  std::string bytes(size, '\0');
+  writer.require(png_image_write_to_memory(&writer.image, bytes.data(), &size,
+                                           /*convert_to_8bit=*/0, values, /*row_stride=*/0,
+                                           /*colormap=*/nullptr),
+                 "the image");
+  bytes.resize(size);
+  return bytes;
 }
 
 }  // namespace lowrank::app

@@ -3,6 +3,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <filesystem>
+#include <string>
 
 namespace lowrank::app {
 
@@ -15,5 +16,8 @@ namespace lowrank::app {
 /// Throws FileError, naming the file, if it is missing, neither PNG nor PGM, too large, truncated
 /// or damaged.
 at::Tensor read_grayscale_image(const std::filesystem::path& path);
+
+/// Returns a PNG file of an 8-bit gray image, uint8 (H, W) on the CPU.
+std::string png_bytes(const at::Tensor& image);
 
 }  // namespace lowrank::app

@@ -2,6 +2,8 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <lowrank/error.h>
+#include <lowrank/train/interrupt.h>
 #include <poll.h>
 #include <spawn.h>
 #include <sys/wait.h>
@@ -56,25 +58,39 @@ int spawn(const std::vector<std::string>& arguments, const std::filesystem::path
   posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
   posix_spawn_file_actions_adddup2(&actions, output, STDOUT_FILENO);
   posix_spawn_file_actions_adddup2(&actions, output, STDERR_FILENO);
-  const int error = ::posix_spawnp(child, argv[0], &actions, nullptr, argv.data(), environ);
+  // A process group of its own, so that whatever the program starts can be ended together with it.
+  posix_spawnattr_t attributes;
+  posix_spawnattr_init(&attributes);
+  posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETPGROUP);
+  posix_spawnattr_setpgroup(&attributes, 0);
+  const int error = ::posix_spawnp(child, argv[0], &actions, &attributes, argv.data(), environ);
+  posix_spawnattr_destroy(&attributes);
   posix_spawn_file_actions_destroy(&actions);
   return error;
 }
 
-/// Reads until the program closes its output; returns false if `deadline` passes first.
-bool drain(int descriptor, Clock::time_point deadline, std::string* output) {
+/// Returns whether the program has ended; it stays a zombie until wait_for().
+bool has_ended(pid_t child) {
+  siginfo_t info{};
+  return ::waitid(P_PID, static_cast<id_t>(child), &info, WEXITED | WNOHANG | WNOWAIT) == 0 &&
+         info.si_pid == child;
+}
+
+/// Reads until the program has ended and nothing more is to be read. (Programs that it started may
+/// hold its output open.) Returns false if `deadline` passes or the user interrupts first.
+bool drain(pid_t child, int descriptor, Clock::time_point deadline, std::string* output) {
   std::array<char, 4096> chunk{};
-  for (;;) {
-    const auto left =
-        std::chrono::duration_cast<std::chrono::milliseconds>(deadline - Clock::now()).count();
-    if (left <= 0) return false;
-    pollfd waited{descriptor, POLLIN, 0};
-    const int ready = ::poll(&waited, 1, static_cast<int>(std::min<int64_t>(left, 1000)));
-    if (ready < 0 && errno != EINTR) return true;
+  for (bool closed = false;;) {
+    if (Clock::now() >= deadline || interrupted()) return false;
+    const bool ended = has_ended(child);
+    pollfd waited{closed ? -1 : descriptor, POLLIN, 0};
+    const int ready = ::poll(&waited, 1, ended ? 0 : closed ? 5 : 100);
+    if (ready <= 0 && ended) return true;
     if (ready <= 0) continue;
     const ssize_t count = ::read(descriptor, chunk.data(), chunk.size());
     if (count < 0 && errno == EINTR) continue;
-    if (count <= 0) return true;
+    closed = count <= 0;
+    if (closed) continue;
     output->append(chunk.data(), static_cast<size_t>(count));
     if (output->size() > 2 * kKeptOutput) output->erase(0, output->size() - kKeptOutput);
   }
@@ -118,9 +134,14 @@ ProcessResult run_process(const std::vector<std::string>& arguments,
     return result;
   }
   pipe.close_write_end();
-  const bool ended = drain(pipe.read_end, Clock::now() + limit, &result.output);
-  if (!ended) ::kill(child, SIGKILL);
+  const InterruptGuard interruptible;  // a signal ends the program too, which is in another group
+  const bool ended = drain(child, pipe.read_end, Clock::now() + limit, &result.output);
+  ::kill(-child, SIGKILL);  // and what the program has left running
   const int status = wait_for(child);
+  if (!ended && interrupted()) {
+    throw Interrupted(
+        fmt::format("[data] interrupted while {} ran; nothing was changed.", arguments[0]));
+  }
   result.ok = ended && WIFEXITED(status) && WEXITSTATUS(status) == 0;
   if (!ended) {
     result.problem = fmt::format("{} took longer than {} s", arguments[0], limit.count());

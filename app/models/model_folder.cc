@@ -5,18 +5,24 @@
 #include <fmt/ranges.h>
 #include <lowrank/error.h>
 #include <lowrank/io/atomic_file.h>
+#include <lowrank/io/file_bytes.h>
 #include <lowrank/io/json.h>
 #include <lowrank/io/safetensors.h>
+#include <lowrank/io/sha256.h>
 
 #include <cmath>
 #include <nlohmann/json.hpp>
 #include <system_error>
+
+#include "app/terminal/message.h"
 
 namespace lowrank::app {
 namespace {
 
 constexpr const char* kConfigFile = "config.json";
 constexpr const char* kWeightsFile = "model.safetensors";
+/// The key of the config's SHA-256 in the metadata of the weights.
+constexpr const char* kConfigKey = "lowrank.config_sha256";
 
 using Path = std::filesystem::path;
 
@@ -128,6 +134,26 @@ void require_model(const Path& folder) {
                   is_adapter ? "Give the base here, and the adapter as --adapter." : "");
 }
 
+void warn_of_another_config(const SafetensorsFile& file, const Path& config_file) {
+  const auto saved_with = file.metadata().find(kConfigKey);
+  if (saved_with == file.metadata().end()) return;
+  if (saved_with->second == sha256_hex(std::string_view(read_file(config_file, kLongestJson))))
+    return;
+  print_message(
+      fmt::format("warning: \"{}\" is not the one that was saved with the weights beside it: it "
+                  "was edited, or a "
+                  "command was killed while it replaced the model.",
+                  config_file.string()));
+}
+
+/// Returns the data set's name, which is empty if the config has none.
+std::string read_data(const nlohmann::json& config, const Path& file) {
+  const auto it = config.find("data");
+  if (it == config.end()) return {};
+  if (!it->is_string()) fail_field(file, "a string as data", it->dump());
+  return it->get<std::string>();
+}
+
 /// Returns the dtype that can hold the numbers of every tensor.
 at::ScalarType widest_dtype(const SafetensorsFile& file) {
   auto dtype = file.tensor(file.names().front()).scalar_type();
@@ -139,7 +165,8 @@ at::ScalarType widest_dtype(const SafetensorsFile& file) {
 
 }  // namespace
 
-void save_classifier(const ImageClassifier& classifier, const Path& folder) {
+void save_classifier(const ImageClassifier& classifier, const Path& folder,
+                     const std::vector<std::pair<std::string, std::string>>& further_files) {
   std::vector<SafetensorsEntry> entries;
   for (const auto& item : classifier.model->named_parameters()) {
     entries.push_back({item.key(), item.value().detach()});
@@ -154,9 +181,13 @@ void save_classifier(const ImageClassifier& classifier, const Path& folder) {
     config["image_height"] = classifier.image_height;
     config["image_width"] = classifier.image_width;
   }
+  if (!classifier.data.empty()) config["data"] = classifier.data;
+  const auto text = to_text(config) + "\n";
   FileGroup files;
-  write_safetensors(files.open(folder / kWeightsFile), entries, {{"format", "pt"}});
-  files.add(folder / kConfigFile, config.dump(2) + "\n");
+  write_safetensors(files.open(folder / kWeightsFile), entries,
+                    {{"format", "pt"}, {kConfigKey, sha256_hex(std::string_view(text))}});
+  files.add(folder / kConfigFile, text);
+  for (const auto& [name, content] : further_files) files.add(folder / name, content);
   files.commit();
 }
 
@@ -167,6 +198,7 @@ ImageClassifier load_classifier(const Path& folder) {
   const auto sizes = read_sizes(config, config_file);
   const auto file = SafetensorsFile::open(folder / kWeightsFile);
   check_tensors(file, sizes);
+  warn_of_another_config(file, config_file);
 
   Normalization normalization;
   normalization.mean = read_number(config, "image_mean", normalization.mean, config_file);
@@ -180,7 +212,7 @@ ImageClassifier load_classifier(const Path& folder) {
   const at::NoGradGuard no_grad;
   for (auto& item : model->named_parameters()) item.value().copy_(file.tensor(item.key()));
   model->eval();
-  return {model, normalization, height, width};
+  return {model, normalization, height, width, read_data(config, config_file)};
 }
 
 }  // namespace lowrank::app

@@ -1,6 +1,9 @@
 #pragma once
 
 #include <filesystem>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "app/images/dataset.h"
 #include "app/models/mlp.h"
@@ -15,12 +18,15 @@ struct ImageClassifier {
   /// Height and width of the images that it was trained on; 0 if unknown.
   int64_t image_height = 0;
   int64_t image_width = 0;
+  /// The data set that it was trained on, as --data names it; empty if unknown.
+  std::string data = {};
 };
 
 /// Writes model.safetensors and config.json (model_type "mlp", sizes, image_mean,
-/// image_deviation, image_height, image_width): both files or neither. Throws FileError if the
-/// folder cannot be written.
-void save_classifier(const ImageClassifier& classifier, const std::filesystem::path& folder);
+/// image_deviation, image_height, image_width, data), and the further files of this name and
+/// content: all files or none. Throws FileError if the folder cannot be written.
+void save_classifier(const ImageClassifier& classifier, const std::filesystem::path& folder,
+                     const std::vector<std::pair<std::string, std::string>>& further_files = {});
 
 /// Reads what save_classifier wrote; the model is in eval(). Throws FileError, naming the file and
 /// the field or tensor, if one is missing, unexpected, of the wrong shape or type, or not finite.

@@ -126,10 +126,51 @@ void warn(const LoadReport& report, const std::string& folder) {
         "{}..., this one is {}...): its results will differ from those on that base.",
         folder, report.expected_base.substr(0, 12), report.found_base.substr(0, 12)));
   }
+  if (report.matches_without_buffers()) {
+    print_message(fmt::format(
+        "note: \"{}\" was written before lowrank compared buffers: whether those of the base are "
+        "the ones it was trained with is not known.",
+        folder));
+  }
+  if (!report.unmatched.empty()) {
+    std::vector<std::string> entries;
+    for (const auto& [field, entry] : report.unmatched) {
+      entries.push_back(fmt::format("{} of {}", entry, field));
+    }
+    print_message(fmt::format(
+        "note: the config of \"{}\" names what this model does not have: {}. The tensors in the "
+        "file show which layers are meant.",
+        folder, list_names(entries)));
+  }
+  if (!report.config_matches) {
+    print_message(
+        fmt::format("warning: adapter_config.json in \"{}\" is not the one that was saved with the "
+                    "tensors beside "
+                    "it: it was edited, or a command was killed while it replaced the adapter.",
+                    folder));
+  }
+  if (!report.unknown_fields.empty()) {
+    print_message(
+        fmt::format("warning: the config of \"{}\" has fields that neither lowrank nor PEFT knows, "
+                    "and that may "
+                    "change the numbers: {}.",
+                    folder, list_names(report.unknown_fields)));
+  }
   if (report.acts_like_base) {
     print_message(fmt::format(
         "warning: every lora_B in \"{}\" is zero: the adapter acts like the base.", folder));
   }
+}
+
+void add_report(nlohmann::ordered_json& json, const LoadReport& report) {
+  json["base_matches"] = report.base_matches();
+  json["acts_like_base"] = report.acts_like_base;
+  json["config_matches"] = report.config_matches;
+  json["unmatched"] = nlohmann::ordered_json::array();
+  for (const auto& [field, entry] : report.unmatched) {
+    json["unmatched"].push_back({{"field", field}, {"entry", entry}});
+  }
+  json["unknown_fields"] = report.unknown_fields;
 }
 
 }  // namespace lowrank::app

@@ -29,8 +29,11 @@ ParameterCounts count_parameters(const torch::nn::Module& model, const Adapter* 
 /// Prints one line per layer, with the shapes of W and bias (and of A and B with an adapter).
 void print_parameters(const torch::nn::Module& model, const Adapter* adapter);
 
-/// Prints a warning to standard error if the adapter was trained on another base, or if it changes
-/// nothing.
+/// Prints what a user should know of an adapter that was loaded to standard error: that it was
+/// trained on another base, changes nothing, or has a config that names what the model or this
+/// version does not have.
 void warn(const LoadReport& report, const std::string& folder);
+/// Adds base_matches, acts_like_base, unmatched and unknown_fields.
+void add_report(nlohmann::ordered_json& json, const LoadReport& report);
 
 }  // namespace lowrank::app

@@ -7,7 +7,7 @@
 #include <cmath>
 #include <vector>
 
-#include "app/terminal/printable.h"
+#include <lowrank/io/printable.h>
 
 namespace lowrank::app {
 namespace {

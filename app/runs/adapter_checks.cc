@@ -22,8 +22,8 @@ double relative_difference(const at::Tensor& found, const at::Tensor& expected) 
 }
 
 /// Forms W + s·B·A in float64, from the stored numbers alone.
-at::Tensor effective_weight(const AdaptedLayer& layer) {
-  const auto w = layer.weight.data().to(at::kDouble);
+at::Tensor exact_weight(const AdaptedLayer& layer) {
+  const auto w = layer.weight.to(at::kDouble);
   const auto b = layer.b.detach().to(at::kDouble);
   const auto a = layer.a.detach().to(at::kDouble);
   return w + layer.scaling * b.mm(a);
@@ -34,6 +34,7 @@ Check unchanged_base(const Checked& checked) {
   size_t same = 0;
   for (const auto& [name, sum] : checked.sums_before) same += now.at(name) == sum ? 1 : 0;
   return {"base_unchanged", same == now.size() && same == checked.sums_before.size(),
+          "training did not change the base",
           fmt::format("{} of {} tensors have the SHA-256 they had before", same, now.size())};
 }
 
@@ -48,6 +49,7 @@ Check only_factors_have_gradients(const Checked& checked) {
     if (factor.grad().defined() && factor.grad().ne(0).any().item<bool>()) ++with;
   }
   return {"only_lora_gradients", base == 0 && with == factors.size(),
+          "only the adapter was trained",
           fmt::format("{} of {} factors and {} base tensors have gradients", with, factors.size(),
                       base)};
 }
@@ -57,20 +59,17 @@ Check identity_matrix(const Checked& checked) {
   double worst = 0;
   size_t exact = 0;
   const auto layers = checked.adapter.layers();
-  // effective_weight() reads the stored W, so the adapter must be off there.
+  const auto parameters = checked.classifier.model->named_parameters();
   for (const auto& layer : layers) {
     const auto eye = at::eye(layer.weight.size(1), layer.weight.options());
-    at::Tensor expected, stored;
-    {
-      const DisableAdapter off(checked.adapter);
-      expected = effective_weight(layer).t();
-      stored = layer.weight.clone();
-      if (at::equal(at::linear(eye, layer.weight), stored.t())) ++exact;
-    }
-    worst = std::max(worst, relative_difference(at::linear(eye, layer.weight), expected));
+    const auto& adapted = parameters[layer.parameter];
+    worst = std::max(worst, relative_difference(at::linear(eye, adapted), exact_weight(layer).t()));
+    const DisableAdapter off(checked.adapter);
+    if (at::equal(at::linear(eye, adapted), layer.weight.t())) ++exact;
   }
   const double most = tolerance(checked.resources.dtype);
   return {"identity_gives_effective_weight", worst <= most && exact == layers.size(),
+          "each layer multiplies by W + alpha/r B A, and by W alone when LoRA is off",
           fmt::format("on: within {:.1e} of (W + alpha/r B A)ᵀ in float64 (at most {:.0e}); off: "
                       "Wᵀ bit for bit in {} of {} layers",
                       worst, most, exact, layers.size())};
@@ -79,23 +78,21 @@ Check identity_matrix(const Checked& checked) {
 Check dense_model(const Checked& checked) {
   auto dense = load_base(checked.base_folder, checked.resources);
   auto parameters = dense.model->named_parameters();
-  {
-    const DisableAdapter off(checked.adapter);
-    for (const auto& layer : checked.adapter.layers()) {
-      parameters[layer.name + ".weight"].copy_(effective_weight(layer));
-    }
+  for (const auto& layer : checked.adapter.layers()) {
+    parameters[layer.parameter].copy_(exact_weight(layer));
   }
   const double difference =
       relative_difference(checked.on, logits_of(dense, *checked.data, checked.resources));
   const double most = tolerance(checked.resources.dtype);
   return {"equals_dense_model", difference <= most,
+          "an ordinary network with those weights answers the same",
           fmt::format("logits within {:.1e} of a dense model of those weights (at most {:.0e})",
                       difference, most)};
 }
 
 Check off_is_base(const Checked& checked) {
   return {
-      "off_is_base", at::equal(checked.off, checked.base),
+      "off_is_base", at::equal(checked.off, checked.base), "switched off, the network is its base",
       fmt::format("{} logits bit-identical", checked.off.eq(checked.base).sum().item<int64_t>())};
 }
 
@@ -104,6 +101,7 @@ Check reloaded(const Checked& checked) {
   const auto loaded = load_adapter(*fresh.model, checked.adapter_folder);
   const auto logits = logits_of(fresh, *checked.data, checked.resources);
   return {"reloaded_is_same", at::equal(logits, checked.on) && loaded.report.base_matches(),
+          "saved and read again, the adapter is the same",
           fmt::format("{} logits bit-identical with base and adapter read from disk",
                       logits.eq(checked.on).sum().item<int64_t>())};
 }
@@ -122,8 +120,9 @@ Check merged(Checked& checked) {
   const auto clear_count = clear.sum().item<int64_t>();
   const auto agreed = clear.logical_and(equal).sum().item<int64_t>();
   return {"merged_agrees", difference <= most && agreed == clear_count,
+          "merged into the weights, it answers the same",
           fmt::format("logits within {:.1e} (at most {:.0e}); the same prediction for {} of {} "
-                      "images whose two largest logits differ by more ({} too close to tell)",
+                      "images ({} more are too close to call)",
                       difference, most, agreed, clear_count, equal.numel() - clear_count)};
 }
 
@@ -143,6 +142,7 @@ std::vector<Check> check_adapter(Checked& checked) {
                                merged(checked)};
   checks.push_back(unchanged_base(checked));
   checks.back().name = "base_restored_after_unmerge";
+  checks.back().meaning = "taken out of the weights again, it leaves the base";
   return checks;
 }
 

@@ -18,7 +18,8 @@ namespace lowrank::app {
 struct Check {
   std::string name;
   bool ok = false;
-  std::string detail;  ///< the figures, for people
+  std::string meaning;  ///< what is claimed, in plain words
+  std::string detail;   ///< the figures
 };
 
 /// Returns the SHA-256 of each of a model's own parameters, by name.

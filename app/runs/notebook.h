@@ -17,8 +17,8 @@
 #include "app/runs/adapter_checks.h"
 #include "app/runs/runs.h"
 
-/// The LoRA notebook from end to end: pretraining, evaluation, LoRA on one digit, the checks,
-/// evaluation with LoRA on and off.
+/// The LoRA notebook from end to end: pretraining, evaluation, LoRA on one digit, the checks; then
+/// LoRA with replay, which keeps the other digits, and both side by side.
 namespace lowrank::app {
 
 constexpr const char* kNotebookRun = "run.json";
@@ -31,6 +31,7 @@ struct NotebookRun {
   std::string data = "mnist";
   std::string digit = "2";  // or "worst"
   int64_t epochs = 1;
+  double replay = 0;  // share of each batch from other digits, in the second of the two ways
   FinetuneRun finetune;
 };
 
@@ -43,8 +44,10 @@ std::optional<int64_t> digit_of(const std::string& text);
 /// The notebook's run, step by step; each step prints what it did.
 class Notebook {
  public:
-  Notebook(NotebookRun& run, std::filesystem::path folder, const Resources& resources)
-      : run_(run), folder_(std::move(folder)), resources_(resources) {}
+  /// Writes to `folder`. `out` is the folder that messages name, in which the files end up.
+  Notebook(NotebookRun& run, std::filesystem::path folder, std::filesystem::path out,
+           const Resources& resources)
+      : run_(run), folder_(std::move(folder)), out_(std::move(out)), resources_(resources) {}
 
   /// Reads the data and refuses options that cannot work, before anything is written.
   void prepare();
@@ -57,28 +60,31 @@ class Notebook {
     if (!run_.common.json) fmt::print("{}\n", fmt::format(format, std::forward<Args>(args)...));
   }
   void heading(const std::string& text) const;
-  RunContext context(const std::filesystem::path& folder) const;
+  RunContext context(const std::filesystem::path& folder, const char* part) const;
   void show_data() const;
   void pretrain();
   void evaluate_base();
-  void attach_and_finetune();
+  FinetuneResult adapt(const char* part, double replay);
+  void adapt_to_the_digit_alone();
   void run_checks();
-  void evaluate_adapted();
+  void adapt_with_replay();
+  void show_both_ways() const;
+  void show_images() const;
   void write_report();
 
   NotebookRun& run_;
-  std::filesystem::path folder_;
+  std::filesystem::path folder_, out_;
   Resources resources_;
   BaseRun base_run_;
   ImageDataset train_, test_;
   std::unique_ptr<ImageClassifier> classifier_;
   std::unique_ptr<Adapter> adapter_;
   ParameterCounts counts_;
-  at::Tensor base_logits_, on_logits_, off_logits_;
-  Evaluation base_, on_, off_;
+  at::Tensor base_logits_, on_logits_, off_logits_, replay_logits_;
+  Evaluation base_, on_, off_, replayed_;
   std::map<std::string, std::string> sums_before_;
   std::map<std::string, double> seconds_;
-  nlohmann::ordered_json pretraining_, finetuning_;
+  nlohmann::ordered_json pretraining_, finetuning_, replaying_;
   std::vector<Check> checks_;
   int64_t digit_ = 0;
 };

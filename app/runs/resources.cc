@@ -7,8 +7,13 @@
 #include <sched.h>
 
 #include <algorithm>
+#include <mutex>
 #include <nlohmann/json.hpp>
+#include <system_error>
 #include <thread>
+#include <vector>
+
+#include "app/terminal/message.h"
 
 namespace lowrank::app {
 namespace {
@@ -36,6 +41,30 @@ at::ScalarType dtype_of(const std::string& name) {
                       did_you_mean(name, {"float32", "float64"}));
 }
 
+/// LibTorch waits for ever if one of its threads cannot be made, so as many are tried here as
+/// LibTorch, its BLAS library and autograd start in all.
+void require_threads(int threads) {
+  std::mutex mutex;
+  std::unique_lock hold(mutex);
+  std::vector<std::thread> tried;
+  std::string reason;
+  try {
+    for (int i = 0; i < 2 * threads + 1; ++i) {
+      tried.emplace_back([&mutex] { const std::lock_guard wait(mutex); });
+    }
+  } catch (const std::system_error& error) {
+    reason = error.code().message();
+  }
+  hold.unlock();
+  for (auto& thread : tried) thread.join();
+  if (reason.empty()) return;
+  fail<Error>(
+      "threads",
+      fmt::format("{} threads must be possible for --threads {}", 2 * threads + 1, threads),
+      fmt::format("\"{}\" after {}", reason, tried.size()),
+      "See the limits on processes and memory (ulimit -u, ulimit -v), or pass --threads 1.");
+}
+
 }  // namespace
 
 int usable_cores() {
@@ -51,10 +80,20 @@ Resources apply_common_options(const CommonOptions& options) {
                         fmt::format("--threads must be 0 (all cores) to {}", kMostThreads),
                         fmt::format("{}", options.threads));
   }
+  hide_notes(options.quiet);
   Resources resources;
   resources.dtype = dtype_of(options.dtype);
   resources.device = device_of(options.device);
-  resources.threads = options.threads == 0 ? usable_cores() : options.threads;
+  const int cores = usable_cores();
+  resources.threads = options.threads == 0 ? cores : std::min(options.threads, cores);
+  if (options.threads > cores) {
+    print_message(
+        fmt::format("note: --threads {} is more than the {} core{} this process may use, where "
+                    "more threads only "
+                    "wait for each other: it uses {}.",
+                    options.threads, cores, cores == 1 ? "" : "s", cores));
+  }
+  require_threads(resources.threads);
   set_threads(resources.threads);
   instruction_set();  // throws for a wrong LOWRANK_CPU, before any work is done
   at::manual_seed(options.seed);

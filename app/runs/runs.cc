@@ -4,15 +4,19 @@
 #include <ATen/core/grad_mode.h>
 #include <fmt/format.h>
 #include <lowrank/adapter/config_fields.h>
+#include <lowrank/adapter/plan.h>
 #include <lowrank/error.h>
 #include <lowrank/io/atomic_file.h>
 #include <lowrank/io/json.h>
 #include <lowrank/train/interrupt.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <system_error>
 
 #include "app/images/sampler.h"
+#include "app/reports/evaluation_report.h"
+#include "app/terminal/message.h"
 #include "app/train/evaluate.h"
 
 namespace lowrank::app {
@@ -26,12 +30,12 @@ std::function<at::Tensor(const at::Tensor&)> forward_of(const ImageClassifier& c
   return [model = classifier.model](const at::Tensor& x) mutable { return model->forward(x); };
 }
 
-RunOptions run_options(const RunContext& context, const Json& identity, std::string title) {
+RunOptions run_options(const RunContext& context, const Json& identity) {
   return {.checkpoint = checkpoint_of(context.folder),
           .identity = to_text(identity, -1),
           .resume = context.resume,
           .resume_folder = context.resume_folder,
-          .title = std::move(title),
+          .title = context.title,
           .quiet = context.quiet};
 }
 
@@ -48,12 +52,12 @@ TrainingTask task_for(const ImageClassifier& classifier, const ImageDataset& dat
   return task;
 }
 
-void write_training(const std::filesystem::path& folder, const Json& identity,
-                    const TrainResult& result) {
+/// The name and content of the file that says how a model was trained.
+std::pair<std::string, std::string> training_file(const Json& identity, const TrainResult& result) {
   Json json;
   json["run"] = identity;
   json["result"] = to_json(result, /*with_times=*/false);
-  write_file_atomically(folder / kTrainingFile, to_text(json) + "\n");
+  return {kTrainingFile, to_text(json) + "\n"};
 }
 
 /// Runs the first batches of the training forward, and for LoRA-GA backward as well.
@@ -73,6 +77,20 @@ void run_first_batches(const FinetuneRun& run, const TrainingTask& task) {
   }
 }
 
+/// An adapter takes memory for itself, its gradients and Adam's two moments. If there is too
+/// little, the system would end this process, or another one, without a word.
+void require_memory_for(const AdapterPlan& plan) {
+  constexpr int64_t kBytesPerParameter = 4 * sizeof(float);
+  const auto pages = ::sysconf(_SC_PHYS_PAGES), page = ::sysconf(_SC_PAGESIZE);
+  const auto needed = plan.trained_parameters * kBytesPerParameter;
+  if (pages <= 0 || page <= 0 || needed <= int64_t{pages} * page) return;
+  fail<ArgumentError>("finetune",
+                      "the adapter, its gradients and Adam's moments must fit into memory",
+                      fmt::format("{} parameters, which take {} GB", plan.trained_parameters,
+                                  needed / 1'000'000'000),
+                      "Lower --rank.");
+}
+
 /// Returns all tensors that the adapter trains, B with its own learning rate.
 std::vector<NamedTensor> trained(const Adapter& adapter, double lora_plus_ratio) {
   std::vector<NamedTensor> parameters;
@@ -87,6 +105,20 @@ std::vector<NamedTensor> trained(const Adapter& adapter, double lora_plus_ratio)
     }
   }
   return parameters;
+}
+
+/// Attaches a new adapter, or the finished one that the run goes on from.
+Adapter starting_adapter(const FinetuneRun& run, ImageClassifier& classifier,
+                         const TrainingTask& task) {
+  // The factors depend only on the seed, not on what this process has drawn before.
+  at::manual_seed(run.common.seed);
+  if (run.adapter.empty()) {
+    require_memory_for(plan_adapter(*classifier.model, run.lora));
+    return attach(*classifier.model, run.lora, [&] { run_first_batches(run, task); });
+  }
+  auto [adapter, report] = load_adapter(*classifier.model, run.adapter);
+  warn(report, run.adapter);
+  return adapter;
 }
 
 /// Runs one forward pass, and throws ArgumentError if it does not reach every adapted layer.
@@ -147,6 +179,7 @@ Json identity(const FinetuneRun& run, const std::string& base_sha256, const Reso
   json["base_sha256"] = base_sha256;
   json["data"] = run.data;
   json["only"] = run.only ? Json(*run.only) : Json(nullptr);
+  if (!run.adapter.empty()) json["adapter"] = run.adapter;
   json["lora"] = to_json(run.lora);
   json["init_batches"] = run.init_batches;
   json["lora_plus_ratio"] = run.lora_plus_ratio;
@@ -169,9 +202,14 @@ Json to_json(const TrainResult& result, bool with_times) {
   return json;
 }
 
+/// The data set as another command finds it from any folder.
+std::string named_data(const std::string& data) {
+  return data == "mnist" ? data : std::filesystem::absolute(data).lexically_normal().string();
+}
+
 BaseResult train_base(const BaseRun& run, const ImageDataset& data, const RunContext& context) {
   ImageClassifier classifier{Mlp(MlpOptions{.sizes = run.sizes}), run.normalization,
-                             data.images.size(1), data.images.size(2)};
+                             data.images.size(1), data.images.size(2), named_data(run.data)};
   classifier.model->to(context.resources.device, context.resources.dtype);
   require_fit(classifier, data);
   auto task = task_for(classifier, data, context.resources);
@@ -180,11 +218,10 @@ BaseResult train_base(const BaseRun& run, const ImageDataset& data, const RunCon
   }
   const auto id = identity(run, context.resources);
   task.accelerated = classifier.model.get();
-  const auto result = train(task, run.train, run_options(context, id, "pretrain"));
+  const auto result = train(task, run.train, run_options(context, id));
   classifier.model->zero_grad(/*set_to_none=*/true);  // later steps must not see old gradients
   const InterruptGuard uninterrupted;                 // a signal waits until the files are written
-  write_training(context.folder, id, result);
-  save_classifier(classifier, context.folder);
+  save_classifier(classifier, context.folder, {training_file(id, result)});
   std::filesystem::remove(checkpoint_of(context.folder));
   return {classifier, result};
 }
@@ -199,20 +236,41 @@ FinetuneResult finetune(const FinetuneRun& run, ImageClassifier& classifier,
       fail<ArgumentError>("finetune", "--replay must be given together with --only", "no --only");
     }
     task.replay_indices = indices_of_other_classes(data, *run.only);
+    if (task.replay_indices.numel() == 0) {
+      fail<ArgumentError>("finetune", "--replay must have other classes to draw from",
+                          fmt::format("a data set with images of class {} alone", *run.only));
+    }
+  }
+  if (run.only && run.train.replay == 0 && context.title == "finetune") {
+    print_message(fmt::format(
+        "note: an adapter that only sees class {} learns to answer \"{}\" to the others too; "
+        "--replay 0.5 keeps them.",
+        *run.only, *run.only));
   }
   const auto base_sha256 = base_fingerprint(*classifier.model);
-  // The factors depend only on the seed, not on what this process has drawn before.
-  at::manual_seed(run.common.seed);
-  auto adapter = attach(*classifier.model, run.lora, [&] { run_first_batches(run, task); });
+  auto adapter = starting_adapter(run, classifier, task);
   require_reached(adapter, task);
   task.parameters = trained(adapter, run.lora_plus_ratio);
-  const auto id = identity(run, base_sha256, context.resources);
-  const auto result = train(task, run.train, run_options(context, id, "finetune"));
+  auto own = run;
+  own.lora = run.adapter.empty() ? run.lora : adapter.config();
+  const auto id = identity(own, base_sha256, context.resources);
+  const auto result = train(task, run.train, run_options(context, id));
   const InterruptGuard uninterrupted;
-  write_training(context.folder, id, result);
-  adapter.save(context.folder, {.force = true, .base_model = run.base});
+  adapter.save(
+      context.folder,
+      {.force = true, .base_model = run.base, .further_files = {training_file(id, result)}});
   std::filesystem::remove(checkpoint_of(context.folder));
   return {adapter, result};
+}
+
+std::string data_for(const ImageClassifier& base, const std::string& given) {
+  if (given.empty()) return base.data.empty() ? "mnist" : base.data;
+  if (!base.data.empty() && named_data(given) != base.data) {
+    print_message(fmt::format(
+        "warning: the base was trained on {}, not on {}: its figures here say little about it.",
+        base.data, given));
+  }
+  return given;
 }
 
 ImageClassifier load_base(const std::filesystem::path& folder, const Resources& resources) {

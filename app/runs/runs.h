@@ -22,6 +22,7 @@ namespace lowrank::app {
 /// Where a run writes, and how.
 struct RunContext {
   std::filesystem::path folder;
+  std::string title;                         ///< of the progress bar
   std::filesystem::path resume_folder = {};  ///< the folder to give to --resume after an interrupt
   bool resume = false;
   bool quiet = false;
@@ -39,11 +40,12 @@ struct BaseRun {
 struct FinetuneRun {
   CommonOptions common;
   std::string base;
-  std::string data = "mnist";
+  std::string data;             // empty: the base's own (data_for)
   std::optional<int64_t> only;  // the one class to train on
-  LoraConfig lora;
-  int64_t init_batches = 32;   // how many of the first batches an initialisation from data sees
-  double lora_plus_ratio = 1;  // learning rate of B divided by that of A
+  std::string adapter;          // folder of a finished adapter to go on from; empty: a new one
+  LoraConfig lora;              // of a new adapter
+  int64_t init_batches = 32;    // how many of the first batches an initialisation from data sees
+  double lora_plus_ratio = 1;   // learning rate of B divided by that of A
   TrainOptions train;
 };
 
@@ -74,6 +76,10 @@ struct FinetuneResult {
 /// ArgumentError if a forward pass does not reach every adapted layer.
 FinetuneResult finetune(const FinetuneRun& run, ImageClassifier& classifier,
                         const ImageDataset& data, const RunContext& context);
+
+/// Returns the data set that a command uses with this base: `given`, or the one that the base was
+/// trained on if `given` is empty, or mnist. Prints a warning if both are known and differ.
+std::string data_for(const ImageClassifier& base, const std::string& given);
 
 /// Loads a classifier, in the dtype and on the device of the run.
 ImageClassifier load_base(const std::filesystem::path& folder, const Resources& resources);

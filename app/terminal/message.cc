@@ -2,12 +2,13 @@
 
 #include <cstdio>
 
-#include "app/terminal/printable.h"
+#include <lowrank/io/printable.h>
 
 namespace lowrank::app {
 namespace {
 
 constexpr size_t kLongest = 2000;  // bytes
+bool notes_hidden = false;
 
 bool continues_character(char byte) { return (static_cast<unsigned char>(byte) & 0xC0U) == 0x80U; }
 
@@ -22,7 +23,10 @@ std::string shortened(std::string line) {
 
 }  // namespace
 
+void hide_notes(bool hidden) { notes_hidden = hidden; }
+
 void print_message(const std::string& sentence) {
+  if (notes_hidden && sentence.starts_with("note: ")) return;
   const auto line = "lowrank: " + shortened(printable(sentence)) + "\n";
   std::fputs(line.c_str(), stderr);
 }

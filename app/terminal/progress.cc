@@ -1,6 +1,7 @@
 #include "app/terminal/progress.h"
 
 #include <fmt/format.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -14,7 +15,8 @@ namespace {
 
 using Seconds = std::chrono::duration<double>;
 
-constexpr int kBarWidth = 24;
+constexpr int kWidestBar = 24, kNarrowestBar = 4;
+constexpr int kUnlimited = 1000;   // columns of a file or a pipe
 constexpr double kRunning = 0.02;  // weight of the newest loss in the running average
 
 std::string clock_time(double seconds) {
@@ -25,11 +27,21 @@ std::string clock_time(double seconds) {
   return fmt::format("{}:{:02}", whole / 60, whole % 60);
 }
 
-std::string bar(double share) {
+/// Titles, units and figures are ASCII: a column for each byte.
+int columns(const std::string& text) { return static_cast<int>(text.size()); }
+
+std::string bar(double share, int width) {
   std::string text;
-  const int full = static_cast<int>(share * kBarWidth);
-  for (int i = 0; i < kBarWidth; ++i) text += i < full ? "█" : "░";
+  const int full = static_cast<int>(share * width);
+  for (int i = 0; i < width; ++i) text += i < full ? "█" : "░";
   return text;
+}
+
+/// The columns of the terminal behind standard error.
+int terminal_width() {
+  winsize size{};
+  const bool known = ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0;
+  return known ? size.ws_col : 80;
 }
 
 }  // namespace
@@ -61,22 +73,41 @@ void Progress::update(int64_t done, double loss) {
   print(/*last=*/false);
 }
 
-std::string Progress::line() const {
+std::string Progress::line(int width) const {
   const double seconds = Seconds(Clock::now() - begin_).count();
   const double rate = seconds > 0 ? static_cast<double>(done_ - start_) / seconds : 0;
   const double share = total_ > 0 ? static_cast<double>(done_) / static_cast<double>(total_) : 1;
   const auto left = rate > 0 ? clock_time(static_cast<double>(total_ - done_) / rate) : "?";
-  return fmt::format("{}{} {}/{} {}  {:.1f}/s  loss {:.4f}  {}", title_,
-                     color_ ? " \033[36m" + bar(share) + "\033[0m" : "", done_, total_, unit_, rate,
-                     loss_, done_ >= total_ ? "in " + clock_time(seconds) : left + " left");
+  // What matters least is left out first where the terminal is narrow. The bar gets what is left.
+  const auto time = done_ >= total_ ? "in " + clock_time(seconds) : left + " left";
+  const auto count = fmt::format("{}/{}", done_, total_);
+  const auto loss = fmt::format("loss {:.4f}", loss_);
+  const auto speed = fmt::format("{:.1f}/s", rate);
+  std::string text;
+  for (const auto& candidate :
+       {fmt::format("{} {}  {}  {}  {}", count, unit_, speed, loss, time),
+        fmt::format("{}  {}  {}  {}", count, speed, loss, time),
+        fmt::format("{}  {}  {}", count, loss, time), fmt::format("{}  {}", count, time), count}) {
+    text = candidate;
+    if (columns(title_ + " " + text) <= width) break;
+  }
+  const int room = width - columns(title_ + "  " + text);
+  const int bar_width = std::min(kWidestBar, room);
+  if (color_ && bar_width >= kNarrowestBar) {
+    return fmt::format("{} \033[36m{}\033[0m {}", title_, bar(share, bar_width), text);
+  }
+  auto line = title_ + " " + text;
+  if (columns(line) > width) line = text.substr(0, static_cast<size_t>(std::max(width, 0)));
+  return line;
 }
 
 void Progress::print(bool last) {
   printed_ = true;
   if (terminal_) {
-    fmt::print(stderr, "\r\033[K{}{}", line(), last ? "\n" : "");
+    // The last column stays free, because some terminals wrap a line that fills it.
+    fmt::print(stderr, "\r\033[K{}{}", line(terminal_width() - 1), last ? "\n" : "");
   } else {
-    fmt::print(stderr, "{}\n", line());
+    fmt::print(stderr, "{}\n", line(kUnlimited));
   }
   std::fflush(stderr);
 }

@@ -7,8 +7,9 @@
 namespace lowrank::app {
 
 /// A progress bar on standard error: steps done, total, rate, running average of the loss, time
-/// left. A terminal gets one line that is redrawn; a file or pipe gets one line every ten seconds
-/// and one at the end. Work that takes less than a second prints nothing. NO_COLOR is honoured.
+/// left. A terminal gets one line that is redrawn and never wider than the terminal; a file or pipe
+/// gets one line every ten seconds and one at the end. Work that takes less than a second prints
+/// nothing. NO_COLOR is honoured.
 class Progress {
  public:
   /// `unit` names what is counted, in the plural: "steps". With `quiet`, nothing is printed.
@@ -24,7 +25,7 @@ class Progress {
  private:
   using Clock = std::chrono::steady_clock;
   void print(bool last);
-  std::string line() const;
+  std::string line(int width) const;
 
   std::string title_, unit_;
   int64_t total_, start_ = 0, done_ = 0;

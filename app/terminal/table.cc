@@ -6,7 +6,7 @@
 #include <algorithm>
 #include <utility>
 
-#include "app/terminal/printable.h"
+#include <lowrank/io/printable.h>
 
 namespace lowrank::app {
 namespace {

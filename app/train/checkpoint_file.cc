@@ -27,8 +27,17 @@ constexpr const char* kGenerator = "generator";
 
 SafetensorsFile open_checkpoint(const std::filesystem::path& path) {
   if (!std::filesystem::exists(path)) {
-    fail<FileError>("resume", fmt::format("\"{}\" must exist", path.string()), "no such file",
-                    "A finished run keeps no checkpoint, so there is nothing to resume.");
+    std::error_code none;
+    const auto folder = path.parent_path();
+    const bool finished = std::filesystem::exists(folder / "adapter_config.json", none);
+    fail<FileError>(
+        "resume", fmt::format("\"{}\" must exist", path.string()), "no such file",
+        "A finished run keeps no checkpoint, so there is nothing to resume." +
+            (finished
+                 ? fmt::format(" Go on from its adapter with lowrank finetune BASE --adapter {} "
+                               "--out NEW.",
+                               folder.string())
+                 : std::string()));
   }
   return SafetensorsFile::open(path);
 }

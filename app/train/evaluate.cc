@@ -10,7 +10,7 @@
 namespace lowrank::app {
 namespace {
 
-constexpr int64_t kBatch = 1000;
+constexpr int64_t kEvaluationBatch = 1000;
 
 std::vector<int64_t> to_vector(const at::Tensor& tensor) {
   return {tensor.data_ptr<int64_t>(), tensor.data_ptr<int64_t>() + tensor.numel()};
@@ -23,8 +23,9 @@ at::Tensor compute_logits(const std::function<at::Tensor(const at::Tensor&)>& fo
                           at::ScalarType dtype, at::Device device) {
   const at::NoGradGuard no_grad;
   std::vector<at::Tensor> parts;
-  for (int64_t begin = 0; begin < data.size(); begin += kBatch) {
-    const auto indices = at::arange(begin, std::min(begin + kBatch, data.size()), at::kLong);
+  for (int64_t begin = 0; begin < data.size(); begin += kEvaluationBatch) {
+    const auto indices =
+        at::arange(begin, std::min(begin + kEvaluationBatch, data.size()), at::kLong);
     const auto inputs = batch_inputs(data, indices, normalization, dtype);
     parts.push_back(forward(inputs.to(device)).cpu());
   }

@@ -175,7 +175,8 @@ class Run {
     auto loss = loss_on(indices);
     const double value = loss.item<double>();
     if (!std::isfinite(value)) {
-      fail_diverged("the loss", fmt::format("{} at step {}", value, state_.counters.step + 1));
+      fail_diverged("the loss",
+                    fmt::format("{} at step {}", not_finite(value), state_.counters.step + 1));
     }
     if (options_.accumulate > 1) loss = loss / static_cast<double>(options_.accumulate);
     loss.backward();
@@ -190,9 +191,14 @@ class Run {
     return value;
   }
 
-  [[noreturn]] static void fail_diverged(const std::string& what, const std::string& found) {
+  static const char* not_finite(double value) { return std::isnan(value) ? "NaN" : "Inf"; }
+
+  /// The checkpoint goes, because a run that went on from it would diverge again.
+  [[noreturn]] void fail_diverged(const std::string& what, const std::string& found) const {
+    std::error_code none;
+    if (!run_.checkpoint.empty()) std::filesystem::remove(run_.checkpoint, none);
     fail<TensorError>("train", what + " must stay finite", found,
-                      "A lower learning rate or --clip-norm may help.");
+                      "Nothing was kept. A lower learning rate or --clip-norm may help.");
   }
 
   /// A step that diverges shows in the next step's loss. The last step has none, so this is called
@@ -237,7 +243,7 @@ class Run {
     const double loss = sum / static_cast<double>(split_.validation.size(0));
     if (!std::isfinite(loss)) {
       fail_diverged("the validation loss",
-                    fmt::format("{} after step {}", loss, state_.counters.step));
+                    fmt::format("{} after step {}", not_finite(loss), state_.counters.step));
     }
     auto& counters = state_.counters;
     if (!state_.best.empty() && !(loss < counters.best_loss)) return;

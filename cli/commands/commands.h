@@ -18,6 +18,7 @@ void add_svd(const Flags& flags);
 void add_data(const Flags& flags);
 void add_data_fetch(const Flags& data);
 void add_data_info(const Flags& data);
+void add_data_export(const Flags& data);
 void add_doctor(const Flags& flags);
 
 }  // namespace lowrank::cli

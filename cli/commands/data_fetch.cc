@@ -72,7 +72,8 @@ void add_data_fetch(const Flags& data) {
   fetch.flag("--json", options->json, "Print one JSON object instead of text");
   fetch.flag("--quiet", options->quiet, "Print no progress and no notes");
   fetch.footer(
-      "The cache folder is $LOWRANK_DATA, else $XDG_CACHE_HOME/lowrank, else ~/.cache/lowrank.\n"
+      "The cache folder is $LOWRANK_DATA, else $XDG_CACHE_HOME/lowrank, else\n"
+      "~/.cache/lowrank.\n"
       "Files that are there with the right SHA-256 are left alone.\n\n"
       "Examples:\n"
       "  lowrank data fetch mnist\n"

@@ -53,7 +53,7 @@ void run_info(const DataInfoCommand& options) {
     return;
   }
   fmt::print("{}: {} classes\n\n", train.name, train.classes);
-  fmt::print("{:<8}{:>8}{:>10}{:>10}{:>11}\n", "half", "images", "pixels", "mean", "deviation");
+  fmt::print("{:<8}{:>8}{:>10}{:>10}{:>11}\n", "split", "images", "pixels", "mean", "deviation");
   print_half("train", train);
   print_half("test", test);
   print_counts(train, test);

@@ -88,8 +88,9 @@ void run_doctor(const app::CommonOptions& options) {
   line("BLAS library",
        fmt::format("{}{}{}, {}", blas.name, blas.own_threads ? " with threads of its own" : "",
                    of_kernels, blas.path));
-  line("Products", fmt::format("{:.0f} GFLOP/s with 10 rows (our kernel), {:.0f} with 2048 (BLAS)",
-                               speed.thin_product, speed.large_product));
+  line("Products",
+       fmt::format("{:.0f} GFLOP/s with 10 rows (lowrank's kernel), {:.0f} with 2048 (BLAS)",
+                   speed.thin_product, speed.large_product));
   line("Memory", fmt::format("{:.1f} GB/s read and written", speed.copy));
   line("GPU", gpu ? "CUDA" : "none found by LibTorch");
   line("To speed it up", command.empty() ? "nothing to do" : command);
@@ -100,7 +101,7 @@ void run_doctor(const app::CommonOptions& options) {
 void add_doctor(const Flags& flags) {
   auto options = std::make_shared<app::CommonOptions>();
   const auto doctor = flags.command("doctor", "Measure this machine and say how to speed it up");
-  add_common_flags(doctor, *options);
+  add_common_flags(doctor, *options, {.seed = false, .force = false});
   doctor.footer(kDoctorExamples);
   doctor.action([options] { run_doctor(*options); });
 }

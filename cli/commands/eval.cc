@@ -22,7 +22,7 @@ namespace {
 struct EvalCommand {
   app::CommonOptions common;
   std::string base;
-  std::string data = "mnist";
+  std::string data;  // empty: the base's own
   std::string adapter;
   bool no_adapter = false;
   bool merge = false;
@@ -68,10 +68,11 @@ void check_output(const EvalCommand& command) {
   require_writable_output(command.logits, command.common.force);
 }
 
-void run_eval(const EvalCommand& command) {
+void run_eval(EvalCommand& command) {
   check_combination(command);
   const auto resources = app::apply_common_options(command.common);
   auto classifier = app::load_base(command.base, resources);
+  command.data = app::data_for(classifier, command.data);
   const auto data = app::load_image_dataset(
       command.data, command.train_split ? app::Split::kTrain : app::Split::kTest);
   require_fit(classifier, data);
@@ -94,8 +95,7 @@ void run_eval(const EvalCommand& command) {
     auto json = to_json(evaluation);
     json["mode"] = mode_of(command);
     json["data"] = data.name;
-    if (loaded) json["base_matches"] = loaded->report.base_matches();
-    if (loaded) json["acts_like_base"] = loaded->report.acts_like_base;
+    if (loaded) app::add_report(json, loaded->report);
     if (command.confusion) json["confusion"] = app::confusion_json(evaluation);
     fmt::print("{}\n", to_text(json));
     return;
@@ -111,7 +111,7 @@ void add_eval(const Flags& flags) {
   const auto eval = flags.command("eval", "Evaluate a base model, with or without an adapter");
   eval.option("base", &command->base, "Folder of the base model").type_name("BASE").required();
   eval.option("--data", &command->data, "Data set: mnist, or a folder in MNIST's layout")
-      .shows_default();
+      .default_text("the base's");
   eval.option("--adapter", &command->adapter, "Folder of an adapter").type_name("DIR");
   eval.flag("--no-adapter", command->no_adapter, "Load the adapter, but disable it");
   eval.flag("--merge", command->merge, "Merge the adapter into the weights first");
@@ -119,7 +119,7 @@ void add_eval(const Flags& flags) {
   eval.flag("--confusion", command->confusion, "Print the confusion matrix as well");
   eval.option("--logits", &command->logits, "Write logits and labels to this .safetensors file")
       .type_name("FILE");
-  add_common_flags(eval, command->common);
+  add_common_flags(eval, command->common, {.seed = false});
   eval.footer(kEvalExamples);
   eval.action([command] { run_eval(*command); });
 }

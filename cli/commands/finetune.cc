@@ -7,6 +7,7 @@
 #include <cmath>
 #include <memory>
 
+#include "app/runs/folder_lock.h"
 #include "app/runs/input_protection.h"
 #include "app/runs/runs.h"
 #include "app/terminal/message.h"
@@ -25,8 +26,9 @@ struct FinetuneCommand {
 };
 
 constexpr auto kFinetuneExamples = R"(Examples:
-  lowrank finetune base/ --data mnist --only 2 --rank 1 --alpha 1 --steps 100 --out two/
+  lowrank finetune base/ --only 2 --rank 1 --alpha 1 --steps 100 --out two/
   lowrank finetune base/ --only 2 --replay 0.5 --steps 300 --out gentle/
+  lowrank finetune base/ --adapter two/ --steps 100 --out more/
   lowrank finetune --resume two/)";
 
 void restore_run(const Flags& flags, app::FinetuneRun& run, const nlohmann::ordered_json& id,
@@ -38,6 +40,8 @@ void restore_run(const Flags& flags, app::FinetuneRun& run, const nlohmann::orde
   restore_unless_given(flags, "--replay", run.train.replay, id.at("train").at("replay"));
   restore_training(flags, run.train, id.at("train"));
   restore_lora(flags, run.lora, id.at("lora"), app::checkpoint_of(folder));
+  restore_unless_given(flags, "--adapter", run.adapter,
+                       id.value("adapter", nlohmann::ordered_json()));
   restore_unless_given(flags, "--init-batches", run.init_batches, id.at("init_batches"));
   restore_unless_given(flags, "--lora-plus-ratio", run.lora_plus_ratio, id.at("lora_plus_ratio"));
 }
@@ -111,6 +115,10 @@ void run_finetune(const Flags& flags, FinetuneCommand& command) {
   if (run.base.empty()) {
     fail<ArgumentError>("finetune", "the folder of a base model must be given", "none");
   }
+  if (flags.given("--adapter")) {
+    require_no_lora_flags(flags,
+                          "--adapter goes on from a finished adapter, whose config it keeps");
+  }
   run.train.seed = run.common.seed;
   require_steps(flags, "finetune", run.train);
   check(run.train);
@@ -120,12 +128,17 @@ void run_finetune(const Flags& flags, FinetuneCommand& command) {
   const auto base = base_sha256.empty() ? std::filesystem::path(run.base)
                                         : base_of(run, folder, base_sha256, resources);
   auto classifier = app::load_base(base, resources);
+  run.data = app::data_for(classifier, run.data);
   const auto data = app::load_image_dataset(run.data, app::Split::kTrain);
-  app::require_not_an_input(folder, {base.string()});
+  app::require_not_an_input(folder, {base.string(), run.adapter});
   if (!resume) app::require_new_run_folder(folder, run.common.force);
-  const auto result = finetune(
-      run, classifier, data,
-      {.folder = folder, .resume = resume, .quiet = run.common.quiet, .resources = resources});
+  const app::FolderLock lock(folder);
+  const auto result = finetune(run, classifier, data,
+                               {.folder = folder,
+                                .title = "finetune",
+                                .resume = resume,
+                                .quiet = run.common.quiet,
+                                .resources = resources});
   warn_of_rank(result.adapter);
   print(result, run, folder);
 }
@@ -136,19 +149,24 @@ void add_finetune(const Flags& flags) {
   auto command = std::make_shared<FinetuneCommand>();
   auto& run = command->run;
   const auto finetune = flags.command("finetune", "Train a LoRA adapter on a frozen base");
-  finetune.option("base", &run.base, "Folder of the base model").type_name("BASE");
+  finetune.option("base", &run.base, "Folder of the base model (not with --resume)")
+      .type_name("BASE");
   finetune.option("--data", &run.data, "Data set: mnist, or a folder in MNIST's layout")
-      .shows_default();
+      .default_text("the base's");
+  finetune.option("--adapter", &run.adapter, "Go on from this finished adapter, with its config")
+      .type_name("DIR");
   finetune.option("--only", &run.only, "Train on this class only");
   finetune.option("--replay", &run.train.replay,
                   "Share of each batch taken from the other classes");
   add_run_folder(finetune, command->folder);
   add_lora_flags(finetune, run.lora);
-  finetune.option("--init-batches", &run.init_batches, "Batches for --init eva, corda and lora_ga")
+  finetune
+      .option("--init-batches", &run.init_batches,
+              "Batches that --init eva, corda and lora_ga look at")
       .shows_default();
   finetune
       .option("--lora-plus-ratio", &run.lora_plus_ratio,
-              "Learning rate of B over that of A (LoRA+)")
+              "Learning rate of B divided by that of A (LoRA+)")
       .shows_default();
   add_training_flags(finetune, run.train);
   add_common_flags(finetune, run.common);

@@ -11,7 +11,7 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
-#include "app/terminal/printable.h"
+#include <lowrank/io/printable.h>
 #include "app/terminal/table.h"
 #include "cli/commands/commands.h"
 #include "cli/flags/common_flags.h"
@@ -79,7 +79,7 @@ Json adapter_json(const InspectedAdapter& adapter, uintmax_t bytes) {
 void print_adapter(const InspectedAdapter& adapter, uintmax_t bytes) {
   const auto& config = adapter.config;
   const auto text = [](const std::string& value) {
-    return value.empty() ? std::string("unknown") : app::printable(value);
+    return value.empty() ? std::string("unknown") : printable(value);
   };
   fmt::print("LoRA adapter: rank {}, alpha {}, scaling {:.6g}{}{}{}\n", config.rank, config.alpha,
              config.scaling(), config.use_rslora ? ", rsLoRA" : "", config.use_dora ? ", DoRA" : "",
@@ -174,7 +174,7 @@ void add_info(const Flags& flags) {
   info.option("folder", &command->folder, "Folder of an adapter or a model")
       .type_name("DIR")
       .required();
-  add_common_flags(info, command->common);
+  add_common_flags(info, command->common, {.seed = false, .force = false});
   info.footer(kInfoExamples);
   info.action([command] { run_info(*command); });
 }

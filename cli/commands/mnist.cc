@@ -6,6 +6,7 @@
 #include <memory>
 #include <system_error>
 
+#include "app/runs/folder_lock.h"
 #include "app/runs/notebook.h"
 #include "app/train/json_difference.h"
 #include "cli/commands/commands.h"
@@ -36,6 +37,7 @@ void restore_run(const Flags& flags, MnistCommand& command, const fs::path& fold
     restore_unless_given(flags, "--digit", command.run.digit, run.at("digit"));
     restore_unless_given(flags, "--epochs", command.run.epochs, run.at("epochs"));
     restore_unless_given(flags, "--steps", command.run.finetune.train.steps, run.at("steps"));
+    restore_unless_given(flags, "--replay", command.run.replay, run.at("replay"));
     restore_lora(flags, command.run.finetune.lora, run.at("lora"), folder / app::kNotebookRun);
   } catch (const nlohmann::json::exception&) {
     fail<FileError>(
@@ -45,32 +47,80 @@ void restore_run(const Flags& flags, MnistCommand& command, const fs::path& fold
   }
 }
 
-/// Removes what an earlier run wrote here, and nothing else, so that a new run starts from scratch.
-void clear_run(const fs::path& folder) {
-  for (const char* name : {"base", "adapter", app::kNotebookReport, app::kNotebookRun}) {
-    fs::remove_all(folder / name);
+/// Where a run writes while the folder still holds a finished one, which stands until the new one
+/// is complete.
+constexpr const char* kUnfinished = ".unfinished";
+
+/// All files that a run writes, in the order in which they are published.
+std::vector<fs::path> files_of_run() {
+  std::vector<fs::path> files;
+  for (const char* name : {"model.safetensors", "config.json", "training.json"}) {
+    files.push_back(fs::path("base") / name);
   }
+  for (const char* folder : {"adapter", "replay"}) {
+    for (const char* name : {"adapter_model.safetensors", "adapter_config.json", "training.json"}) {
+      files.push_back(fs::path(folder) / name);
+    }
+  }
+  files.emplace_back(app::kNotebookRun);
+  files.emplace_back(app::kNotebookReport);
+  return files;
+}
+
+/// Removes the folders of a run that are empty.
+void remove_empty_folders(const fs::path& folder) {
+  std::error_code none;
+  for (const char* name : {"base", "adapter", "replay"}) fs::remove(folder / name, none);
+}
+
+/// Removes what an earlier run wrote here, file by file, and nothing else.
+void clear_run(const fs::path& folder) {
+  std::error_code none;
+  for (const auto& file : files_of_run()) fs::remove(folder / file, none);
+  for (const char* part : {"base", "adapter", "replay"}) {
+    fs::remove(app::checkpoint_of(folder / part), none);
+    remove_stale_files(folder / part);
+  }
+  remove_empty_folders(folder);
+}
+
+/// Moves a complete run to its place. If this is interrupted, --resume goes on with it.
+void publish_run(const fs::path& from, const fs::path& to) {
+  for (const char* part : {"base", "adapter", "replay"}) fs::create_directories(to / part);
+  for (const auto& file : files_of_run()) {
+    if (fs::exists(from / file)) fs::rename(from / file, to / file);
+  }
+  remove_empty_folders(from);
+  std::error_code none;
+  fs::remove(from, none);
 }
 
 void run_mnist(const Flags& flags, MnistCommand& command) {
   const fs::path folder = command.folder.folder("mnist");
   const bool resume = !command.folder.resume.empty();
-  if (resume) restore_run(flags, command, folder);
+  const auto unfinished = folder / kUnfinished;
+  const bool beside_old = resume ? fs::exists(unfinished / app::kNotebookRun)
+                                 : fs::exists(folder / app::kNotebookReport);
+  const auto stage = beside_old ? unfinished : folder;
+  if (resume) restore_run(flags, command, stage);
   app::digit_of(command.run.digit);
   const auto resources = app::apply_common_options(command.run.common);
-  app::Notebook notebook(command.run, folder, resources);
+  app::Notebook notebook(command.run, stage, folder, resources);
   notebook.prepare();
+  if (!resume) require_writable_output(folder, command.run.common.force);
+  const app::FolderLock lock(folder);
   if (resume) {
-    const auto file = folder / app::kNotebookRun;
+    const auto file = stage / app::kNotebookRun;
     app::require_same_options<ArgumentError>(read_json_file(file), identity(command.run, resources),
                                              file.string());
   } else {
-    require_writable_output(folder, command.run.common.force);
-    clear_run(folder);
-    write_file_atomically(folder / app::kNotebookRun,
+    clear_run(stage);
+    write_file_atomically(stage / app::kNotebookRun,
                           to_text(identity(command.run, resources)) + "\n");
   }
-  if (notebook()) return;
+  const bool ok = notebook();
+  if (beside_old) publish_run(stage, folder);
+  if (ok) return;
   throw Error("[mnist] every check must hold. Got a failure; see the lines marked FAIL.");
 }
 
@@ -78,14 +128,19 @@ void run_mnist(const Flags& flags, MnistCommand& command) {
 
 void add_mnist(const Flags& flags) {
   auto command = std::make_shared<MnistCommand>();
-  const auto mnist = flags.command("mnist", "Run the LoRA notebook: pretrain, adapt, check");
-  mnist.option("--digit", &command->run.digit, "Digit to improve: 0 to 9, or worst")
+  const auto mnist =
+      flags.command("mnist", "Train on MNIST, adapt to one digit, check the adapter");
+  mnist.option("--digit", &command->run.digit, "Digit to improve: 0 to 9, or worst (most mistakes)")
       .type_name("DIGIT")
       .shows_default();
   mnist.option("--data", &command->run.data, "Data set: mnist, or a folder in MNIST's layout")
       .shows_default();
   mnist.option("--epochs", &command->run.epochs, "Epochs of pretraining").shows_default();
   mnist.option("--steps", &command->run.finetune.train.steps, "Steps of fine-tuning")
+      .shows_default();
+  mnist
+      .option("--replay", &command->run.replay,
+              "Share of each batch from the other digits, in the second way")
       .shows_default();
   add_run_folder(mnist, command->folder);
   add_lora_flags(mnist, command->run.finetune.lora);

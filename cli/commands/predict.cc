@@ -11,6 +11,7 @@
 #include "app/images/image_file.h"
 #include "app/reports/evaluation_report.h"
 #include "app/runs/runs.h"
+#include "app/terminal/message.h"
 #include "app/terminal/table.h"
 #include "app/terminal/terminal_image.h"
 #include "cli/commands/commands.h"
@@ -24,7 +25,7 @@ struct PredictCommand {
   std::string base;
   std::string image;
   std::string adapter;
-  std::string data = "mnist";
+  std::string data;  // empty: the base's own
   std::optional<int64_t> index;
   bool invert = false;
 };
@@ -51,6 +52,13 @@ Picture picture_of(const PredictCommand& command) {
                         std::to_string(*command.index));
   }
   return {data.images[*command.index], data.labels[*command.index].item<int64_t>()};
+}
+
+bool has_bright_border(const at::Tensor& pixels) {
+  const auto rows = pixels.size(0), columns = pixels.size(1);
+  const auto border =
+      at::cat({pixels[0], pixels[rows - 1], pixels.select(1, 0), pixels.select(1, columns - 1)});
+  return border.to(at::kFloat).mean().item<float>() > 127;
 }
 
 std::vector<double> probabilities(const app::ImageClassifier& classifier, const at::Tensor& pixels,
@@ -102,9 +110,10 @@ void print(const Picture& picture, const std::vector<double>& off,
   }
 }
 
-void run_predict(const PredictCommand& command) {
+void run_predict(PredictCommand& command) {
   const auto resources = app::apply_common_options(command.common);
   auto classifier = app::load_base(command.base, resources);
+  if (command.index) command.data = app::data_for(classifier, command.data);
   auto picture = picture_of(command);
   if (command.invert) picture.pixels = 255 - picture.pixels;
   require_fit(classifier, picture.pixels);
@@ -116,13 +125,19 @@ void run_predict(const PredictCommand& command) {
     app::warn(loaded->report, command.adapter);
     on = probabilities(classifier, picture.pixels, resources);
   }
+  if (has_bright_border(picture.pixels)) {
+    app::print_message(
+        "note: the image is bright at its border, but the model knows white digits on black: if "
+        "this "
+        "one is dark on a bright ground, pass --invert.");
+  }
   if (!command.common.json) {
     print(picture, off, on);
     return;
   }
   nlohmann::ordered_json json;
   if (picture.label) json["label"] = *picture.label;
-  if (loaded) json["base_matches"] = loaded->report.base_matches();
+  if (loaded) app::add_report(json, loaded->report);
   json["adapter_off"] = {{"prediction", best(off)}, {"probabilities", off}};
   if (on) json["adapter_on"] = {{"prediction", best(*on)}, {"probabilities", *on}};
   fmt::print("{}\n", to_text(json));
@@ -136,10 +151,11 @@ void add_predict(const Flags& flags) {
   predict.option("base", &command->base, "Folder of the base model").type_name("BASE").required();
   predict.option("image", &command->image, "PNG or PGM image, white on black").type_name("IMAGE");
   predict.option("--adapter", &command->adapter, "Folder of an adapter").type_name("DIR");
-  predict.option("--data", &command->data, "Data set of --index").shows_default();
+  predict.option("--data", &command->data, "Data set that --index takes an image from")
+      .default_text("the base's");
   predict.option("--index", &command->index, "Number of a test image, counted from 0");
   predict.flag("--invert", command->invert, "Invert the image, which is black on white");
-  add_common_flags(predict, command->common);
+  add_common_flags(predict, command->common, {.seed = false, .force = false});
   predict.footer(kPredictExamples);
   predict.action([command] { run_predict(*command); });
 }

@@ -221,7 +221,7 @@ void run_svd(const SvdOptions& options) {
 
 void add_svd(const Flags& flags) {
   auto options = std::make_shared<SvdOptions>();
-  const auto command = flags.command("svd", "Compute rank, singular values and factors W = BA");
+  const auto command = flags.command("svd", "Compute rank, singular values and factors W ≈ BA");
   command.option("FILE", &options->file,
                  "Matrix: .npy, .safetensors or text (blanks, commas, semicolons or tabs); "
                  "- reads text from standard input");

@@ -1,16 +1,14 @@
-#include <c10/util/Exception.h>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 #include <lowrank/adapter/plan.h>
 #include <lowrank/error.h>
 #include <lowrank/io/json.h>
-#include <torch/csrc/jit/serialization/import.h>
 
 #include <filesystem>
-#include <fstream>
 #include <memory>
 
 #include "app/models/model_folder.h"
+#include "app/models/script_file.h"
 #include "app/terminal/table.h"
 #include "cli/commands/commands.h"
 #include "cli/flags/common_flags.h"
@@ -28,40 +26,11 @@ struct TargetsCommand {
   LoraConfig lora;
 };
 
-constexpr const char* kScriptHint =
-    "torch.jit.script(model).save(...) writes one; torch.save does not.";
-
 constexpr auto kTargetsExamples = R"(Examples:
   lowrank targets base/
   lowrank targets classifier.pt --target-modules embedding,lstm --rank 4
-  lowrank targets classifier.pt --target-regex '.*\.(query|value)' --rank-pattern query=16 --json)";
-
-/// Checks the file before LibTorch reads it. LibTorch would wait for a pipe, and its messages are
-/// written for programmers.
-void require_archive(const fs::path& file) {
-  std::string begin(4, '\0');
-  const bool is_file = fs::is_regular_file(file);
-  std::ifstream stream;
-  if (is_file) stream.open(file, std::ios::binary);
-  stream.read(begin.data(), 4);
-  if (begin == "PK\x03\x04") return;
-  const char* found = !is_file            ? "a pipe or device"
-                      : !stream.is_open() ? "a file that cannot be read"
-                                          : "a file that is not a zip archive";
-  fail<FileError>("targets", fmt::format("\"{}\" must be a TorchScript file", file.string()), found,
-                  kScriptHint);
-}
-
-torch::jit::Module load_script(const fs::path& file) {
-  require_archive(file);
-  try {
-    return torch::jit::load(file.string(), at::kCPU);
-  } catch (const std::exception& error) {  // c10::Error, or torch::jit::ErrorReport about its code
-    const std::string reason = error.what();
-    fail<FileError>("targets", fmt::format("\"{}\" must be a TorchScript file", file.string()),
-                    reason.substr(0, reason.find('\n')), kScriptHint);
-  }
-}
+  lowrank targets classifier.pt --target-regex '.*\.(query|value)' \
+    --rank-pattern query=16 --json)";
 
 AdapterPlan plan_for(const fs::path& model, const LoraConfig& config) {
   if (!fs::exists(model)) {
@@ -69,7 +38,7 @@ AdapterPlan plan_for(const fs::path& model, const LoraConfig& config) {
                     fmt::format("nothing at \"{}\"", model.string()));
   }
   if (fs::is_directory(model)) return plan_adapter(*app::load_classifier(model).model, config);
-  return plan_adapter(load_script(model), config);
+  return plan_adapter(app::load_script(model), config);
 }
 
 double share(int64_t part, int64_t whole) {
@@ -143,7 +112,7 @@ void add_targets(const Flags& flags) {
       .type_name("MODEL")
       .required();
   add_lora_flags(targets, command->lora);
-  add_common_flags(targets, command->common);
+  add_common_flags(targets, command->common, {.seed = false, .force = false});
   targets.footer(kTargetsExamples);
   targets.action([command] { run_targets(*command); });
 }

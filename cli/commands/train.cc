@@ -5,6 +5,7 @@
 
 #include <memory>
 
+#include "app/runs/folder_lock.h"
 #include "app/runs/runs.h"
 #include "app/terminal/table.h"
 #include "cli/commands/commands.h"
@@ -21,7 +22,8 @@ struct TrainCommand {
 
 constexpr auto kTrainExamples = R"(Examples:
   lowrank train --data mnist --epochs 1 --seed 0 --out base/
-  lowrank train --data /usr/share/datasets/fashion-mnist --mean 0.286 --deviation 0.353 --out f/
+  lowrank train --data /usr/share/datasets/fashion-mnist \
+    --mean 0.286 --deviation 0.353 --out f/
   lowrank train --resume base/)";
 
 void restore_run(const Flags& flags, app::BaseRun& run, const nlohmann::ordered_json& id) {
@@ -82,8 +84,10 @@ void run_train(const Flags& flags, TrainCommand& command) {
   const auto resources = app::apply_common_options(command.run.common);
   const auto data = app::load_image_dataset(command.run.data, app::Split::kTrain);
   if (!resume) app::require_new_run_folder(folder, command.run.common.force);
+  const app::FolderLock lock(folder);
   const auto result = app::train_base(command.run, data,
                                       {.folder = folder,
+                                       .title = "train",
                                        .resume = resume,
                                        .quiet = command.run.common.quiet,
                                        .resources = resources});

@@ -2,12 +2,12 @@
 
 namespace lowrank::cli {
 
-void add_common_flags(const Flags& flags, app::CommonOptions& options) {
+void add_common_flags(const Flags& flags, app::CommonOptions& options, const CommonUse& use) {
   const auto common = flags.under("Common options");
-  common.option("--seed", &options.seed, "Random seed; draws the same numbers as PyTorch")
-      .shows_default();
-  common.option("--threads", &options.threads, "Number of threads; 0 uses all cores")
-      .shows_default();
+  if (use.seed) {
+    common.option("--seed", &options.seed, "Random seed; draws the same numbers as PyTorch");
+  }
+  common.option("--threads", &options.threads, "Number of threads; 0 uses all cores");
   common.option("--device", &options.device, "Device to run on: auto, cpu or cuda")
       .type_name("NAME")
       .shows_default();
@@ -16,7 +16,7 @@ void add_common_flags(const Flags& flags, app::CommonOptions& options) {
       .shows_default();
   common.flag("--json", options.json, "Print one JSON object instead of text");
   common.flag("--quiet", options.quiet, "Print no progress and no notes");
-  common.flag("--force", options.force, "Replace existing outputs");
+  if (use.force) common.flag("--force", options.force, "Replace existing outputs");
 }
 
 }  // namespace lowrank::cli

@@ -5,7 +5,13 @@
 
 namespace lowrank::cli {
 
+/// Which of the common flags a command has a use for.
+struct CommonUse {
+  bool seed = true;   // it draws random numbers
+  bool force = true;  // it writes files
+};
+
 /// The flags that mean the same in every command; `options` must live until the command has run.
-void add_common_flags(const Flags& flags, app::CommonOptions& options);
+void add_common_flags(const Flags& flags, app::CommonOptions& options, const CommonUse& use = {});
 
 }  // namespace lowrank::cli

@@ -14,6 +14,7 @@
 #include <utility>
 
 #include "cli/flags/described_flags.h"
+#include "cli/flags/help_text.h"
 
 namespace lowrank::cli {
 namespace {
@@ -79,9 +80,11 @@ CLI::Option* add_read(CLI::App& app, const std::string& name, Holder& value,
 
 template <class T>
 CLI::Option* add(CLI::App& app, const std::string& name, T& value, const std::string& text) {
-  return add_read<T>(app, name, value, text)->default_function([&value] {
+  auto* option = add_read<T>(app, name, value, text)->default_function([&value] {
     return fmt::format("{}", value);
   });
+  if constexpr (std::is_arithmetic_v<T>) option->capture_default_str();
+  return option;
 }
 
 template <class T>
@@ -172,10 +175,27 @@ std::string complaint(const CLI::App& app, const CLI::ParseError& error) {
                                   complaint(app, error), path_of(named_command(app))));
 }
 
+/// Turns "lowrank" and "lowrank help svd" into "lowrank --help" and "lowrank svd --help".
+std::vector<std::string> arguments_of(const CLI::App& app, int argc, char** argv) {
+  std::vector<std::string> arguments(argv + 1, argv + std::max(argc, 1));
+  if (arguments.empty()) return {"--help"};
+  if (arguments.front() != "help") return arguments;
+  arguments.erase(arguments.begin());
+  const auto commands = app.get_subcommands([](const CLI::App*) { return true; });
+  const auto is_named = [&](const CLI::App* command) {
+    return command->get_name() == arguments.front();
+  };
+  const bool known = arguments.empty() || std::any_of(commands.begin(), commands.end(), is_named);
+  if (known) arguments.emplace_back("--help");  // otherwise the word is refused
+  return arguments;
+}
+
 /// Returns false if --help or --version was given, and has been printed.
 bool parse(CLI::App& app, int argc, char** argv) {
   try {
-    app.parse(argc, argv);
+    auto arguments = arguments_of(app, argc, argv);
+    std::reverse(arguments.begin(), arguments.end());  // CLI11 takes the last one first
+    app.parse(std::move(arguments));
   } catch (const CLI::Success& done) {
     app.exit(done);
     return false;
@@ -268,6 +288,7 @@ Flag Flags::find(const std::string& name) const { return Flag(*app_->get_option(
 
 void run(const CommandLine& line, int argc, char** argv) {
   CLI::App app(line.text, "lowrank");
+  app.formatter(help_formatter());
   app.set_version_flag("--version", line.version);
   line.add(Flags(app));
   parse(app, argc, argv);
@@ -284,6 +305,7 @@ std::string describe(const CommandLine& line) {
 bool check_described(const std::string& description, int argc, char** argv) {
   const auto described = nlohmann::ordered_json::parse(description);
   CLI::App app("", "lowrank");
+  app.formatter(help_formatter());
   app.set_version_flag("--version", described.at("version").get<std::string>());
   add_described(described, app);
   return parse(app, argc, argv);

@@ -76,7 +76,7 @@ class FlagAdder {
         .option(
             regex_flag(field_.flag),
             [&selector](const std::string& regex) { selector = ModuleSelector::matching(regex); },
-            "The same, by one Python regex for whole paths")
+            "Or one Python regex that matches whole paths")
         .type_name("REGEX")
         .excludes(names);
   }
@@ -143,7 +143,11 @@ void add_lora_flags(const Flags& flags, LoraConfig& config) {
   const auto lora = flags.under("LoRA");
   // This comes first, because flags take effect in the order in which they are added.
   lora.option(
-          "--config", [&config](const std::string& file) { config = read_lora_config(file); },
+          "--config",
+          [&config](const std::string& file) {
+            config = read_lora_config(file);
+            require_known_fields(config, file);
+          },
           "PEFT adapter_config.json; the flags override it")
       .type_name("FILE");
   for (const auto& field : config_fields()) {
@@ -159,6 +163,16 @@ void restore_lora(const Flags& flags, LoraConfig& config, const nlohmann::ordere
     if (!is_given(flags, field)) copy_field(field, held, config);
   }
   config.extra_json = held.extra_json;
+}
+
+void require_no_lora_flags(const Flags& flags, const std::string& why) {
+  std::vector<std::string> given;
+  if (flags.given("--config")) given.emplace_back("--config");
+  for (const auto& field : config_fields()) {
+    if (is_given(flags, field)) given.emplace_back(field.flag);
+  }
+  if (given.empty()) return;
+  fail<ArgumentError>("arguments", why, list_names(given), "Omit it.");
 }
 
 }  // namespace lowrank::cli

@@ -19,4 +19,8 @@ void add_lora_flags(const Flags& flags, LoraConfig& config);
 void restore_lora(const Flags& flags, LoraConfig& config, const nlohmann::ordered_json& run,
                   const std::filesystem::path& file);
 
+/// Throws ArgumentError, naming the flag, if a flag of the config was given. `why` says what leaves
+/// no room for it.
+void require_no_lora_flags(const Flags& flags, const std::string& why);
+
 }  // namespace lowrank::cli

@@ -38,7 +38,8 @@ class LOWRANK_API TensorError : public Error {
   using Error::Error;
 };
 
-/// The user interrupted the work (Ctrl-C); the message says what is on disk.
+/// Thrown by the command, not by the library: the user interrupted the work (Ctrl-C); the message
+/// says what is on disk.
 class LOWRANK_API Interrupted : public Error {
  public:
   using Error::Error;

@@ -15,8 +15,10 @@
 #include <lowrank/io/atomic_file.h>
 #include <lowrank/io/file_bytes.h>
 #include <lowrank/io/json.h>
+#include <lowrank/io/mapped_files.h>
 #include <lowrank/io/matrix_file.h>
 #include <lowrank/io/npy.h>
+#include <lowrank/io/printable.h>
 #include <lowrank/io/safetensors.h>
 #include <lowrank/io/sha256.h>
 #include <lowrank/io/text_matrix.h>

@@ -11,20 +11,50 @@
 
 #include "adapter/state.h"
 #include "adapter/trained_tensors.h"
+#include "effective/weight_reading.h"
 
 namespace lowrank {
 namespace {
 
 using Names = std::vector<std::string>;
 
-LayerPath path_of(const AdaptedTensor& tensor) {
+LayerPath path_of(const AdaptedTensor& tensor, bool is_lost) {
   const auto& site = *tensor.site;
-  if (!effective::is_bound(tensor.tensor, site)) return LayerPath::kUnreached;
+  if (is_lost || !effective::is_bound(tensor.tensor, site)) return LayerPath::kLost;
   if (site.dense_reads > 0) return LayerPath::kDense;
   return site.factored_reads > 0 ? LayerPath::kFactored : LayerPath::kUnreached;
 }
 
+effective::Term term_of(const AdaptedLayer& layer) {
+  return {.a = layer.a,
+          .b = layer.b,
+          .minus_a = layer.initial_a,
+          .minus_b = layer.initial_b,
+          .magnitude = layer.magnitude,
+          .scaling = layer.scaling};
+}
+
+/// Leaves the model without adapters. Its weights and buffers stay as they are.
+void unload(Adapter::State& state) {
+  state.adapters.clear();
+  state.active.clear();
+  state.board->publish(state.select({}));  // from now on clones are their base too
+  for (const auto& tensor : state.tensors) effective::unbind(tensor.tensor, *tensor.site);
+  state.tensors.clear();
+  for (const auto& parameter : state.base) parameter.tensor.requires_grad_(parameter.required_grad);
+}
+
 }  // namespace
+
+at::Tensor delta_weight(const AdaptedLayer& layer) {
+  return effective::low_rank_delta(term_of(layer), *layer.site, layer.weight.sizes());
+}
+
+at::Tensor effective_weight(const AdaptedLayer& layer) {
+  effective::Meaning meaning;
+  meaning.terms = {term_of(layer)};
+  return effective::effective_weight(layer.weight, *layer.site, meaning);
+}
 
 Adapter::Adapter(std::shared_ptr<State> state) : state_(std::move(state)) {}
 
@@ -93,10 +123,23 @@ std::vector<AdaptedLayer> Adapter::layers(const std::string& name) const {
   const StateLock lock(state_->mutex);
   std::vector<AdaptedLayer> layers;
   const auto& adapter = state_->adapter(name);
+  const auto lost = state_->lost_parameters();
   for (const auto& layer : adapter.layers) {
-    const auto path = path_of(state_->tensors[layer.site]);
-    layers.push_back({layer.target.path(), layer.target.weight, layer.a, layer.b, layer.magnitude,
-                      layer.bias, term_of(layer, adapter).scaling, path});
+    const auto& tensor = state_->tensors[layer.site];
+    const auto parameter = dotted_path(layer.target.layer, layer.target.parameter);
+    const bool is_lost = std::find(lost.begin(), lost.end(), parameter) != lost.end();
+    layers.push_back({.name = layer.target.path(),
+                      .parameter = parameter,
+                      .weight = effective::stored_weight(layer.target.weight).detach(),
+                      .a = layer.a,
+                      .b = layer.b,
+                      .magnitude = layer.magnitude,
+                      .bias = layer.bias,
+                      .scaling = term_of(layer, adapter).scaling,
+                      .path = path_of(tensor, is_lost),
+                      .initial_a = layer.minus_a,
+                      .initial_b = layer.minus_b,
+                      .site = tensor.site});
   }
   return layers;
 }
@@ -119,7 +162,22 @@ int64_t Adapter::parameter_count(const std::string& name) const {
 Names Adapter::unreached_layers(const std::string& name) const {
   Names names;
   for (const auto& layer : layers(name)) {
-    if (layer.path == LayerPath::kUnreached) names.push_back(layer.name);
+    const bool reached = layer.path == LayerPath::kFactored || layer.path == LayerPath::kDense;
+    if (!reached) names.push_back(layer.name);
+  }
+  return names;
+}
+
+Names Adapter::layers_without_gradient(const std::string& name) const {
+  const auto has_gradient = [](const AdaptedLayer& layer) {
+    return layer.a.grad().defined() || layer.b.grad().defined();
+  };
+  const auto all = layers(name);
+  if (std::none_of(all.begin(), all.end(), has_gradient)) return {};
+  Names names;
+  for (const auto& layer : all) {
+    const bool reached = layer.path == LayerPath::kFactored || layer.path == LayerPath::kDense;
+    if (reached && !has_gradient(layer)) names.push_back(layer.name);
   }
   return names;
 }
@@ -144,14 +202,16 @@ bool Adapter::enabled() const {
 void Adapter::detach() {
   const StateLock lock(state_->mutex);
   if (merged()) unmerge();
-  state_->adapters.clear();
-  state_->active.clear();
-  state_->board->publish(state_->select({}));  // from now on clones are their base too
-  for (const auto& tensor : state_->tensors) effective::unbind(tensor.tensor, *tensor.site);
-  state_->tensors.clear();
-  for (const auto& parameter : state_->base) {
-    parameter.tensor.requires_grad_(parameter.required_grad);
-  }
+  unload(*state_);
+  restore_buffers(*state_);
+}
+
+std::vector<MergedLayer> Adapter::merge_and_unload(const Names& names) {
+  const StateLock lock(state_->mutex);
+  auto report = merge(names);
+  unload(*state_);
+  for (auto& buffer : state_->buffers) buffer.before.reset();
+  return report;
 }
 
 struct AdapterScope::Impl {
@@ -169,6 +229,10 @@ AdapterScope Adapter::use(const Names& names) const {
 }
 
 AdapterScope Adapter::use_rows(const Names& names) const {
+  if (names.empty()) {
+    fail<ArgumentError>("use_rows", "there must be a name for each row of the batch", "none",
+                        "\"\" stands for the base.");
+  }
   const StateLock lock(state_->mutex);
   std::map<std::string, std::vector<int64_t>> rows;
   for (size_t i = 0; i < names.size(); ++i) {

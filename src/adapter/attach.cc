@@ -7,11 +7,14 @@
 #include <torch/csrc/jit/runtime/graph_executor.h>
 #include <torch/nn/module.h>
 
+#include <algorithm>
+
 #include "adapter/collect_data.h"
 #include "adapter/init/eva_ranks.h"
 #include "adapter/init/initialise.h"
 #include "adapter/state.h"
 #include "effective/dora.h"
+#include "effective/weight_reading.h"
 
 // Makes the factors of an adapter from a config, in a model that may already have other adapters.
 namespace lowrank {
@@ -113,29 +116,18 @@ Adapter attach_to(std::vector<ModelLayer> layers, const LoraConfig& config,
   return attach_first(state, make_adapter(*state, name, config, run));
 }
 
+/// Copies a parameter that the adapter trains in full, or statistics that it keeps.
+WholeParameter make_whole(Adapter::State& state, const WholeTarget& target) {
+  const auto site = target.is_statistic
+                        ? state.site_for_statistic(target.path, target.tensor)
+                        : state.site_for(target.path, target.tensor,
+                                         kind_of_whole(state, target.path, target.tensor), 1, {});
+  auto value = effective::stored_weight(target.tensor).detach().clone();
+  if (!target.is_statistic) value.requires_grad_();
+  return {target.path, site, std::move(value), {}, target.is_statistic};
+}
+
 }  // namespace
-
-std::vector<BaseParameter> base_parameters(const std::vector<ModelLayer>& layers) {
-  std::vector<BaseParameter> parameters;
-  for (const auto& layer : layers) {
-    for (const auto& [name, tensor] : layer.parameters) {
-      const auto path = dotted_path(layer.name, name);
-      parameters.push_back({path, tensor, tensor.requires_grad()});
-    }
-  }
-  return parameters;
-}
-
-std::shared_ptr<Adapter::State> make_state(std::vector<ModelLayer> layers) {
-  auto state = std::make_shared<Adapter::State>();
-  state->model = std::move(layers);
-  state->base = base_parameters(state->model);
-  return state;
-}
-
-void freeze(const Adapter::State& state) {
-  for (const auto& parameter : state.base) parameter.tensor.requires_grad_(false);
-}
 
 void prepare_script() {
   // From its second or third call on, the profiling executor differentiates `linear` with a formula
@@ -150,17 +142,20 @@ size_t site_of(Adapter::State& state, const Target& target) {
 }
 
 NamedAdapter make_adapter(Adapter::State& state, const std::string& name, const LoraConfig& config,
-                          const std::function<void()>& run) {
+                          const std::function<void()>& run,
+                          std::vector<UnmatchedEntry>* unmatched) {
   check(config);
   const c10::InferenceMode normal(false);  // inference tensors cannot be trained
-  auto targets = find_targets(state.model, config);
-  const auto whole = find_whole_parameters(state.model, config, targets);
+  auto targets = find_targets(state.model, config, unmatched);
+  const auto whole = find_whole_parameters(state.model, config, targets, unmatched);
   const auto tokens = find_token_rows(state.model, config, targets);
   for (const auto& target : targets) {
     require_adaptable(state, shown_path(target), target.weight);
     require_supported_layer(config, target);
   }
-  for (const auto& [path, tensor] : whole) require_adaptable(state, path, tensor);
+  for (const auto& target : whole) {
+    if (!target.is_statistic) require_adaptable(state, target.path, target.tensor);
+  }
   for (const auto& rows : tokens) require_adaptable(state, rows.layer, rows.weight);
   NamedAdapter adapter;
   adapter.name = name;
@@ -170,11 +165,7 @@ NamedAdapter make_adapter(Adapter::State& state, const std::string& name, const 
   for (size_t i = 0; i < targets.size(); ++i) {
     adapter.layers.push_back(make_layer(state, config, targets[i], std::move(data[i])));
   }
-  for (const auto& [path, tensor] : whole) {
-    const auto site = state.site_for(path, tensor, kind_of_whole(state, path, tensor), 1, {});
-    const auto value = effective::without_mark(tensor).detach().clone().requires_grad_();
-    adapter.whole.push_back({path, site, value, {}});
-  }
+  for (const auto& target : whole) adapter.whole.push_back(make_whole(state, target));
   for (const auto& [layer, tensor, rows] : tokens) {
     const auto path = layer + ".weight";
     const auto site = state.site_for(path, tensor, kind_of_whole(state, path, tensor), 1, {});

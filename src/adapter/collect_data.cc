@@ -13,6 +13,7 @@
 #include <utility>
 
 #include "adapter/init/eva_ranks.h"
+#include "effective/weight_reading.h"
 
 namespace lowrank {
 namespace {
@@ -30,7 +31,9 @@ class FrozenModelGuard {
     }
     for (const auto& layer : state.model) {
       for (const auto& [name, buffer] : layer.buffers) {
-        if (buffer.defined()) buffers_.emplace_back(buffer, buffer.detach().clone());
+        if (!buffer.defined()) continue;
+        const auto stored = effective::stored_weight(buffer).detach();
+        buffers_.emplace_back(stored, stored.clone());
       }
     }
     for (const auto& parameter : parameters_) set(parameter.tensor, {}, false);

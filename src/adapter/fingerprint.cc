@@ -6,29 +6,56 @@
 #include <algorithm>
 
 #include "adapter/state.h"
+#include "effective/weight_reading.h"
 
 namespace lowrank {
+namespace {
 
-std::string fingerprint_of(const std::vector<BaseParameter>& parameters) {
-  std::vector<std::string> lines;
-  lines.reserve(parameters.size());
-  for (const auto& parameter : parameters) {
-    lines.push_back(
-        fmt::format("{} {} {} {}\n", parameter.name, c10::toString(parameter.tensor.scalar_type()),
-                    fmt::join(parameter.tensor.sizes(), " "), sha256_hex(parameter.tensor)));
-  }
+using Lines = std::vector<std::string>;
+
+std::string line_of(const std::string& name, const at::Tensor& tensor) {
+  return fmt::format("{} {} {} {}\n", name, c10::toString(tensor.scalar_type()),
+                     fmt::join(tensor.sizes(), " "), sha256_hex(effective::stored_weight(tensor)));
+}
+
+std::string hash_of(Lines lines) {
   std::sort(lines.begin(), lines.end());
   Sha256 sum;
   for (const auto& line : lines) sum.update(line.data(), line.size());
   return sum.hex();
 }
 
-std::string base_fingerprint(const torch::nn::Module& model) {
-  std::vector<BaseParameter> parameters;
-  for (const auto& item : model.named_parameters()) {
-    parameters.push_back({item.key(), item.value(), false});
+Lines parameter_lines(const Adapter::State& state) {
+  Lines lines;
+  for (const auto& parameter : state.base)
+    lines.push_back(line_of(parameter.name, parameter.tensor));
+  return lines;
+}
+
+}  // namespace
+
+std::string fingerprint_of(const Adapter::State& state) {
+  auto lines = parameter_lines(state);
+  const auto changed = changed_buffers(state);
+  for (const auto& buffer : state.buffers) {
+    const bool is_changed = std::find(changed.begin(), changed.end(), buffer.name) != changed.end();
+    lines.push_back(line_of(buffer.name, is_changed ? buffer.before : buffer.tensor));
   }
-  return fingerprint_of(parameters);
+  return hash_of(std::move(lines));
+}
+
+std::string fingerprint_without_buffers(const Adapter::State& state) {
+  return hash_of(parameter_lines(state));
+}
+
+std::string base_fingerprint(const torch::nn::Module& model) {
+  Lines lines;
+  for (const auto& item : model.named_parameters())
+    lines.push_back(line_of(item.key(), item.value()));
+  for (const auto& item : model.named_buffers()) {
+    if (item.value().defined()) lines.push_back(line_of(item.key(), item.value()));
+  }
+  return hash_of(std::move(lines));
 }
 
 }  // namespace lowrank

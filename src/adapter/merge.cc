@@ -176,6 +176,7 @@ std::vector<MergedLayer> Adapter::merge(const std::vector<std::string>& names,
   if (wanted.empty()) fail<ArgumentError>("merge", "an adapter must be named or active", "none");
   require_distinct(wanted);
   require_no_scope(state, "merge");
+  state.require_none_lost("merge");
   const bool copies = state.any_merged() ? state.merged_with_copies : options.keep_copies;
   for (const auto& name : wanted) require_mergeable(state.adapter(name), copies);
   require_unchanged(state, "merge");

@@ -63,7 +63,8 @@ AdapterPlan plan(const std::vector<ModelLayer>& layers, const LoraConfig& config
     plan.trained_parameters += layer.parameters;
     plan.layers.push_back(std::move(layer));
   }
-  for (const auto& [name, tensor] : find_whole_parameters(layers, config, targets)) {
+  for (const auto& [name, tensor, is_statistic] : find_whole_parameters(layers, config, targets)) {
+    if (is_statistic) continue;
     plan.whole.push_back({name, tensor.sizes().vec(), tensor.numel()});
     plan.trained_parameters += tensor.numel();
   }

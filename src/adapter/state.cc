@@ -1,7 +1,7 @@
 #include "adapter/state.h"
 
 #include <ATen/ATen.h>
-#include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <lowrank/error.h>
 
 #include <algorithm>
@@ -73,6 +73,35 @@ size_t Adapter::State::site_for(const std::string& path, const at::Tensor& tenso
   site->index = tensors.size();
   tensors.push_back({tensor, std::move(site), {}});
   return tensors.size() - 1;
+}
+
+std::vector<std::string> Adapter::State::lost_parameters() const {
+  std::vector<std::string> lost;
+  for (const auto& layer : model) {
+    for (const auto& [name, tensor] : layer.parameters) {
+      const bool adapted =
+          std::any_of(tensors.begin(), tensors.end(),
+                      [&own = tensor](const auto& t) { return t.tensor.is_same(own); });
+      if (!adapted || !layer.current) continue;
+      const auto now = layer.current(name);
+      if (now.defined() && !now.is_same(tensor)) lost.push_back(dotted_path(layer.name, name));
+    }
+  }
+  return lost;
+}
+
+void Adapter::State::require_none_lost(const char* operation) const {
+  const auto lost = lost_parameters();
+  if (lost.empty()) return;
+  fail<TensorError>(operation, "the model's parameters must be the tensors that were adapted",
+                    fmt::format("a module that was given another tensor as {}", list_names(lost)),
+                    "Detach, or write into the old tensor (copy_, set_data) instead of assigning.");
+}
+
+size_t Adapter::State::site_for_statistic(const std::string& path, const at::Tensor& tensor) {
+  const auto index = site_for(path, tensor, LayerKind::kOther, 1, {});
+  tensors[index].site->is_statistic = true;
+  return index;
 }
 
 effective::Term term_of(const LayerFactors& layer, const NamedAdapter& adapter) {
@@ -151,10 +180,13 @@ void Adapter::State::publish() {
 
 void require_adaptable(const Adapter::State& state, const std::string& path,
                        const at::Tensor& tensor) {
-  if (!tensor.is_floating_point() || tensor.numel() == 0) {
+  if (tensor.numel() == 0) {
+    fail<TensorError>("attach", "an adapted weight must not be empty",
+                      fmt::format("\"{}\" of shape ({})", path, fmt::join(tensor.sizes(), ", ")));
+  }
+  if (!tensor.is_floating_point()) {
     fail<TensorError>("attach", "an adapted weight must hold floating-point numbers",
-                      fmt::format("\"{}\" of type {} with {} elements", path,
-                                  c10::toString(tensor.scalar_type()), tensor.numel()));
+                      fmt::format("\"{}\" of type {}", path, c10::toString(tensor.scalar_type())));
   }
   if (tensor.is_inference()) {
     fail<TensorError>("attach", "an adapted weight must not be made in inference mode",
@@ -165,7 +197,7 @@ void require_adaptable(const Adapter::State& state, const std::string& path,
     if (site->board == state.board) continue;
     fail<TensorError>("attach", "a weight can carry the adapters of one handle",
                       fmt::format("\"{}\", which is adapted already", path),
-                      "Detach the first, or add to it.");
+                      "Use Adapter::add() or load(), or detach() it first.");
   }
 }
 
@@ -181,7 +213,8 @@ void check_name(const Adapter::State& state, const std::string& name) {
   for (const auto& adapter : state.adapters) {
     if (adapter.name != name) continue;
     fail<ArgumentError>("adapter", "an adapter's name must be new",
-                        fmt::format("\"{}\", which exists", name), "Remove or rename it first.");
+                        fmt::format("\"{}\", which exists", name),
+                        "Remove or rename it first; load() can replace it.");
   }
 }
 

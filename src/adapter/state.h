@@ -19,6 +19,14 @@ struct BaseParameter {
   bool required_grad;
 };
 
+/// One of the model's buffers.
+struct BaseBuffer {
+  std::string name;
+  at::Tensor tensor;
+  at::Tensor before;  // a copy of its values before attach; undefined while there is no adapter
+  bool is_statistic;  // running statistics, which a forward in training changes
+};
+
 /// A tensor of the model that at least one adapter touches.
 struct AdaptedTensor {
   at::Tensor tensor;  // the model's own parameter: it follows module.to()
@@ -36,12 +44,13 @@ struct LayerFactors {
 };
 
 /// A parameter that one adapter trains in full: a bias, a parameter of modules_to_save, or rows of
-/// an embedding.
+/// an embedding; or running statistics of a module in modules_to_save.
 struct WholeParameter {
   std::string path;
   size_t site = 0;
   at::Tensor value;
   at::Tensor rows;  // int64 (n), on the weight's device: `value` holds only these; undefined: all
+  bool is_statistic = false;  // changed by forward passes in training, not by an optimizer
 };
 
 struct NamedAdapter {
@@ -56,6 +65,7 @@ struct NamedAdapter {
 struct Adapter::State {
   std::vector<ModelLayer> model;
   std::vector<BaseParameter> base;
+  std::vector<BaseBuffer> buffers;
   std::vector<AdaptedTensor> tensors;  // by Site::index
   std::vector<NamedAdapter> adapters;
   std::vector<std::string> active;
@@ -75,12 +85,21 @@ struct Adapter::State {
   size_t site_for(const std::string& path, const at::Tensor& tensor, LayerKind kind, int64_t groups,
                   const std::function<bool()>& is_training);
 
+  /// The same for running statistics of the model.
+  size_t site_for_statistic(const std::string& path, const at::Tensor& tensor);
+
   /// Returns what each adapted tensor means with these adapters on, whether they are merged or not.
   /// Throws ArgumentError if two of them replace the same tensor.
   std::vector<effective::Meaning> meanings(const std::vector<std::string>& names) const;
   /// Returns the same for operators. Merged adapters are left out, because the weights already
   /// contain them.
   std::shared_ptr<const effective::Selection> select(const std::vector<std::string>& names) const;
+  /// The full names of adapted parameters whose module holds another tensor now. An adapter has no
+  /// effect on it.
+  std::vector<std::string> lost_parameters() const;
+  /// Throws TensorError if there are any.
+  void require_none_lost(const char* operation) const;
+
   /// Turns the active adapters on for all threads (none if disabled), and marks the tensors that
   /// are not marked yet.
   void publish();
@@ -101,8 +120,10 @@ bool subtracts_from_base(const NamedAdapter& adapter);
 
 /// Makes an adapter with fresh factors for the model of `state`, without adding it. `run` runs the
 /// model over representative data if the initialisation needs that (see attach() in adapter.h).
+/// Entries of the config that match nothing go to `unmatched`; without it they are refused.
 NamedAdapter make_adapter(Adapter::State& state, const std::string& name, const LoraConfig& config,
-                          const std::function<void()>& run);
+                          const std::function<void()>& run,
+                          std::vector<UnmatchedEntry>* unmatched = nullptr);
 
 /// Returns the index of the site of a target's weight.
 size_t site_of(Adapter::State& state, const Target& target);
@@ -121,16 +142,21 @@ void check_name(const Adapter::State& state, const std::string& name);
 
 /// Returns the state for a model that has no adapter yet.
 std::shared_ptr<Adapter::State> make_state(std::vector<ModelLayer> layers);
-/// Turns gradients off for all parameters of the model.
-void freeze(const Adapter::State& state);
+/// Turns gradients off for all parameters of the model, keeps a copy of its buffers and gives its
+/// running statistics sites, so that no forward changes them.
+void freeze(Adapter::State& state);
+/// Gives every buffer that has changed since freeze() its values back.
+void restore_buffers(Adapter::State& state);
+/// The names of the buffers that have changed since freeze().
+std::vector<std::string> changed_buffers(const Adapter::State& state);
 /// Prepares TorchScript for adapted modules. This applies to the whole process.
 void prepare_script();
 
-/// Returns the fingerprint of these parameters' stored values; see base_fingerprint().
-std::string fingerprint_of(const std::vector<BaseParameter>& parameters);
-
-/// Returns all parameters of a model with their full names.
-std::vector<BaseParameter> base_parameters(const std::vector<ModelLayer>& layers);
+/// Returns the fingerprint of the model's parameters and buffers as they are stored, which for
+/// buffers that have changed is as they were before attach; see base_fingerprint().
+std::string fingerprint_of(const Adapter::State& state);
+/// The same without the buffers, as it was before lowrank compared them.
+std::string fingerprint_without_buffers(const Adapter::State& state);
 
 /// Throws TensorError for a tensor that cannot carry a mark.
 void require_adaptable(const Adapter::State& state, const std::string& path,

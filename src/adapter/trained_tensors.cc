@@ -14,6 +14,7 @@ std::vector<TrainedTensor> trained_tensors(const NamedAdapter& adapter) {
     add(TensorRole::kMagnitude, layer.magnitude);
   }
   for (const auto& whole : adapter.whole) {
+    if (whole.is_statistic) continue;
     tensors.push_back({.role = TensorRole::kWhole, .tensor = whole.value, .whole = &whole});
   }
   return tensors;

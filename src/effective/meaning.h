@@ -46,6 +46,7 @@ struct Site {
   size_t index = 0;                                ///< index into Selection::meanings
   std::shared_ptr<Switchboard> board;              ///< which adapters are on
   std::string path;                                ///< "encoder.query", for messages
+  bool is_statistic = false;                       ///< a running_mean and the like, not a weight
   int64_t groups = 1;                              ///< groups of a convolution
   std::function<bool()> is_training;               ///< empty: never in training
   mutable std::atomic<int64_t> factored_reads{0};  ///< operators computed in factored form

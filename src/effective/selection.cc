@@ -57,6 +57,26 @@ void Switchboard::publish(std::shared_ptr<const Selection> selection) {
   version_.fetch_add(1, std::memory_order_release);
 }
 
+void Switchboard::set_owner(std::weak_ptr<void> state) {
+  const std::lock_guard lock(mutex_);
+  owner_ = std::move(state);
+}
+
+std::shared_ptr<void> Switchboard::owner() const {
+  const std::lock_guard lock(mutex_);
+  return owner_.lock();
+}
+
+void Switchboard::park(std::shared_ptr<void> state) {
+  const std::lock_guard lock(mutex_);
+  parked_ = std::move(state);
+}
+
+std::shared_ptr<void> Switchboard::take_parked() {
+  const std::lock_guard lock(mutex_);
+  return std::exchange(parked_, nullptr);
+}
+
 const std::shared_ptr<const Selection>& Switchboard::published() const {
   auto& cached = cache[id_ % kCachedBoards];
   if (cached.board != id_ || cached.version != version_.load(std::memory_order_acquire)) {

@@ -48,13 +48,28 @@ class Switchboard {
   /// Returns whether a Scope of this model is open on this thread.
   bool has_scope() const;
 
+  /// The state of the adapters, which is behind the handles of them. While there are handles, it
+  /// belongs to them; the last one parks it here, so that a later handle can take it. A parked
+  /// state must not own the model's tensors, which own this.
+  void set_owner(std::weak_ptr<void> state);
+  std::shared_ptr<void> owner() const;
+  void park(std::shared_ptr<void> state);
+  std::shared_ptr<void> take_parked();
+
+  /// Whether forward passes in training leave the base's running statistics as they are.
+  void set_statistics_frozen(bool frozen) { statistics_frozen_ = frozen; }
+  bool are_statistics_frozen() const { return statistics_frozen_; }
+
  private:
   const std::shared_ptr<const Selection>& published() const;
 
   const uint64_t id_;
   std::atomic<uint64_t> version_{1};
-  mutable std::mutex mutex_;  // guards `current_`
+  std::atomic<bool> statistics_frozen_{true};
+  mutable std::mutex mutex_;  // guards what follows
   std::shared_ptr<const Selection> current_;
+  std::weak_ptr<void> owner_;
+  std::shared_ptr<void> parked_;
 };
 
 /// While it lives, `selection` holds for one model on this thread and in the work that this thread

@@ -164,6 +164,15 @@ Adam::Adam(std::vector<at::Tensor> parameters, const AdamOptions& options)
   if (parameters_.empty()) {
     fail<ArgumentError>("adam", "there must be a parameter to train", "none");
   }
+  const auto can_move = [](const at::Tensor& parameter) {
+    return parameter.requires_grad() || parameter.grad().defined();
+  };
+  if (std::none_of(parameters_.begin(), parameters_.end(), can_move)) {
+    fail<ArgumentError>("adam", "a parameter to train must require a gradient",
+                        fmt::format("{} that are all frozen", parameters_.size()),
+                        "The model's own parameters are frozen while it has an adapter: pass "
+                        "adapter.parameters().");
+  }
   for (const auto& parameter : parameters_) {
     moments_.push_back({0, at::zeros_like(parameter), at::zeros_like(parameter)});
   }

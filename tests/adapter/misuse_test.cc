@@ -153,7 +153,7 @@ TEST_F(Misuse, AFailedAttachLeavesTheModelAsItWas) {
   auto adapter = attach(*net, {.rank = 2, .target_modules = {"0"}});
   randomize(adapter);
   expect_dense(
-      adapter, [&] { return net->forward(x_); }, [](const auto& /*any*/) { return false; });
+      *net, adapter, [&] { return net->forward(x_); }, [](const auto& /*any*/) { return false; });
 }
 
 TEST_F(Misuse, NamesThatAreWordsOfTheFileAreLoadedAgain) {

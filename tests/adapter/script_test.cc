@@ -47,7 +47,7 @@ TEST_P(Script, MeansItsDenseWeights) {
   for (const bool train : {true, false}) {
     module_.train(train);
     expect_dense(
-        adapter, [&] { return run(module_, ids_); },
+        module_, adapter, [&] { return run(module_, ids_); },
         [](const AdaptedLayer& layer) { return layer.name == "embedding"; });
   }
   for (const auto& layer : adapter.layers()) {
@@ -162,7 +162,8 @@ TEST(TracedEncoder, MeansItsDenseWeights) {
   for (const bool train : {true, false}) {
     module.train(train);
     expect_dense(
-        adapter, [&] { return run(module, x); }, [](const AdaptedLayer& /*any*/) { return false; });
+        module, adapter, [&] { return run(module, x); },
+        [](const AdaptedLayer& /*any*/) { return false; });
   }
 }
 

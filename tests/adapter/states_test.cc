@@ -40,7 +40,7 @@ struct Tagger : nn::Cloneable<Tagger> {
   at::Tensor forward(const at::Tensor& ids) { return head(std::get<0>(lstm(embedding(ids)))); }
 };
 
-const LoraConfig kConfig = {
+const LoraConfig kTaggerConfig = {
     .rank = 2, .alpha = 3, .target_modules = {"embedding", "lstm.weight_ih_l0", "head"}};
 
 bool is_embedding(const AdaptedLayer& layer) { return layer.name == "embedding"; }
@@ -85,7 +85,7 @@ class States : public testing::Test {
     net_ = std::make_shared<Tagger>();
     ids_ = at::randint(0, 20, {4, 3}, at::kLong);
     base_ = output(*net_);
-    adapter_ = std::make_unique<Adapter>(attach(*net_, kConfig));
+    adapter_ = std::make_unique<Adapter>(attach(*net_, kTaggerConfig));
     randomize(*adapter_);
     on_ = output(*net_);
   }
@@ -108,16 +108,15 @@ TEST_F(States, AreOfEveryDtype) {
       EXPECT_EQ(layer.weight.scalar_type(), dtype);
       EXPECT_EQ(layer.a.scalar_type(), at::kFloat) << "the factors stay as they are";
       const auto delta = dense_delta(layer, is_embedding(layer));
-      const auto meant = at::Tensor(layer.weight + 0).detach();
-      const DisableAdapter off(*adapter_);
-      const auto stored = at::Tensor(layer.weight + 0).to(at::kDouble);
+      const auto meant = at::Tensor(parameter_of(*net_, layer.parameter) + 0).detach();
+      const auto stored = layer.weight.to(at::kDouble);
       EXPECT_EQ(meant.scalar_type(), dtype);
       EXPECT_LE(relative_error(meant, is_embedding(layer) ? stored : stored + delta), most)
           << layer.name << " in " << c10::toString(dtype);
     }
     if (dtype == at::kHalf && !kHasHalfProducts) continue;
     expect_dense(
-        *adapter_, [&] { return net_->forward(ids_); }, is_embedding, most);
+        *net_, *adapter_, [&] { return net_->forward(ids_); }, is_embedding, most);
   }
 }
 
@@ -184,7 +183,7 @@ TEST_F(States, StayAdaptedWhenOtherWeightsAreLoaded) {
   EXPECT_FALSE(at::equal(output(*net_), found));
   adapter_->enable();
   expect_dense(
-      *adapter_, [&] { return net_->forward(ids_); }, is_embedding);
+      *net_, *adapter_, [&] { return net_->forward(ids_); }, is_embedding);
 }
 
 TEST_F(States, AreRightUnderAutocast) {
@@ -193,7 +192,7 @@ TEST_F(States, AreRightUnderAutocast) {
     return net_->forward(ids_);
   };
   EXPECT_EQ(forward().scalar_type(), at::kBFloat16);
-  expect_dense(*adapter_, forward, is_embedding, 2e-2);
+  expect_dense(*net_, *adapter_, forward, is_embedding, 2e-2);
   for (const auto& parameter : adapter_->parameters()) {
     EXPECT_EQ(parameter.grad().scalar_type(), at::kFloat);
   }
@@ -304,9 +303,9 @@ TEST_F(States, AreTrainedAfterInferenceMode) {
   auto fresh = std::make_shared<Tagger>();
   {
     const c10::InferenceMode inference;
-    auto adapter = attach(*fresh, kConfig, "inside");
+    auto adapter = attach(*fresh, kTaggerConfig, "inside");
     adapter.load("one", folder / "one");
-    adapter.add("two", kConfig);
+    adapter.add("two", kTaggerConfig);
     adapter.set_active({"inside", "one", "two"});
     fresh->forward(ids_);
     adapter.merge({"two"});

@@ -49,7 +49,8 @@ TEST(Command, SaysWhichWordItDoesNotKnowAndWhatWasMeant) {
            {{"finetune", "--only", "2", "--only", "3"},
             "--only: At Most 1 required but received 2. Run \"lowrank finetune --help\" to see "
             "what it takes."},
-           {{}, "A subcommand is required. Run \"lowrank --help\" to see what it takes."}}) {
+           {{"data"},
+            "A subcommand is required. Run \"lowrank data --help\" to see what it takes."}}) {
     const auto result = run_lowrank(words);
     EXPECT_EQ(result.status, 2);
     EXPECT_EQ(result.err, "lowrank: " + sentence + "\n");

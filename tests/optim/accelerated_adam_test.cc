@@ -41,7 +41,7 @@ struct Training {
   at::Tensor weight() const { return model->parameters()[0]; }
 };
 
-void expect_equal(const Training& one, const Training& other) {
+void expect_equal_tensors(const Training& one, const Training& other) {
   for (size_t i = 0; i < one.model->parameters().size(); ++i) {
     EXPECT_TRUE(at::equal(one.model->parameters()[i], other.model->parameters()[i])) << i;
   }
@@ -57,7 +57,7 @@ TEST(AcceleratedAdam, TakesTheStepsOfFormedGradients) {
       training->backward(x);
       training->optimizer.step();
     }
-    expect_equal(deferred, formed);
+    expect_equal_tensors(deferred, formed);
     for (const auto& parameter : deferred.model->parameters()) {
       EXPECT_EQ(parameter.grad().defined(), parameter.dim() == 1) << "of biases alone";
     }
@@ -74,7 +74,7 @@ TEST(AcceleratedAdam, FormsTheGradientsThatAreAskedFor) {
         at::equal(deferred.model->parameters()[i].grad(), formed.model->parameters()[i].grad()));
   }
   for (auto* training : {&formed, &deferred}) training->optimizer.step();
-  expect_equal(deferred, formed);
+  expect_equal_tensors(deferred, formed);
 }
 
 TEST(AcceleratedAdam, AddsUpSeveralBackwardPasses) {
@@ -145,7 +145,7 @@ TEST(AcceleratedAdam, TakesTheSameStepsFromInputsThatLieByColumns) {
     training->backward(x);
     training->optimizer.step();
   }
-  expect_equal(deferred, formed);
+  expect_equal_tensors(deferred, formed);
 }
 
 /// Another tensor that shares the weight's memory has its own gradient.

@@ -21,7 +21,7 @@
 namespace lowrank {
 namespace {
 
-constexpr double kMost = 1e-5;  // for ten steps in float32 with another order of summation
+constexpr double kMostError = 1e-5;  // for ten steps in float32 with another order of summation
 
 /// The fixture's examples in the order in which train() draws them. Image i is one pixel with the
 /// number of its example, which `forward` replaces by the example's eight inputs.
@@ -62,13 +62,13 @@ struct Fixture {
 
   void expect_losses(double mean_loss, int64_t steps) const {
     const auto expected = file.tensor("losses").slice(0, 0, steps).mean().item<double>();
-    EXPECT_NEAR(mean_loss, expected, kMost) << "after " << steps << " steps";
+    EXPECT_NEAR(mean_loss, expected, kMostError) << "after " << steps << " steps";
   }
 
   void expect_after(const std::string& name, const at::Tensor& found) const {
     const auto expected = file.tensor("after." + name);
     EXPECT_LT((found.detach() - expected).norm().item<double>(),
-              kMost * expected.norm().item<double>())
+              kMostError * expected.norm().item<double>())
         << name;
   }
 };
@@ -93,6 +93,12 @@ at::Tensor reference_steps(const at::Tensor& parameter, Adam& optimizer, int ste
   return reference.detach();
 }
 
+/// Marks parameters as trainable, as leaves whose gradients are set by hand.
+template <class... Tensors>
+void train_these(const Tensors&... parameters) {
+  (parameters.set_requires_grad(true), ...);
+}
+
 double worst_difference(const at::Tensor& found, const at::Tensor& expected) {
   return (found.detach().to(at::kDouble) - expected).abs().max().item<double>();
 }
@@ -114,10 +120,12 @@ TEST(Adam, StepsAsTorchsDoesInOnePass) {
 TEST(Adam, StepsAsTorchsDoesOnAnyLayoutAndDtype) {
   at::manual_seed(2);
   const auto transposed = at::randn({5, 7}).t();
+  train_these(transposed);
   Adam by_columns({transposed});
   const auto expected = reference_steps(transposed, by_columns, 12);
   EXPECT_LT(worst_difference(transposed, expected), 2e-6);
   const auto rounded = at::randn({33}, at::kBFloat16);
+  train_these(rounded);
   Adam of_bfloat16({rounded});
   const auto expected_rounded = reference_steps(rounded, of_bfloat16, 4);
   EXPECT_LT(worst_difference(rounded, expected_rounded), 2e-2);
@@ -151,6 +159,7 @@ TEST(Adam, RefusesAnUnmergeThatWouldUndoItsSteps) {
 TEST(Adam, RefusesWhatChangedItsShapeOrDtype) {
   const auto refused = [](const auto& change) {
     const auto first = at::ones({4}), parameter = at::ones({4});
+    train_these(first);
     Adam optimizer({first, parameter});
     for (const auto& each : {first, parameter}) each.mutable_grad() = at::ones({4});
     change(parameter);
@@ -175,6 +184,7 @@ TEST(Adam, RefusesWhatChangedItsShapeOrDtype) {
 TEST(Adam, StepsWhereAParameterWasLaidOutAnew) {
   at::manual_seed(6);
   const auto turned = at::randn({5, 7}).t(), straight = turned.contiguous();
+  train_these(turned, straight);
   Adam first({turned}), second({straight});
   for (int i = 0; i < 3; ++i) {
     const auto gradient = at::randn({7, 5});
@@ -182,7 +192,7 @@ TEST(Adam, StepsWhereAParameterWasLaidOutAnew) {
     straight.mutable_grad() = gradient.clone();
     first.step();
     second.step();
-    if (i == 0) turned.set_data(turned.contiguous());
+    if (i == 0) turned.set_data(turned.detach().contiguous());
   }
   EXPECT_TRUE(at::allclose(turned, straight, 1e-6, 1e-7));
 }
@@ -202,13 +212,14 @@ TEST(Adam, StepsByNegatedGradients) {
 TEST(Adam, GoesOnFromRestoredMoments) {
   at::manual_seed(3);
   const auto one = at::randn({9}), other = one.clone(), gradient = at::randn({9});
+  train_these(one, other);
   Adam first({one}), second({other});
   const auto step = [&](const at::Tensor& parameter, Adam& optimizer) {
     parameter.mutable_grad() = gradient;
     optimizer.step();
   };
   step(one, first);
-  other.copy_(one);
+  other.detach().copy_(one.detach());
   second.restore(first.moments());
   step(one, first);
   step(other, second);
@@ -223,6 +234,7 @@ TEST(Adam, MovesEachGroupAtItsRate) {
   at::manual_seed(4);
   const auto slow = at::randn({9}), quick = at::randn({5});
   const auto alone_slow = slow.clone(), alone_quick = quick.clone();
+  train_these(slow, quick, alone_slow, alone_quick);
   Adam together(std::vector<ParameterGroup>{{{slow}, 1e-3}, {{quick}, 0.016}});
   EXPECT_EQ(together.options().learning_rate, 1e-3);
   Adam one({alone_slow}, {.learning_rate = 1e-3}), other({alone_quick}, {.learning_rate = 0.016});
@@ -243,8 +255,19 @@ TEST(Adam, MovesEachGroupAtItsRate) {
                        "the learning rate must be finite and above 0. Got -1");
 }
 
+TEST(Adam, RefusesParametersThatCannotMove) {
+  LOWRANK_EXPECT_ERROR(
+      Adam({at::zeros({2}), at::zeros({3})}), ArgumentError,
+      "a parameter to train must require a gradient. Got 2 that are all frozen. The "
+      "model's own parameters are frozen while it has an adapter");
+  EXPECT_NO_THROW(Adam({at::zeros({2}), at::zeros({3}).requires_grad_()}));
+  auto with_gradient = at::zeros({2});
+  with_gradient.mutable_grad() = at::ones({2});
+  EXPECT_NO_THROW(Adam({with_gradient}));
+}
+
 TEST(Adam, RefusesOptionsOutOfTheirRange) {
-  const auto parameter = at::zeros({2});
+  const auto parameter = at::zeros({2}).requires_grad_();
   LOWRANK_EXPECT_ERROR(Adam(std::vector<at::Tensor>()), ArgumentError,
                        "there must be a parameter to train");
   LOWRANK_EXPECT_ERROR(Adam({parameter}, {.learning_rate = 0}), ArgumentError,

@@ -38,13 +38,26 @@ inline at::Tensor loss_of(const at::Tensor& y) {
   return (y * at::linspace(-1, 1, y.numel()).view_as(y)).sum();
 }
 
+/// The parameter of this full name of a torch::nn::Module or a TorchScript module.
+template <class Model>
+at::Tensor parameter_of(const Model& model, const std::string& name) {
+  for (const auto& item : model.named_parameters()) {
+    if constexpr (requires { item.key(); }) {
+      if (item.key() == name) return item.value();
+    } else {
+      if (item.name == name) return item.value;
+    }
+  }
+  return {};
+}
+
 /// Compares the output and the factors' gradients of `forward` with the adapter on, several times,
 /// with the same forward of a model that holds the dense weights. Checks that with the adapter off,
 /// the output is the base's bit for bit. `transposed` says whether a layer's B·A is the transpose
 /// of its weight's shape.
-inline void expect_dense(Adapter& adapter, const std::function<at::Tensor()>& forward,
-                         const std::function<bool(const AdaptedLayer&)>& transposed,
-                         double most = 1e-5) {
+template <class Model>
+void expect_dense(const Model& model, Adapter& adapter, const std::function<at::Tensor()>& forward,
+                  const std::function<bool(const AdaptedLayer&)>& transposed, double most = 1e-5) {
   const auto layers = adapter.layers();
   const auto base = [&] {
     const at::NoGradGuard no_grad;
@@ -57,10 +70,10 @@ inline void expect_dense(Adapter& adapter, const std::function<at::Tensor()>& fo
   adapter.disable();
   for (const auto& layer : layers) {
     const at::NoGradGuard no_grad;
-    weights.push_back(layer.weight);
+    weights.push_back(parameter_of(model, layer.parameter));
     stored.push_back(layer.weight.clone());
     at::Tensor(layer.weight).add_(dense_delta(layer, transposed(layer)).to(stored.back()));
-    layer.weight.set_requires_grad(true);
+    weights.back().set_requires_grad(true);
   }
   const auto expected = forward();
   loss_of(expected).backward();

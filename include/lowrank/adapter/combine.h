@@ -20,10 +20,10 @@ namespace lowrank {
 /// entry and averages the weighted values that have this sign; the other methods add the weighted
 /// values.
 enum class CombineMethod {
-  kCat,     ///< Σ wᵢ·ΔWᵢ exactly, with rank Σ rᵢ
-  kLinear,  ///< A = Σ ±√|wᵢsᵢ|·Aᵢ, B = Σ √|wᵢsᵢ|·Bᵢ
-  kSvd,     ///< the best approximation of Σ wᵢ·ΔWᵢ
-  kTies,    ///< Yadav et al., "TIES-Merging", arXiv 2306.01708
+  kCat,  ///< Σ wᵢ·ΔWᵢ exactly, with rank Σ rᵢ
+  kLinear,  ///< A = Σ ±√|wᵢsᵢ|·Aᵢ, B = Σ √|wᵢsᵢ|·Bᵢ, where ± is the sign of wᵢsᵢ
+  kSvd,   ///< the best approximation of Σ wᵢ·ΔWᵢ
+  kTies,  ///< Yadav et al., "TIES-Merging", arXiv 2306.01708
   kTiesSvd,
   kDareLinear,  ///< Yu et al., "Language Models are Super Mario" (DARE), arXiv 2311.03099
   kDareLinearSvd,

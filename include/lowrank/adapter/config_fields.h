@@ -40,9 +40,9 @@ LOWRANK_API void copy_field(const ConfigField& field, const LoraConfig& from, Lo
 
 /// Returns the whole config under PEFT's names, with the fields of extra_json. It differs from
 /// PEFT's own file in one way: init_lora_weights is always init_name(). The options of EVA, CorDA
-/// and LoRA-GA are there if init or extra_json asks for them. If target_modules has both a regular
-/// expression and names, the names become target_parameters.
-/// extra_json must be empty or a JSON object, as check() requires.
+/// and LoRA-GA are included only for that init, or if extra_json has them. If target_modules has
+/// both a regular expression and names, the names become target_parameters. Call check() first:
+/// extra_json that is no JSON object makes this throw an exception of nlohmann::json.
 LOWRANK_API nlohmann::ordered_json to_json(const LoraConfig& config);
 
 /// The inverse of to_json(). Fields that are absent or null keep their defaults, and unknown fields
@@ -50,5 +50,11 @@ LOWRANK_API nlohmann::ordered_json to_json(const LoraConfig& config);
 /// for a value of the wrong type; the errors of check() are thrown as FileError too.
 LOWRANK_API LoraConfig lora_config_from_json(const nlohmann::ordered_json& json,
                                              const std::filesystem::path& file);
+
+/// Returns the fields of extra_json that are neither PEFT's nor null, false or empty, so that they
+/// may be misspelt, or may change the numbers in a way that this version does not know.
+LOWRANK_API std::vector<std::string> unknown_fields(const LoraConfig& config);
+/// Throws FileError, with the nearest field that exists, if there are any.
+LOWRANK_API void require_known_fields(const LoraConfig& config, const std::filesystem::path& file);
 
 }  // namespace lowrank

@@ -30,19 +30,20 @@ struct CordaConfig {
   CordaMethod corda_method = CordaMethod::kIpm;
 };
 
-/// Which of the first 2r singular vectors of the gradient (counted from 0) A and B get.
+/// Which of the gradient's first 2r singular vectors, counted from 0, start the factors: A gets
+/// right ones, B left ones.
 enum class LoraGaDirection {
-  kArBr,    ///< A: the odd ones, B: the even ones
-  kA2rBr,   ///< A: r to 2r, B: up to r
-  kArB2r,   ///< A: up to r, B: r to 2r
+  kArBr,    ///< A: 1, 3, ..., 2r - 1; B: 0, 2, ..., 2r - 2
+  kA2rBr,   ///< A: r, ..., 2r - 1; B: 0, ..., r - 1
+  kArB2r,   ///< A: 0, ..., r - 1; B: r, ..., 2r - 1
   kRandom,  ///< A and B: the same r of them, at random
 };
 
 enum class LoraGaScale {
   kStable,     ///< B is multiplied by ⁴√out / √gamma
-  kWeightSvd,  ///< B is multiplied by the largest singular value of W / that of B's first vector
-  kGdScale,    ///< A and B are divided by the scaling
-  kUnit,       ///< A and B stay as they are
+  kWeightSvd,  ///< B is multiplied by σ₁(W) / σ, the gradient's singular value of B's first column
+  kGdScale,  ///< A and B are divided by the scaling
+  kUnit,     ///< A and B stay as they are
 };
 
 /// LoRA-GA (Wang et al., arXiv 2407.05000).

@@ -22,7 +22,9 @@ struct ModuleSelector {
 
   ModuleSelector() = default;
   ModuleSelector(std::initializer_list<std::string> list) : names(list) {}
-  explicit ModuleSelector(std::vector<std::string> list) : names(std::move(list)) {}
+  ModuleSelector(std::vector<std::string> list) : names(std::move(list)) {}
+  /// {{"a", "b"}}, with a pair of braces too many, would be one string from two pointers.
+  ModuleSelector(std::initializer_list<std::initializer_list<const char*>> list) = delete;
   static ModuleSelector matching(std::string pattern) {
     ModuleSelector selector;
     selector.regex = std::move(pattern);
@@ -36,16 +38,17 @@ struct ModuleSelector {
 /// B·A is zero, or it is first subtracted from W (marked *). The last three need data, from a `run`
 /// that is passed to attach().
 enum class LoraInit {
-  kKaimingUniform,  ///< A ~ U(-1/√in, 1/√in): PEFT's default, with PEFT's own draws for one seed
-  kGaussian,        ///< A ~ N(0, 1/r), where 1/r is the standard deviation: PEFT's "gaussian"
-  kNormal,          ///< A ~ N(0, 1), as in the LoRA notebook
-  kOrthogonal,      ///< halves of a random orthogonal matrix; needs an even rank
-  kPissa,           ///< * the leading singular triplets of W (arXiv 2404.02948)
-  kPissaNiter,      ///< * the same from a randomized SVD with `init_iterations` power iterations
-  kOlora,           ///< * the leading columns of W = Q·R (arXiv 2406.01775)
-  kEva,             ///< A: leading right singular vectors of the inputs (arXiv 2410.07170)
-  kCorda,           ///< * singular triplets of W·C, C the inputs' covariance (arXiv 2406.05223)
-  kLoraGa,          ///< * singular vectors of the gradient (arXiv 2407.05000)
+  kKaimingUniform,  ///< A ~ U(-1/√in, 1/√in): PEFT's default, the same seed gives the same numbers
+                    ///< as in PEFT
+  kGaussian,    ///< A ~ N(0, 1/r), where 1/r is the standard deviation: PEFT's "gaussian"
+  kNormal,      ///< A ~ N(0, 1), as in the LoRA notebook
+  kOrthogonal,  ///< halves of a random orthogonal matrix; needs an even rank
+  kPissa,       ///< * the leading singular triplets of W (arXiv 2404.02948)
+  kPissaNiter,  ///< * the same from a randomized SVD with `init_iterations` power iterations
+  kOlora,       ///< * the leading columns of W = Q·R (arXiv 2406.01775)
+  kEva,         ///< A: leading right singular vectors of the inputs (arXiv 2410.07170)
+  kCorda,       ///< * singular triplets of W·C, C the inputs' covariance (arXiv 2406.05223)
+  kLoraGa,      ///< * singular vectors of the gradient (arXiv 2407.05000)
 };
 
 /// Which biases are trained in addition to the factors.

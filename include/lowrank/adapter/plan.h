@@ -45,7 +45,7 @@ struct AdapterPlan {
 /// Returns what attach() would adapt and train, and how many elements that is; nothing is changed.
 /// Throws what attach() throws for a config that does not fit the model: ArgumentError for names,
 /// patterns and regular expressions that match nothing, TensorError for a weight that two layers
-/// share.
+/// share, unless one is an Embedding and the other a Linear.
 LOWRANK_API AdapterPlan plan_adapter(torch::nn::Module& model, const LoraConfig& config);
 LOWRANK_API AdapterPlan plan_adapter(const torch::jit::Module& model, const LoraConfig& config);
 

@@ -43,10 +43,10 @@ class LOWRANK_API AtomicFile {
 LOWRANK_API void write_file_atomically(const std::filesystem::path& path, std::string_view bytes);
 
 /// Several files that belong together. All bytes are on the disk, under temporary names, before the
-/// first file gets its final name, so that a full disk or a missing permission changes nothing. A
-/// process that is killed during the renaming leaves the old files, the new ones, or an incomplete
-/// set, but never new files next to old ones: the old files that the first new file would stand
-/// next to are set aside before it.
+/// first file gets its final name, so that a full disk or a missing permission changes nothing.
+/// Then each file takes the place of its old one in turn. If that fails for one, the old files come
+/// back. A process that is killed in the middle leaves some files new and some old, so a reader
+/// that needs them together must check that they are (LoadReport::config_matches).
 class LOWRANK_API FileGroup {
  public:
   FileGroup();
@@ -69,6 +69,10 @@ class LOWRANK_API FileGroup {
 
   std::vector<AtomicFile> files_;
 };
+
+/// Removes the temporary files that killed processes have left in this folder. Only call this if no
+/// other process is writing to it.
+LOWRANK_API void remove_stale_files(const std::filesystem::path& folder);
 
 /// Throws FileError if `force` is false and a command's output `out` (a file or a folder) would
 /// replace something: a folder that is not empty, or a file that is not empty. Also throws,

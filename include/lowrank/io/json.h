@@ -1,6 +1,7 @@
 #pragma once
 
 #include <lowrank/export.h>
+#include <lowrank/io/printable.h>
 
 #include <cstddef>
 #include <filesystem>
@@ -31,10 +32,12 @@ LOWRANK_API nlohmann::ordered_json parse_ordered_json(std::string_view text,
                                                       std::string_view operation = "json");
 
 /// Returns the JSON as UTF-8, indented by `indent`, or on one line if `indent` is -1. Bytes that
-/// are not valid UTF-8, which file names may contain, become U+FFFD.
+/// are not valid UTF-8, which file names may contain, become U+FFFD; characters that a terminal
+/// would obey are escaped (printable_json).
 template <class Json>
 std::string to_text(const Json& json, int indent = 2) {
-  return json.dump(indent, ' ', /*ensure_ascii=*/false, Json::error_handler_t::replace);
+  return printable_json(
+      json.dump(indent, ' ', /*ensure_ascii=*/false, Json::error_handler_t::replace));
 }
 
 /// Reads and parses a JSON file. Throws FileError as `read_file` and `parse_json` do.

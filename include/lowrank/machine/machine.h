@@ -21,10 +21,11 @@ struct BlasLibrary {
   /// and may treat them as processors without AVX.
   std::string kernels, better_kernels;
 };
+/// Finds out which one this process has loaded.
 LOWRANK_API BlasLibrary blas_library();
 
 /// Sets the number of threads of LibTorch, its BLAS library and our kernels. A BLAS library that
-/// starts threads of its own gets one. Throws ArgumentError if `threads` is below 1.
+/// starts threads of its own is limited to one. Throws ArgumentError if `threads` is below 1.
 LOWRANK_API void set_threads(int threads);
 
 /// The instruction sets that we have kernels for and this machine supports, the best last:

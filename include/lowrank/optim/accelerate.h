@@ -33,7 +33,7 @@ class LOWRANK_API Acceleration {
 };
 
 /// Accelerates the linear layers of a model without an adapter: the kernels that adapted layers use
-/// compute products of a few rows, forward and backward, in float32 on the CPU. LibTorch computes
+/// compute their products, forward and backward, in float32 on the CPU. LibTorch computes
 /// everything else as before. Weights, gradients and files do not change; results agree with
 /// LibTorch's to rounding. A layer that is adapted later stays accelerated while its adapter is
 /// off. A weight that is converted or copied loses its acceleration, so call this after

@@ -22,7 +22,8 @@ struct AdamOptions {
   double epsilon = 1e-8;        // added to the denominator, at least 0
 };
 
-/// Adam (Kingma & Ba, arXiv 1412.6980, algorithm 1) with the arithmetic of torch.optim.Adam. Dense
+/// Adam (Kingma & Ba, arXiv 1412.6980, algorithm 1) with the arithmetic of torch.optim.Adam without
+/// weight decay and amsgrad. Dense
 /// float32 and float64 parameters on the CPU are updated in one pass over their memory, in which
 /// denormal numbers count as zero. All other parameters are updated with LibTorch's operators.
 class LOWRANK_API Adam {
@@ -35,7 +36,9 @@ class LOWRANK_API Adam {
     at::Tensor exp_avg_sq;  // mean of their squares
   };
 
-  /// Throws ArgumentError for an option that is out of range, and if there are no parameters.
+  /// Throws ArgumentError for an option that is out of range, if there are no parameters, and if
+  /// none of them requires or has a gradient: the model's own parameters are frozen while it has an
+  /// adapter, whose parameters() are to be given.
   explicit Adam(std::vector<at::Tensor> parameters, const AdamOptions& options = {});
   /// Trains each group at its own learning rate. options().learning_rate is the rate of the first
   /// group; when it is changed, the other groups keep their ratio to it. Throws as the constructor
@@ -76,10 +79,10 @@ class LOWRANK_API Adam {
   AdamOptions options_;
 };
 
-/// Does what accelerate(model) does. In addition, the backward pass leaves the gradients of those
-/// layers' weights that `optimizer` trains as products dyᵀ·x. step() forms each product while it
-/// goes over the weight, so that these gradients are never written to memory. The steps are bit for
-/// bit those of accelerate(model) if one backward pass precedes each.
+/// Does what accelerate(model) does. In addition, for the weights that `optimizer` trains, the
+/// backward pass keeps dy and x instead of computing the gradient dyᵀ·x. step() forms the product
+/// while it goes over the weight, so that these gradients are never written to memory. The steps
+/// are bit for bit those of accelerate(model) if one backward pass precedes each.
 ///
 /// Until form_gradients() is called, `.grad` of these weights is undefined, hooks on them are not
 /// called, and torch::autograd::grad() does not find them. If a layer gets a second gradient before

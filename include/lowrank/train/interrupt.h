@@ -6,7 +6,7 @@ namespace lowrank {
 
 /// While a guard exists, Ctrl-C (SIGINT) and SIGTERM only set a flag, so that long work can stop
 /// cleanly; a second signal ends the process at once. The destructor restores the previous
-/// handlers.
+/// handlers. Only one guard may exist at a time.
 class LOWRANK_API InterruptGuard {
  public:
   InterruptGuard();
@@ -15,7 +15,7 @@ class LOWRANK_API InterruptGuard {
   InterruptGuard& operator=(const InterruptGuard&) = delete;
 };
 
-/// Returns whether a signal has come since the guard was made.
+/// Returns whether a signal has come since the last guard was made.
 LOWRANK_API bool interrupted();
 
 }  // namespace lowrank

@@ -12,7 +12,7 @@ enum class ScheduleKind { kConstant, kLinear, kCosine };
 /// How the learning rate changes over a training run.
 struct Schedule {
   ScheduleKind kind = ScheduleKind::kConstant;  ///< curve after the warm-up
-  int64_t warmup_steps = 0;                     ///< steps of linear rise from 0; 0 disables it
+  int64_t warmup_steps = 0;                     ///< steps in which it rises linearly to the peak
 };
 
 /// Returns the factor that the peak rate is multiplied by at `step` (counted from 0) of `total`.

@@ -1,6 +1,46 @@
+#include <fmt/format.h>
 #include <lowrank/adapter/config_fields.h>
+#include <lowrank/error.h>
+
+#include <algorithm>
+#include <array>
+#include <nlohmann/json.hpp>
+#include <string_view>
 
 namespace lowrank {
+namespace {
+
+/// PEFT's fields that are not in the table (tuners/lora/config.py and config.py, of all versions up
+/// to 0.21.2): they say what the adapter is for, or how PEFT runs it. Those that would change the
+/// numbers are refused where the file is read (peft/adapter_config.cc).
+constexpr std::array<std::string_view, 26> kOtherFields = {"alora_invocation_tokens",
+                                                           "arrow_config",
+                                                           "auto_mapping",
+                                                           "base_model_name_or_path",
+                                                           "enable_lora",
+                                                           "ensure_weight_tying",
+                                                           "fan_in_fan_out",
+                                                           "inference_mode",
+                                                           "kasa_config",
+                                                           "layer_replication",
+                                                           "loftq_config",
+                                                           "megatron_config",
+                                                           "megatron_core",
+                                                           "merge_weights",
+                                                           "monteclora_config",
+                                                           "peft_type",
+                                                           "peft_version",
+                                                           "qalora_group_size",
+                                                           "revision",
+                                                           "runtime_config",
+                                                           "target_parameters",
+                                                           "task_type",
+                                                           "use_bdlora",
+                                                           "use_qalora",
+                                                           "velora_config",
+                                                           "ephemeral_gpu_offload"};
+
+}  // namespace
 
 const std::vector<ConfigField>& config_fields() {
   static const std::vector<ConfigField> fields = {
@@ -45,6 +85,32 @@ void copy_field(const ConfigField& field, const LoraConfig& from, LoraConfig& to
   if (std::holds_alternative<LoraInit LoraConfig::*>(field.member)) {
     to.init_iterations = from.init_iterations;
   }
+}
+
+std::vector<std::string> unknown_fields(const LoraConfig& config) {
+  std::vector<std::string> unknown;
+  if (config.extra_json.empty()) return unknown;
+  const auto extra = nlohmann::ordered_json::parse(config.extra_json);
+  for (const auto& [name, value] : extra.items()) {
+    const bool says_nothing = value.is_null() || value == false || value == "" ||
+                              (value.is_structured() && value.empty());
+    const bool known =
+        std::find(kOtherFields.begin(), kOtherFields.end(), name) != kOtherFields.end() ||
+        std::any_of(config_fields().begin(), config_fields().end(),
+                    [&own = name](const auto& field) { return own == field.name; });
+    if (!known && !says_nothing) unknown.push_back(name);
+  }
+  return unknown;
+}
+
+void require_known_fields(const LoraConfig& config, const std::filesystem::path& file) {
+  const auto unknown = unknown_fields(config);
+  if (unknown.empty()) return;
+  std::vector<std::string> names(kOtherFields.begin(), kOtherFields.end());
+  for (const auto& field : config_fields()) names.emplace_back(field.name);
+  fail<FileError>("load",
+                  fmt::format("\"{}\" must hold fields of PEFT's LoraConfig", file.string()),
+                  fmt::format("\"{}\"", unknown.front()), did_you_mean(unknown.front(), names));
 }
 
 }  // namespace lowrank

@@ -12,7 +12,7 @@ namespace {
 template <class Enum, size_t N>
 using Names = std::array<std::pair<Enum, const char*>, N>;
 
-constexpr Names<CordaMethod, 2> kMethods = {
+constexpr Names<CordaMethod, 2> kCordaMethods = {
     {{CordaMethod::kIpm, "ipm"}, {CordaMethod::kKpm, "kpm"}}};
 constexpr Names<LoraGaDirection, 4> kDirections = {{{LoraGaDirection::kArBr, "ArBr"},
                                                     {LoraGaDirection::kA2rBr, "A2rBr"},
@@ -43,9 +43,9 @@ Enum value_of(const Names<Enum, N>& names, const std::string& name, const char* 
 
 }  // namespace
 
-const char* corda_method_name(CordaMethod method) { return name_of(kMethods, method); }
+const char* corda_method_name(CordaMethod method) { return name_of(kCordaMethods, method); }
 CordaMethod corda_method(const std::string& name) {
-  return value_of(kMethods, name, "corda_method");
+  return value_of(kCordaMethods, name, "corda_method");
 }
 
 const char* lora_ga_direction_name(LoraGaDirection direction) {

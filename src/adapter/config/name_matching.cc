@@ -80,4 +80,44 @@ bool LayerIndices::wants(const std::string& path) const {
   return index.has_value() && wanted_.contains(*index);
 }
 
+PatternKey::PatternKey(const std::string& key, const std::string& what) {
+  const bool is_name = !key.empty() && std::all_of(key.begin(), key.end(), [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' ||
+           c == '-' || c == '.';
+  });
+  if (is_name) {
+    name_ = key;
+  } else {
+    expression_.emplace(fmt::format("(.*\\.)?({})$", key), fmt::format("each key of {}", what));
+  }
+}
+
+bool PatternKey::matches(std::string_view path) const {
+  if (expression_) return expression_->matches_start_of(path);
+  if (path.size() < name_.size()) return false;
+  const auto start = path.size() - name_.size();
+  if (start > 0 && path[start - 1] != '.') return false;
+  for (size_t i = name_.size(); i > 0; --i) {
+    if (name_[i - 1] != '.' && name_[i - 1] != path[start + i - 1]) return false;
+  }
+  return true;
+}
+
+std::vector<PatternKey> pattern_keys(const std::vector<std::string>& keys,
+                                     const std::string& what) {
+  constexpr size_t kMostExpressions = 500;
+  std::vector<PatternKey> compiled;
+  size_t expressions = 0;
+  for (const auto& key : keys) {
+    compiled.emplace_back(key, what);
+    if (compiled.back().is_expression() && ++expressions > kMostExpressions) {
+      fail<ArgumentError>("attach",
+                          fmt::format("{} must have at most {} keys that are regular expressions",
+                                      what, kMostExpressions),
+                          "more", "Names and paths are not limited.");
+    }
+  }
+  return compiled;
+}
+
 }  // namespace lowrank

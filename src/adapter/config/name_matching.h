@@ -8,6 +8,7 @@
 #include <optional>
 #include <set>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -59,30 +60,49 @@ class LayerIndices {
   std::vector<Pattern> patterns_;  // those of PEFT, then as many of ours
 };
 
+/// A key of rank_pattern or alpha_pattern: the regular expression "(.*\.)?(key)$". Most keys are
+/// names, which are compared without one.
+class PatternKey {
+ public:
+  PatternKey(const std::string& key, const std::string& what);
+  bool matches(std::string_view path) const;
+  bool is_expression() const { return expression_.has_value(); }
+
+ private:
+  std::string name_;  // letters, digits, "_", "-" and dots, each of which matches any character
+  std::optional<Pattern> expression_;
+};
+
+/// The keys of a pattern. Throws ArgumentError for a wrong expression, and for more expressions
+/// than can be matched with thousands of layers in reasonable time.
+std::vector<PatternKey> pattern_keys(const std::vector<std::string>& keys, const std::string& what);
+
 /// rank_pattern or alpha_pattern: the first key that matches counts.
 template <class T>
 class FirstMatch {
  public:
   FirstMatch(const std::vector<std::pair<std::string, T>>& entries, const std::string& what) {
+    std::vector<std::string> keys;
     for (const auto& [key, value] : entries) {
-      keys_.emplace_back(fmt::format("(.*\\.)?({})$", key), fmt::format("each key of {}", what));
+      keys.push_back(key);
       values_.push_back(value);
     }
+    keys_ = pattern_keys(keys, what);
   }
 
   T value_for(const std::string& path, T otherwise) const {
-    const auto key = std::find_if(keys_.begin(), keys_.end(),
-                                  [&](const auto& k) { return k.matches_start_of(path); });
+    const auto key =
+        std::find_if(keys_.begin(), keys_.end(), [&](const auto& k) { return k.matches(path); });
     return key == keys_.end() ? otherwise : values_[static_cast<size_t>(key - keys_.begin())];
   }
 
   /// Returns whether the key at this position matches the path, even if an earlier key does too.
   bool key_matches(size_t position, const std::string& path) const {
-    return keys_[position].matches_start_of(path);
+    return keys_[position].matches(path);
   }
 
  private:
-  std::vector<Pattern> keys_;
+  std::vector<PatternKey> keys_;
   std::vector<T> values_;
 };
 

@@ -12,9 +12,9 @@
 namespace lowrank {
 namespace {
 
-constexpr size_t kLongestPattern = 10'000;   // bytes
-constexpr uint32_t kMostSteps = 100'000;     // a path takes about as many as it has characters
-constexpr uint32_t kMostMemory = 20 * 1024;  // KiB
+constexpr size_t kLongestPattern = 10'000;     // bytes
+constexpr uint32_t kMostMatchSteps = 100'000;  // a path takes about as many as it has characters
+constexpr uint32_t kMostMemory = 20 * 1024;    // KiB
 
 std::string message_of(int error) {
   std::array<PCRE2_UCHAR, 256> text{};
@@ -26,7 +26,7 @@ std::shared_ptr<pcre2_match_context> match_limits() {
   std::shared_ptr<pcre2_match_context> limits(pcre2_match_context_create(nullptr),
                                               pcre2_match_context_free);
   if (limits == nullptr) throw std::bad_alloc();
-  pcre2_set_match_limit(limits.get(), kMostSteps);
+  pcre2_set_match_limit(limits.get(), kMostMatchSteps);
   pcre2_set_heap_limit(limits.get(), kMostMemory);
   return limits;
 }
@@ -84,7 +84,7 @@ std::optional<std::string> Pattern::match(std::string_view path, uint32_t option
   if (found == PCRE2_ERROR_NOMATCH) return std::nullopt;
   if (found < 0) {
     fail<ArgumentError>("attach",
-                        fmt::format("{} must be matched within {} steps", what_, kMostSteps),
+                        fmt::format("{} must be matched within {} steps", what_, kMostMatchSteps),
                         fmt::format("\"{}\" on \"{}\": {}", text_, path, message_of(found)));
   }
   if (std::cmp_greater_equal(group, found)) return std::string();

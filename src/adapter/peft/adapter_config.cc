@@ -4,6 +4,7 @@
 #include <lowrank/adapter/config_fields.h>
 #include <lowrank/error.h>
 #include <lowrank/io/json.h>
+#include <lowrank/io/sha256.h>
 
 #include <algorithm>
 #include <array>
@@ -144,6 +145,12 @@ LoraConfig from_peft_json(const Json& json, const std::filesystem::path& file) {
 
 LoraConfig read_lora_config(const std::filesystem::path& file) {
   return from_peft_json(read_ordered_json_file(file), file);
+}
+
+std::string config_fingerprint(const LoraConfig& config) {
+  auto own = config;
+  own.extra_json.clear();
+  return sha256_hex(to_json(own).dump());
 }
 
 }  // namespace lowrank

@@ -29,4 +29,11 @@ nlohmann::ordered_json to_peft_json(const LoraConfig& config, const PeftTargets&
 /// here. Throws as read_lora_config() does.
 LoraConfig from_peft_json(const nlohmann::ordered_json& json, const std::filesystem::path& file);
 
+/// The key of config_fingerprint() in the metadata of files that lowrank writes.
+constexpr const char* kConfigKey = "lowrank.config_sha256";
+
+/// Returns the SHA-256 of what a config says about the tensors beside it: all fields but those that
+/// no number depends on.
+std::string config_fingerprint(const LoraConfig& config);
+
 }  // namespace lowrank

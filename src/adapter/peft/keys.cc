@@ -109,6 +109,29 @@ std::string whole_name(const WholeParameter& whole, const NamedAdapter& adapter)
   return whole.path;
 }
 
+FileTensor whole_tensor(const WholeParameter& whole, const NamedAdapter& adapter) {
+  return {whole_name(whole, adapter), whole.value, whole.value.sizes().vec(),
+          fmt::format("\"{}\"", whole.path)};
+}
+
+/// Returns the tensors that are trained, in the order of trained_tensors().
+std::vector<FileTensor> trained_file_tensors(const NamedAdapter& adapter) {
+  std::vector<FileTensor> tensors;
+  for (const auto& trained : trained_tensors(adapter)) {
+    if (trained.role == TensorRole::kWhole) {
+      tensors.push_back(whole_tensor(*trained.whole, adapter));
+      continue;
+    }
+    const auto& layer = *trained.layer;
+    const bool is_magnitude = trained.role == TensorRole::kMagnitude;
+    tensors.push_back({prefix_of(layer, adapter) + suffix_of(trained), trained.tensor,
+                       is_magnitude ? magnitude_shape(layer) : trained.tensor.sizes().vec(),
+                       fmt::format("the layer \"{}\" with a weight of ({})", layer.target.path(),
+                                   fmt::join(layer.target.weight.sizes(), ", "))});
+  }
+  return tensors;
+}
+
 }  // namespace
 
 std::string canonical_key(std::string_view name, const std::string& adapter) {
@@ -134,19 +157,9 @@ std::string canonical_key(std::string_view name, const std::string& adapter) {
 }
 
 std::vector<FileTensor> file_tensors(const NamedAdapter& adapter) {
-  std::vector<FileTensor> tensors;
-  for (const auto& trained : trained_tensors(adapter)) {
-    if (trained.role == TensorRole::kWhole) {
-      tensors.push_back({whole_name(*trained.whole, adapter), trained.tensor,
-                         trained.tensor.sizes().vec(), fmt::format("\"{}\"", trained.whole->path)});
-      continue;
-    }
-    const auto& layer = *trained.layer;
-    const bool is_magnitude = trained.role == TensorRole::kMagnitude;
-    tensors.push_back({prefix_of(layer, adapter) + suffix_of(trained), trained.tensor,
-                       is_magnitude ? magnitude_shape(layer) : trained.tensor.sizes().vec(),
-                       fmt::format("the layer \"{}\" with a weight of ({})", layer.target.path(),
-                                   fmt::join(layer.target.weight.sizes(), ", "))});
+  auto tensors = trained_file_tensors(adapter);
+  for (const auto& whole : adapter.whole) {
+    if (whole.is_statistic) tensors.push_back(whole_tensor(whole, adapter));
   }
   return tensors;
 }
@@ -155,7 +168,7 @@ std::vector<std::pair<std::string, at::Tensor>> Adapter::named_parameters(
     const std::string& name) const {
   const StateLock lock(state_->mutex);
   std::vector<std::pair<std::string, at::Tensor>> parameters;
-  for (const auto& tensor : file_tensors(state_->adapter(name))) {
+  for (const auto& tensor : trained_file_tensors(state_->adapter(name))) {
     parameters.emplace_back(tensor.name, tensor.tensor);
   }
   return parameters;

@@ -31,7 +31,8 @@ constexpr const char* kKeyPrefix = "base_model.model.";
 constexpr const char *kKeyA = "lora_A.weight", *kKeyB = "lora_B.weight";
 constexpr const char *kEmbeddingKeyA = "lora_embedding_A", *kEmbeddingKeyB = "lora_embedding_B";
 
-/// Returns all tensors of an adapter, in the order of trained_tensors().
+/// Returns all tensors of an adapter: those of trained_tensors(), in that order, then the running
+/// statistics that it keeps.
 std::vector<FileTensor> file_tensors(const NamedAdapter& adapter);
 
 /// Converts a name in a file to the spelling of file_tensors(). Older files and other programs

@@ -2,17 +2,21 @@
 #include <ATen/core/grad_mode.h>
 #include <fmt/ranges.h>
 #include <lowrank/adapter/adapter.h>
+#include <lowrank/adapter/config_fields.h>
 #include <lowrank/error.h>
 #include <lowrank/io/safetensors.h>
 
 #include <algorithm>
+#include <array>
 #include <cstring>
+#include <utility>
 
 #include "adapter/config/name_matching.h"
 #include "adapter/init/initialise.h"
 #include "adapter/peft/adapter_config.h"
 #include "adapter/peft/keys.h"
 #include "adapter/state.h"
+#include "adapter/targets/target_choice.h"
 
 // Loads adapters from disk: PEFT's folder of adapter_config.json and adapter_model.safetensors
 // (utils/save_and_load.py), with the base's fingerprint in the safetensors metadata.
@@ -20,6 +24,50 @@ namespace lowrank {
 namespace {
 
 using Path = std::filesystem::path;
+
+/// Returns whose adapter a folder without PEFT's files holds, as a hint; empty if it is not known.
+std::string other_format_in(const Path& folder) {
+  std::error_code none;
+  if (std::filesystem::exists(folder / "adapters.safetensors", none)) {
+    return "It holds adapters.safetensors, an adapter of mlx-lm: convert it to PEFT's files first.";
+  }
+  for (const auto& entry : std::filesystem::directory_iterator(folder, none)) {
+    if (entry.path().extension() != ".safetensors") continue;
+    try {
+      const auto file = SafetensorsFile::open(entry.path());
+      const auto is_of_kohya = [](const std::string& key) {
+        return key.starts_with("lora_") && key.find(".lora_down.") != std::string::npos;
+      };
+      if (std::any_of(file.names().begin(), file.names().end(), is_of_kohya)) {
+        return fmt::format(
+            "It holds {}, an adapter of kohya's sd-scripts: convert it to PEFT's files "
+            "first.",
+            entry.path().filename().string());
+      }
+    } catch (const FileError&) {  // not a file of ours to complain about
+    }
+  }
+  return "";
+}
+
+/// Returns why the tensors of a file may have other names than expected, as a hint.
+std::string wrapper_in(const SafetensorsFile& file) {
+  const std::array<std::pair<const char*, const char*>, 2> wrappers = {
+      {{"_orig_mod.", "torch.compile"}, {"module.", "DataParallel"}}};
+  for (const auto& [prefix, origin] : wrappers) {
+    const auto wrapped = std::string(kKeyPrefix) + prefix;
+    const auto has_prefix = [&](const std::string& name) {
+      return name.starts_with(prefix) || name.starts_with(wrapped);
+    };
+    if (std::any_of(file.names().begin(), file.names().end(), has_prefix)) {
+      return fmt::format(
+          "The names in the file begin with \"{}\", which {} puts before them: save the "
+          "model that it wraps.",
+          prefix, origin);
+    }
+  }
+  return "";
+}
 
 void require_file(const Path& folder, const char* name) {
   if (std::filesystem::exists(folder / name)) return;
@@ -31,7 +79,7 @@ void require_file(const Path& folder, const char* name) {
           ? "Its adapter_model.bin is a pickle, which is never executed here; convert it: python3 "
             "-c \"import torch, safetensors.torch as s; s.save_file(torch.load('adapter_model.bin',"
             " weights_only=True), 'adapter_model.safetensors')\"."
-          : "");
+          : other_format_in(folder));
 }
 
 /// Reads a tensor of the file and checks it against what the model's layer needs.
@@ -46,8 +94,10 @@ at::Tensor read_tensor(const SafetensorsFile& file, const std::string& name,
         fmt::format("({}) in \"{}\"", fmt::join(tensor.sizes(), ", "), file.path().string()),
         "The adapter was made for another model, or its config for another adapter.");
   }
-  if (!tensor.is_floating_point()) {
-    fail<FileError>("load", fmt::format("\"{}\" must hold floating-point numbers", name),
+  if (tensor.is_floating_point() != wanted.tensor.is_floating_point()) {
+    fail<FileError>("load",
+                    fmt::format("\"{}\" must hold {} numbers", name,
+                                wanted.tensor.is_floating_point() ? "floating-point" : "whole"),
                     c10::toString(tensor.scalar_type()));
   }
   if (!at::isfinite(tensor).all().item<bool>()) {
@@ -97,10 +147,22 @@ bool belongs_to_base(const SafetensorsFile& file, const std::string& key, const 
                   "other values", "The adapter was made for another model.");
 }
 
+/// If a name in target_modules matches nothing, it is the likely reason for tensors too many.
+std::string hint_for(const std::vector<UnmatchedEntry>& unmatched, const Adapter::State& state) {
+  for (const auto& [field, entry] : unmatched) {
+    if (field != "target_modules") continue;
+    std::vector<std::string> names;
+    for (const auto& layer : state.model) names.push_back(layer.name);
+    return fmt::format("The model has no \"{}\", which target_modules names. {}", entry,
+                       did_you_mean(entry, with_endings(names)));
+  }
+  return "";
+}
+
 /// Copies the file's tensors into the adapter's. Throws FileError if one is missing or if there are
 /// others.
 void read_tensors(const SafetensorsFile& file, const NamedAdapter& adapter,
-                  const Adapter::State& state) {
+                  const Adapter::State& state, const std::vector<UnmatchedEntry>& unmatched) {
   auto names = names_by_key(file, adapter.name);
   for (const auto& wanted : file_tensors(adapter)) {
     auto found = names.find(wanted.name);
@@ -110,10 +172,12 @@ void read_tensors(const SafetensorsFile& file, const NamedAdapter& adapter,
           names.find(unwrapped.erase(unwrapped.rfind(".base_layer"), std::strlen(".base_layer")));
     }
     if (found == names.end()) {
-      fail<FileError>("load",
-                      fmt::format("\"{}\" must hold a tensor \"{}{}\"", file.path().string(),
-                                  kKeyPrefix, wanted.name),
-                      "none", did_you_mean(wanted.name, file.names()));
+      fail<FileError>(
+          "load",
+          fmt::format("\"{}\" must hold a tensor \"{}{}\"", file.path().string(), kKeyPrefix,
+                      wanted.name),
+          "none",
+          wrapper_in(file).empty() ? did_you_mean(wanted.name, file.names()) : wrapper_in(file));
     }
     const at::Tensor tensor = wanted.tensor.detach();
     const auto read = read_tensor(file, found->second, wanted);
@@ -133,7 +197,7 @@ void read_tensors(const SafetensorsFile& file, const NamedAdapter& adapter,
   fail<FileError>("load",
                   fmt::format("\"{}\" must hold only the tensors of the layers in {}",
                               file.path().string(), kAdapterConfigFile),
-                  fmt::format("\"{}\" too", names.begin()->second));
+                  fmt::format("\"{}\" too", names.begin()->second), hint_for(unmatched, state));
 }
 
 /// Returns whether everything that the adapter adds is zero.
@@ -179,7 +243,8 @@ void require_ranks(const std::vector<Target>& targets, const SafetensorsFile& fi
 /// Makes the adapter that a file's config asks for. If the config does not fit the model, this
 /// throws FileError, which names the file.
 NamedAdapter make_for_file(Adapter::State& state, const std::string& name, const LoraConfig& config,
-                           const Path& path, const SafetensorsFile& file) {
+                           const Path& path, const SafetensorsFile& file,
+                           std::vector<UnmatchedEntry>& unmatched) {
   const StateLock lock(state.mutex);
   if (subtracts_data_factors(config.init)) {
     fail<FileError>(
@@ -192,8 +257,9 @@ NamedAdapter make_for_file(Adapter::State& state, const std::string& name, const
   if (start.init == LoraInit::kEva) start.init = LoraInit::kKaimingUniform;
   start.lora_dropout = 0;  // layers that cannot apply it are refused when they are trained
   try {
-    require_ranks(find_targets(state.model, start), file);
-    auto adapter = make_adapter(state, name, start, {});
+    require_ranks(find_targets(state.model, start, &unmatched), file);
+    unmatched.clear();
+    auto adapter = make_adapter(state, name, start, {}, &unmatched);
     adapter.config = config;
     return adapter;
   } catch (const ArgumentError& error) {
@@ -221,16 +287,22 @@ ReadAdapter read_adapter(Adapter::State& state, const std::string& name, const P
   const auto file = SafetensorsFile::open(folder / kAdapterWeightsFile);
   const at::NoGradGuard no_grad;
   ReadAdapter read;
-  read.adapter = make_for_file(state, name, config, folder / kAdapterConfigFile, file);
+  read.adapter =
+      make_for_file(state, name, config, folder / kAdapterConfigFile, file, read.report.unmatched);
   std::vector<at::Tensor> magnitudes;
   for (const auto& layer : read.adapter.layers) {
     magnitudes.push_back(layer.magnitude.defined() ? layer.magnitude.detach().clone()
                                                    : at::Tensor());
   }
-  read_tensors(file, read.adapter, state);
-  read.report.found_base = fingerprint_of(state.base);
+  read_tensors(file, read.adapter, state, read.report.unmatched);
+  read.report.unknown_fields = unknown_fields(config);
+  read.report.found_base = fingerprint_of(state);
+  read.report.found_parameters = fingerprint_without_buffers(state);
   const auto expected = file.metadata().find(kFingerprintKey);
   if (expected != file.metadata().end()) read.report.expected_base = expected->second;
+  const auto saved_with = file.metadata().find(kConfigKey);
+  read.report.config_matches =
+      saved_with == file.metadata().end() || saved_with->second == config_fingerprint(config);
   const StateLock lock(state.mutex);
   read.report.acts_like_base = acts_like_base(state, read.adapter, magnitudes);
   return read;

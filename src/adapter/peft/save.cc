@@ -71,11 +71,24 @@ bool is_init_refused_by_peft(const NamedAdapter& adapter) {
                      [](const auto& layer) { return layer.target.kind == LayerKind::kConv; });
 }
 
+/// PEFT's files have no place for set_scale(), so it becomes a part of alpha.
+NamedAdapter with_scale_in_alpha(NamedAdapter adapter) {
+  if (adapter.scale == 0) {
+    fail<TensorError>("save", "an adapter that is saved must have a scale other than 0",
+                      fmt::format("a scale of 0 for \"{}\"", adapter.name),
+                      "The file could not give the factors back: call set_scale() first.");
+  }
+  adapter.config.alpha *= adapter.scale;
+  for (auto& [key, alpha] : adapter.config.alpha_pattern) alpha *= adapter.scale;
+  adapter.scale = 1;
+  return adapter;
+}
+
 /// Returns the adapter as it is to be written.
 NamedAdapter adapter_to_write(const NamedAdapter& adapter, bool wants_conversion) {
   const bool convert =
       subtracts_from_base(adapter) && (wants_conversion || needs_conversion(adapter));
-  auto written = convert ? converted(adapter) : adapter;
+  auto written = with_scale_in_alpha(convert ? converted(adapter) : adapter);
   if (is_init_refused_by_peft(written)) written.config.init = LoraInit::kKaimingUniform;
   return written;
 }
@@ -96,7 +109,7 @@ void require_new(const Path& folder) {
   for (const char* name : {kAdapterConfigFile, kAdapterWeightsFile}) {
     if (!std::filesystem::exists(folder / name)) continue;
     fail<FileError>("save", fmt::format("\"{}\" must not hold an adapter yet", folder.string()),
-                    fmt::format("a {}", name), "Use force to replace it.");
+                    fmt::format("an {}", name), "SaveOptions::force replaces it.");
   }
 }
 
@@ -110,6 +123,18 @@ void require_named_layers(const NamedAdapter& adapter) {
   }
 }
 
+/// An adapter that was trained beside buffers that its file cannot hold gives other outputs on the
+/// base when it is loaded.
+void require_buffers_unchanged(const Adapter::State& state, const SaveOptions& options) {
+  if (options.leave_changed_buffers) return;
+  const auto names = changed_buffers(state);
+  if (names.empty()) return;
+  fail<TensorError>(
+      "save", "the model's buffers must be as they were at attach(), because the file lacks them",
+      fmt::format("other values in {}", list_names(names)),
+      "Name their modules in modules_to_save, or save with leave_changed_buffers.");
+}
+
 void add_files(FileGroup& files, const Path& folder, const NamedAdapter& named,
                const SaveOptions& options, const std::string& fingerprint) {
   require_named_layers(named);
@@ -121,7 +146,9 @@ void add_files(FileGroup& files, const Path& folder, const NamedAdapter& named,
   }
   const auto config = to_peft_json(adapter.config, targets_of(adapter, options.base_model));
   write_safetensors(files.open(folder / kAdapterWeightsFile), entries,
-                    {{"format", "pt"}, {kFingerprintKey, fingerprint}});
+                    {{"format", "pt"},
+                     {kFingerprintKey, fingerprint},
+                     {kConfigKey, config_fingerprint(from_peft_json(config, folder))}});
   files.add(folder / kAdapterConfigFile, config.dump(2) + "\n");
 }
 
@@ -130,15 +157,20 @@ void add_files(FileGroup& files, const Path& folder, const NamedAdapter& named,
 void Adapter::save(const Path& folder, const SaveOptions& options) const {
   const StateLock lock(state_->mutex);
   require_unmerged(*this, "save");
+  state_->require_none_lost("save");
+  require_buffers_unchanged(*state_, options);
   FileGroup files;
-  add_files(files, folder, state_->adapter(options.adapter), options, fingerprint_of(state_->base));
+  add_files(files, folder, state_->adapter(options.adapter), options, fingerprint_of(*state_));
+  for (const auto& [name, content] : options.further_files) files.add(folder / name, content);
   files.commit();
 }
 
 void Adapter::save_all(const Path& folder, const SaveOptions& options) const {
   const StateLock lock(state_->mutex);
   require_unmerged(*this, "save");
-  const auto fingerprint = fingerprint_of(state_->base);
+  state_->require_none_lost("save");
+  require_buffers_unchanged(*state_, options);
+  const auto fingerprint = fingerprint_of(*state_);
   FileGroup files;
   for (const auto& adapter : state_->adapters) {
     const auto own = adapter.name == kTopAdapter ? folder : folder / adapter.name;

@@ -36,9 +36,16 @@ struct ModelLayer {
   // that has no children, it always returns the mode that the module had when it was looked at.
   std::function<bool()> is_training;
   std::shared_ptr<const void> followed;  // for TorchScript: without it is_training returns false
+  /// The parameter of this name that the module holds now; undefined if the module is gone, or is
+  /// on the stack.
+  std::function<at::Tensor(const std::string& own_name)> current;
 
   /// The parameter of this name; undefined if there is none.
   at::Tensor parameter(const std::string& own_name) const;
+  /// The buffers that a forward in training changes: running_mean, running_var and
+  /// num_batches_tracked of a BatchNorm or InstanceNorm; empty for a module without running_mean
+  /// and running_var.
+  std::vector<std::pair<std::string, at::Tensor>> statistics() const;
 };
 
 /// Returns the path of what a module calls `name`: "layer.0.weight". For the model itself this is

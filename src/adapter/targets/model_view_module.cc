@@ -80,7 +80,8 @@ std::function<bool()> follow(const std::weak_ptr<const Module>& module) {
   };
 }
 
-ModelLayer view(const std::string& name, const Module& module) {
+/// What does not follow the module.
+ModelLayer snapshot(const std::string& name, const Module& module) {
   ModelLayer layer;
   layer.name = name;
   layer.type = type_name(module);
@@ -92,7 +93,17 @@ ModelLayer view(const std::string& name, const Module& module) {
   }
   layer.is_transposed = is_transposed(layer);
   tell_kind(module, layer);
-  layer.is_training = follow(module.weak_from_this());
+  return layer;
+}
+
+ModelLayer view(const std::string& name, const Module& module) {
+  auto layer = snapshot(name, module);
+  const auto followed = module.weak_from_this();
+  layer.is_training = follow(followed);
+  layer.current = [followed](const std::string& own_name) {
+    const auto alive = followed.lock();
+    return alive == nullptr ? at::Tensor() : snapshot("", *alive).parameter(own_name);
+  };
   return layer;
 }
 
@@ -106,6 +117,19 @@ at::Tensor ModelLayer::parameter(const std::string& own_name) const {
   const auto it = std::find_if(parameters.begin(), parameters.end(),
                                [&](const auto& item) { return item.first == own_name; });
   return it == parameters.end() ? at::Tensor() : it->second;
+}
+
+std::vector<std::pair<std::string, at::Tensor>> ModelLayer::statistics() const {
+  std::vector<std::pair<std::string, at::Tensor>> found;
+  int running = 0;
+  for (const auto& [own_name, tensor] : buffers) {
+    const bool is_running = own_name == "running_mean" || own_name == "running_var";
+    if (!tensor.defined() || !(is_running || own_name == "num_batches_tracked")) continue;
+    running += is_running ? 1 : 0;
+    found.emplace_back(own_name, tensor);
+  }
+  if (running < 2) found.clear();
+  return found;
 }
 
 std::vector<ModelLayer> layers_of(Module& model) {

@@ -74,15 +74,21 @@ bool is_transposed(const Module& module) {
 /// Even a weak reference keeps what the module holds in memory, which includes its weights, and the
 /// weights hold this function. So that they can be freed, the view of the layer owns the reference,
 /// not the function.
-std::function<bool()> follow(const Module& module, std::shared_ptr<const void>& reference) {
+void follow(const Module& module, ModelLayer& layer) {
   using Weak = c10::weak_intrusive_ptr<c10::ivalue::Object>;
   const auto held = std::make_shared<const Weak>(module._ivalue());
-  reference = held;
-  return [link = std::weak_ptr<const Weak>(held)] {
+  layer.followed = held;
+  const auto alive = [link = std::weak_ptr<const Weak>(held)] {
     const auto weak = link.lock();
-    if (!weak) return false;
-    const auto alive = weak->lock();
-    return alive && Module(alive).is_training();
+    return weak ? weak->lock() : c10::intrusive_ptr<c10::ivalue::Object>();
+  };
+  layer.is_training = [alive] {
+    const auto object = alive();
+    return object && Module(object).is_training();
+  };
+  layer.current = [alive](const std::string& own_name) {
+    const auto object = alive();
+    return object ? Module(object).attr(own_name, at::Tensor()).toTensor() : at::Tensor();
   };
 }
 
@@ -104,7 +110,7 @@ ModelLayer view(const std::string& name, const Module& module) {
   if (layer.kind == LayerKind::kLinear) layer.type = "Linear";
   if (layer.kind == LayerKind::kConv) layer.groups = groups_of(module);
   layer.is_transposed = is_transposed(module);
-  layer.is_training = follow(module, layer.followed);
+  follow(module, layer);
   return layer;
 }
 

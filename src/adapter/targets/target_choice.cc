@@ -61,6 +61,13 @@ bool has_matrix(const std::vector<ModelLayer>& layers) {
   });
 }
 
+/// Quantized modules keep their weights in a module of their own, "LinearPackedParams" for example.
+bool is_quantized(const std::vector<ModelLayer>& layers) {
+  return std::any_of(layers.begin(), layers.end(), [](const ModelLayer& layer) {
+    return layer.type.find("PackedParams") != std::string::npos;
+  });
+}
+
 std::string parameter_path(const ModelLayer& layer, size_t parameter) {
   const auto& name = layer.parameters[parameter].first;
   return dotted_path(layer.name, name);
@@ -68,9 +75,11 @@ std::string parameter_path(const ModelLayer& layer, size_t parameter) {
 
 class TargetChoice {
  public:
-  TargetChoice(const std::vector<ModelLayer>& layers, const LoraConfig& config)
+  TargetChoice(const std::vector<ModelLayer>& layers, const LoraConfig& config,
+               std::vector<UnmatchedEntry>* unmatched)
       : layers_(layers),
         config_(config),
+        unmatched_(unmatched),
         excluded_(config.exclude_modules, "exclude_modules"),
         indices_(config) {
     for (const auto& layer : layers_) {
@@ -79,6 +88,11 @@ class TargetChoice {
   }
 
   std::vector<ChosenWeight> choose() {
+    if (!has_matrix(layers_) && is_quantized(layers_)) {
+      fail<ArgumentError>("attach", "the model must have a weight of two or more dimensions",
+                          "a quantized model, whose weights are packed",
+                          "Attach to the model before it is quantized.");
+    }
     if (!has_matrix(layers_)) {
       fail<ArgumentError>("attach", "the model must have a weight of two or more dimensions",
                           "a model without one",
@@ -89,7 +103,7 @@ class TargetChoice {
     require_indices_present();
     for (const auto& name : config_.target_modules.names) choose_by_name(name);
     if (!config_.target_modules.regex.empty()) choose_by_regex();
-    if (chosen_.empty()) fail_all_excluded();
+    if (chosen_.empty()) fail_nothing_chosen();
     std::vector<ChosenWeight> weights;
     for (const auto& [at, attention] : chosen_) weights.push_back({at.first, at.second, attention});
     return weights;
@@ -110,7 +124,7 @@ class TargetChoice {
         if (matches_name(parameter_path(layers_[i], j), name)) parameters.emplace_back(i, j);
       }
     }
-    if (modules.empty() && parameters.empty()) fail_unmatched("target_modules", name);
+    if (modules.empty() && parameters.empty()) return refuse_or_note("target_modules", name);
     if (!modules.empty() && !parameters.empty()) fail_ambiguous(name, modules[0], parameters[0]);
     for (const auto i : modules) {
       if (layers_[i].name == name || indices_.wants(layers_[i].name)) choose_layer(i, name);
@@ -214,6 +228,13 @@ class TargetChoice {
     chosen_.emplace(at, std::nullopt);
   }
 
+  bool is_unmatched(const char* field, const std::string& entry) const {
+    return unmatched_ != nullptr &&
+           std::any_of(unmatched_->begin(), unmatched_->end(), [&](const UnmatchedEntry& other) {
+             return other.field == field && other.entry == entry;
+           });
+  }
+
   /// A hint for a container that was named: the layers in it.
   std::string layers_in(const std::string& container) const {
     std::vector<std::string> names;
@@ -221,6 +242,12 @@ class TargetChoice {
       if (name.starts_with(container + ".")) names.push_back(name);
     }
     return names.empty() ? "" : fmt::format("It holds {}.", list_names(names, 4));
+  }
+
+  /// What matches nothing is a typo, unless a file says what is meant.
+  void refuse_or_note(const char* field, const std::string& name) const {
+    if (unmatched_ == nullptr) fail_unmatched(field, name);
+    unmatched_->push_back({field, name});
   }
 
   [[noreturn]] void fail_unmatched(const char* field, const std::string& name) const {
@@ -245,8 +272,11 @@ class TargetChoice {
         "Give more of the path.");
   }
 
-  [[noreturn]] void fail_all_excluded() const {
+  [[noreturn]] void fail_nothing_chosen() const {
     std::vector<std::string> fields;
+    for (const auto& name : config_.target_modules.names) {
+      if (is_unmatched("target_modules", name)) fail_unmatched("target_modules", name);
+    }
     if (!config_.exclude_modules.empty()) fields.emplace_back("exclude_modules");
     if (!config_.modules_to_save.empty()) fields.emplace_back("modules_to_save");
     if (!config_.layers_to_transform.empty()) fields.emplace_back("layers_to_transform");
@@ -267,10 +297,11 @@ class TargetChoice {
     };
     for (const auto& name : config_.exclude_modules.names) {
       if (matched([&](const auto& path) { return matches_name(path, name); })) continue;
-      fail_unmatched("exclude_modules", name);
+      refuse_or_note("exclude_modules", name);
     }
     const auto& regex = config_.exclude_modules.regex;
     if (regex.empty() || matched([&](const auto& path) { return excluded_.matches(path); })) return;
+    if (unmatched_ != nullptr) return unmatched_->push_back({"exclude_modules", regex});
     fail<ArgumentError>("attach", "exclude_modules must match at least one layer",
                         fmt::format("the regular expression \"{}\", which matches none of {}",
                                     regex, list_names(adaptable_)));
@@ -285,6 +316,10 @@ class TargetChoice {
     for (const auto index : present) names.push_back(std::to_string(index));
     for (const auto index : config_.layers_to_transform) {
       if (present.contains(index)) continue;
+      if (unmatched_ != nullptr) {
+        unmatched_->push_back({"layers_to_transform", std::to_string(index)});
+        continue;
+      }
       fail<ArgumentError>("attach", "layers_to_transform must hold indices of the model's layers",
                           names.empty()
                               ? fmt::format("{} for a model without numbered layers", index)
@@ -294,6 +329,7 @@ class TargetChoice {
 
   const std::vector<ModelLayer>& layers_;
   const LoraConfig& config_;
+  std::vector<UnmatchedEntry>* unmatched_;  // null: such entries are refused
   CompiledSelector excluded_;
   LayerIndices indices_;
   std::vector<std::string> adaptable_;                      // names of layers, for messages
@@ -303,8 +339,9 @@ class TargetChoice {
 }  // namespace
 
 std::vector<ChosenWeight> choose_targets(const std::vector<ModelLayer>& layers,
-                                         const LoraConfig& config) {
-  return TargetChoice(layers, config).choose();
+                                         const LoraConfig& config,
+                                         std::vector<UnmatchedEntry>* unmatched) {
+  return TargetChoice(layers, config, unmatched).choose();
 }
 
 std::vector<std::string> with_endings(const std::vector<std::string>& names) {

@@ -69,12 +69,17 @@ void require_fit(const Target& target, const LoraConfig& config) {
 /// Every key must match a target. One that matches nothing is a typo (PEFT does not complain).
 template <class T>
 void require_used(const std::vector<std::pair<std::string, T>>& pattern, const FirstMatch<T>& keys,
-                  const std::vector<Target>& targets, const char* what) {
+                  const std::vector<Target>& targets, const char* what,
+                  std::vector<UnmatchedEntry>* unmatched) {
   std::vector<std::string> names;
   for (const auto& target : targets) names.push_back(target.chosen_path());
   for (size_t i = 0; i < pattern.size(); ++i) {
     if (std::any_of(names.begin(), names.end(),
                     [&](const auto& name) { return keys.key_matches(i, name); })) {
+      continue;
+    }
+    if (unmatched != nullptr) {
+      unmatched->push_back({what, pattern[i].first});
       continue;
     }
     fail<ArgumentError>(
@@ -84,11 +89,12 @@ void require_used(const std::vector<std::pair<std::string, T>>& pattern, const F
   }
 }
 
-void set_ranks(std::vector<Target>& targets, const LoraConfig& config) {
+void set_ranks(std::vector<Target>& targets, const LoraConfig& config,
+               std::vector<UnmatchedEntry>* unmatched) {
   const FirstMatch<int64_t> ranks(config.rank_pattern, "rank_pattern");
   const FirstMatch<double> alphas(config.alpha_pattern, "alpha_pattern");
-  require_used(config.rank_pattern, ranks, targets, "rank_pattern");
-  require_used(config.alpha_pattern, alphas, targets, "alpha_pattern");
+  require_used(config.rank_pattern, ranks, targets, "rank_pattern", unmatched);
+  require_used(config.alpha_pattern, alphas, targets, "alpha_pattern", unmatched);
   LoraConfig own = config;
   for (auto& target : targets) {
     own.rank = target.rank = ranks.value_for(target.chosen_path(), config.rank);
@@ -139,17 +145,18 @@ void require_unshared(const ModelLayer& owner, const std::string& parameter, Lay
 
 std::string Target::path() const { return is_parameter ? path_of(layer, parameter) : layer; }
 
-std::vector<Target> find_targets(const std::vector<ModelLayer>& layers, const LoraConfig& config) {
+std::vector<Target> find_targets(const std::vector<ModelLayer>& layers, const LoraConfig& config,
+                                 std::vector<UnmatchedEntry>* unmatched) {
   check(config);
   std::vector<Target> targets;
-  for (const auto& chosen : choose_targets(layers, config)) {
+  for (const auto& chosen : choose_targets(layers, config, unmatched)) {
     const auto& layer = layers[chosen.layer];
     const auto& name = layer.parameters[chosen.parameter].first;
     targets.push_back(make_target(layer, name, config));
     if (chosen.attention) set_attention(targets.back(), layers[*chosen.attention]);
     require_unshared(layer, name, targets.back().kind, layers);
   }
-  set_ranks(targets, config);
+  set_ranks(targets, config, unmatched);
   for (const auto& target : targets) require_fit(target, config);
   return targets;
 }

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <ATen/core/Tensor.h>
+#include <lowrank/adapter/adapter.h>
 #include <lowrank/adapter/lora_config.h>
 
 #include <string>
@@ -40,20 +41,30 @@ struct Target {
 /// the nearest names), if everything is excluded, if a layer has no weight of two or more
 /// dimensions, and if its kind does not allow what is asked (a rank that is not divisible by the
 /// groups, lora_bias without a bias). Throws TensorError if two layers share a weight and their
-/// operators cannot be told apart.
-std::vector<Target> find_targets(const std::vector<ModelLayer>& layers, const LoraConfig& config);
+/// operators cannot be told apart. With `unmatched`, entries that match nothing are added to it
+/// instead, as long as there is any target.
+std::vector<Target> find_targets(const std::vector<ModelLayer>& layers, const LoraConfig& config,
+                                 std::vector<UnmatchedEntry>* unmatched = nullptr);
 
 /// Throws TensorError if another layer shares this weight and its operators cannot be told apart
 /// from the owner's, because the weight would then be adapted in both layers.
 void require_unshared(const ModelLayer& owner, const std::string& parameter, LayerKind kind,
                       const std::vector<ModelLayer>& layers);
 
+/// A parameter of the model that is trained in full, or running statistics that go with it.
+struct WholeTarget {
+  std::string path;
+  at::Tensor tensor;
+  bool is_statistic = false;
+};
+
 /// Returns the parameters that modules_to_save and bias make trainable in addition to the factors:
-/// full path and tensor, in the model's order. Throws ArgumentError if a name matches nothing, or
-/// if a module has buffers that its forward changes.
-std::vector<std::pair<std::string, at::Tensor>> find_whole_parameters(
-    const std::vector<ModelLayer>& layers, const LoraConfig& config,
-    const std::vector<Target>& targets);
+/// with the running statistics of such modules, in the model's order. Throws ArgumentError if a
+/// name matches nothing, unless `unmatched` takes it.
+std::vector<WholeTarget> find_whole_parameters(const std::vector<ModelLayer>& layers,
+                                               const LoraConfig& config,
+                                               const std::vector<Target>& targets,
+                                               std::vector<UnmatchedEntry>* unmatched = nullptr);
 
 /// Rows of one embedding that are trained.
 struct TokenRows {

@@ -20,17 +20,8 @@ bool is_spare_head(const std::string& name, const std::vector<std::string>& modu
   return (name == "score" && listed("classifier")) || (name == "classifier" && listed("score"));
 }
 
-/// A batch norm in training mode changes its statistics, which an adapter does not store.
-void require_no_statistics(const ModelLayer& layer) {
-  for (const auto& [name, tensor] : layer.buffers) {
-    if (name != "num_batches_tracked" && !name.starts_with("running_")) continue;
-    fail<ArgumentError>(
-        "attach", "modules_to_save must hold no statistics that a forward changes",
-        fmt::format("\"{}\", a {} with the buffer \"{}\"", layer.name, layer.type, name));
-  }
-}
-
-void require_matched(const std::vector<ModelLayer>& layers, const LoraConfig& config) {
+void require_matched(const std::vector<ModelLayer>& layers, const LoraConfig& config,
+                     std::vector<UnmatchedEntry>* unmatched) {
   std::vector<std::string> names;
   for (const auto& layer : layers) {
     if (!layer.parameters.empty() && !layer.name.empty()) names.push_back(layer.name);
@@ -42,11 +33,15 @@ void require_matched(const std::vector<ModelLayer>& layers, const LoraConfig& co
     });
     any = any || matched;
     if (matched || is_spare_head(name, config.modules_to_save)) continue;
+    if (unmatched != nullptr) {
+      unmatched->push_back({"modules_to_save", name});
+      continue;
+    }
     fail<ArgumentError>("attach", "each of modules_to_save must match a module with parameters",
                         fmt::format("\"{}\", which matches none of {}", name, list_names(names)),
                         did_you_mean(name, with_endings(names)));
   }
-  if (any || config.modules_to_save.empty()) return;
+  if (any || unmatched != nullptr || config.modules_to_save.empty()) return;
   fail<ArgumentError>("attach", "modules_to_save must match a module with parameters",
                       fmt::format("{}, which match none of {}", list_names(config.modules_to_save),
                                   list_names(names)));
@@ -54,25 +49,29 @@ void require_matched(const std::vector<ModelLayer>& layers, const LoraConfig& co
 
 }  // namespace
 
-std::vector<std::pair<std::string, at::Tensor>> find_whole_parameters(
-    const std::vector<ModelLayer>& layers, const LoraConfig& config,
-    const std::vector<Target>& targets) {
-  require_matched(layers, config);
+std::vector<WholeTarget> find_whole_parameters(const std::vector<ModelLayer>& layers,
+                                               const LoraConfig& config,
+                                               const std::vector<Target>& targets,
+                                               std::vector<UnmatchedEntry>* unmatched) {
+  require_matched(layers, config, unmatched);
   std::set<std::string> adapted;
   for (const auto& target : targets) {
     if (!target.is_parameter) adapted.insert(target.layer);
   }
-  std::vector<std::pair<std::string, at::Tensor>> found;
+  std::vector<WholeTarget> found;
   for (const auto& layer : layers) {
     const bool whole = is_saved_whole(layer.name, config.modules_to_save);
-    if (whole) require_no_statistics(layer);
     // PEFT keeps only what is called "bias", not bias_ih_l0 or in_proj_bias.
     const bool bias = config.bias == BiasMode::kAll ||
                       (config.bias == BiasMode::kLoraOnly && adapted.contains(layer.name));
     for (const auto& [name, tensor] : layer.parameters) {
       if (!whole && !(bias && name == "bias")) continue;
       require_unshared(layer, name, layer.kind, layers);
-      found.emplace_back(dotted_path(layer.name, name), tensor);
+      found.push_back({dotted_path(layer.name, name), tensor});
+    }
+    if (!whole) continue;
+    for (const auto& [name, tensor] : layer.statistics()) {
+      found.push_back({dotted_path(layer.name, name), tensor, /*is_statistic=*/true});
     }
   }
   return found;

@@ -12,6 +12,7 @@
 #include "effective/mark.h"
 #include "effective/ops/convolution.h"
 #include "effective/ops/mixed_batch.h"
+#include "effective/ops/statistics.h"
 
 namespace lowrank::effective {
 namespace {
@@ -152,6 +153,7 @@ void fallback(const c10::OperatorHandle& op, c10::DispatchKeySet keys, Stack* st
   const auto begin = stack->end() - static_cast<std::ptrdiff_t>(arguments.size());
   if (is_convolution(schema.name()) && try_factored_convolution(op, stack)) return;
   if (try_add_bias_by_row(op, stack)) return;
+  if (try_statistics(op, stack)) return;
   if (contains(kCopies, schema.name())) {
     const auto source = begin->toTensor();
     if (is_marked(source) && try_copy_with_meaning(op, keys, stack, source)) return;

@@ -76,22 +76,27 @@ bool begins_as_number(std::string_view field) {
   return !field.empty() && field[0] >= '0' && field[0] <= '9';
 }
 
+void require_text(std::string_view text, const std::string& name, size_t from = 0) {
+  const size_t zero = text.find('\0', from);
+  if (zero == std::string_view::npos) return;
+  fail<FileError>("text matrix", fmt::format("{} must be text", name),
+                  fmt::format("a zero byte at byte {}", zero),
+                  "A binary file needs its extension: .npy or .safetensors.");
+}
+
 class TextMatrix {
  public:
   TextMatrix(std::string_view text, const std::string& name) : text_(text), name_(name) {}
 
   at::Tensor parse() {
     if (text_.starts_with("\xEF\xBB\xBF")) text_.remove_prefix(3);
-    if (const size_t zero = text_.find('\0'); zero != std::string_view::npos) {
-      fail<FileError>("text matrix", fmt::format("{} must be text", name_),
-                      fmt::format("a zero byte at byte {}", zero),
-                      "A binary file needs its extension: .npy or .safetensors.");
-    }
+    require_text(text_, name_);
     for (; !text_.empty(); ++line_) parse_line(next_line());
     if (rows_ == 0) {
       fail<FileError>("text matrix", fmt::format("{} must hold at least one row of numbers", name_),
                       "none");
     }
+    require_no_index();
     return at::tensor(values_, at::kDouble).view({rows_, columns_});
   }
 
@@ -107,7 +112,10 @@ class TextMatrix {
     if (line.empty()) return;
     if (!separator_) {
       separator_ = separator_of(line);
-      if (is_header(line)) return;
+      if (is_header(line)) {
+        first_is_unnamed_ = trimmed(line.substr(0, line.find(*separator_))).empty();
+        return;
+      }
     }
     int64_t column = 0;
     for (Fields fields{line, *separator_}; !fields.ended;) {
@@ -139,15 +147,32 @@ class TextMatrix {
 
   [[noreturn]] void refuse(std::string_view field, int64_t column) const {
     const bool comma = *separator_ != ',' && field.find(',') != std::string_view::npos;
+    fail<FileError>(
+        "text matrix",
+        fmt::format("line {}, column {} of {} must be a number", line_, column, name_),
+        field.empty() ? "nothing" : io::quoted(field),
+        comma ? "Decimal commas are not read: write a point."
+        : field.empty() && line_ == 1 && column == 1
+            ? "If pandas wrote the file, write it with to_csv(index=False, header=False)."
+            : "");
+  }
+
+  /// pandas writes an index before the first column, under an empty name in the header.
+  void require_no_index() const {
+    if (!first_is_unnamed_) return;
+    for (int64_t i = 0; i < rows_; ++i) {
+      if (values_[static_cast<size_t>(i * columns_)] != static_cast<double>(i)) return;
+    }
     fail<FileError>("text matrix",
-                    fmt::format("line {}, column {} of {} must be a number", line_, column, name_),
-                    field.empty() ? "nothing" : io::quoted(field),
-                    comma ? "Decimal commas are not read: write a point." : "");
+                    fmt::format("{} must hold the numbers of the matrix alone", name_),
+                    "a first column without a name that counts the rows, as pandas writes it",
+                    "Write the file with to_csv(index=False).");
   }
 
   std::string_view text_;
   const std::string& name_;
   std::optional<char> separator_;
+  bool first_is_unnamed_ = false;  // the header's first field is empty
   int64_t line_ = 1;
   int64_t rows_ = 0;
   int64_t columns_ = 0;
@@ -161,7 +186,13 @@ at::Tensor parse_text_matrix(std::string_view text, const std::string& name) {
 }
 
 at::Tensor read_text_matrix(const std::filesystem::path& path) {
-  return parse_text_matrix(read_file(path, kMostTextBytes, Pipes::kRead), io::quoted(path));
+  const auto name = io::quoted(path);
+  size_t checked = 0;  // so that /dev/zero is not read to the limit
+  const auto check = [&](std::string_view so_far) {
+    require_text(so_far, name, checked);
+    checked = so_far.size();
+  };
+  return parse_text_matrix(read_file(path, kMostTextBytes, Pipes::kRead, check), name);
 }
 
 }  // namespace lowrank

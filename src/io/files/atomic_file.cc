@@ -66,11 +66,31 @@ AtomicFile& FileGroup::open(const fs::path& path) { return files_.emplace_back(p
 
 void FileGroup::commit() {
   for (auto& file : files_) file.finish();
-  for (size_t i = 1; i < files_.size(); ++i) files_[i].state_->temporary.move_target_aside();
-  if (!files_.empty()) files_.front().commit();
-  for (auto& file : files_) file.state_->temporary.drop_old();  // no way back from here
-  for (auto& file : files_) file.commit();
+  for (auto& file : files_) file.state_->temporary.keep_old();
+  try {
+    for (auto& file : files_) file.state_->temporary.publish();
+  } catch (...) {
+    for (auto& file : files_) file.state_->temporary.roll_back();
+    throw;
+  }
+  for (auto& file : files_) file.state_->folders.keep();
   files_.clear();
+}
+
+void remove_stale_files(const fs::path& folder) {
+  std::error_code none;
+  for (const auto& entry : fs::directory_iterator(folder, none)) {
+    const auto name = entry.path().filename().native();
+    if (!io::is_temporary_name(name)) continue;
+    // A version before this one moved old files to such names. If nothing has taken the place of
+    // one, it is the only copy.
+    const auto target = folder / io::target_of_temporary(name);
+    if (name.ends_with(".old") && !fs::exists(target, none)) {
+      fs::rename(entry.path(), target, none);
+    } else {
+      fs::remove(entry.path(), none);
+    }
+  }
 }
 
 }  // namespace lowrank

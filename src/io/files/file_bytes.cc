@@ -21,7 +21,8 @@ namespace {
 
 }  // namespace
 
-std::string read_file(const std::filesystem::path& path, uint64_t most_bytes, Pipes pipes) {
+std::string read_file(const std::filesystem::path& path, uint64_t most_bytes, Pipes pipes,
+                      const std::function<void(std::string_view)>& check) {
   const io::ReadableFile file = io::open_for_reading(path, "file", pipes);
   if (file.size > most_bytes) fail_too_long(path, most_bytes, io::count_bytes(file.size));
 
@@ -42,6 +43,7 @@ std::string read_file(const std::filesystem::path& path, uint64_t most_bytes, Pi
     if (got == 0) break;
     filled += static_cast<size_t>(got);
     if (filled > most_bytes) fail_too_long(path, most_bytes, "more");
+    if (check) check(std::string_view(bytes).substr(0, filled));
   }
   bytes.resize(filled);
   return bytes;

@@ -82,6 +82,10 @@ void fail_write(const std::filesystem::path& path, int error_number) {
     fail<FileError>("output", fmt::format("the disk must have room for {}", quoted(path)), found,
                     "The disk is full: free some space or write elsewhere.");
   }
+  if (error_number == EFBIG) {
+    fail<FileError>("output", fmt::format("{} must fit into the limit on file sizes", quoted(path)),
+                    found, "See ulimit -f.");
+  }
   fail<FileError>("output", fmt::format("{} must be writable", quoted(path)), found);
 }
 

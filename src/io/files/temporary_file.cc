@@ -65,6 +65,21 @@ fs::path replaceable_target(const fs::path& path) {
   return target;
 }
 
+bool is_temporary_name(std::string_view name) { return !target_of_temporary(name).empty(); }
+
+std::string target_of_temporary(std::string_view name) {
+  constexpr std::string_view kEnding = ".tmp", kOld = ".old";
+  constexpr size_t kSuffix = 16;  // hexadecimal digits
+  if (name.ends_with(kOld)) name.remove_suffix(kOld.size());
+  if (!name.starts_with('.') || !name.ends_with(kEnding)) return {};
+  name.remove_prefix(1);
+  name.remove_suffix(kEnding.size());
+  if (name.size() < kSuffix + 2 || name[name.size() - kSuffix - 1] != '.') return {};
+  const auto suffix = name.substr(name.size() - kSuffix);
+  if (suffix.find_first_not_of("0123456789abcdef") != std::string_view::npos) return {};
+  return std::string(name.substr(0, name.size() - kSuffix - 1));
+}
+
 std::vector<fs::path> missing_folders(const fs::path& path) {
   std::vector<fs::path> missing;
   std::error_code error;
@@ -121,7 +136,7 @@ TemporaryFile::TemporaryFile(const fs::path& target) : target_(target) {
 
 TemporaryFile::~TemporaryFile() {
   if (!path_.empty()) ::unlink(path_.c_str());
-  if (!old_.empty()) std::rename(old_.c_str(), target_.c_str());
+  drop_old();
 }
 
 void TemporaryFile::write(std::string_view bytes) { write_all(file_, bytes, target_); }
@@ -145,12 +160,21 @@ void TemporaryFile::publish() {
   flush_folder(folder_of(target_));
 }
 
-void TemporaryFile::move_target_aside() {
+void TemporaryFile::keep_old() {
+  std::error_code none;
+  is_replacing_ = fs::exists(target_, none);
   const fs::path old = path_.native() + ".old";
-  if (std::rename(target_.c_str(), old.c_str()) == 0) {
-    old_ = old;
-  } else if (errno != ENOENT) {
-    fail_write(target_, errno);
+  if (is_replacing_ && ::link(target_.c_str(), old.c_str()) == 0) old_ = old;
+}
+
+void TemporaryFile::roll_back() {
+  const bool is_published = path_.empty();
+  if (!is_published) return;
+  if (!old_.empty()) {
+    std::rename(old_.c_str(), target_.c_str());
+    old_.clear();
+  } else if (!is_replacing_) {
+    ::unlink(target_.c_str());
   }
 }
 

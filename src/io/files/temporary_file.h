@@ -1,6 +1,7 @@
 #pragma once
 
 #include <filesystem>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -16,6 +17,11 @@ std::filesystem::path replaceable_target(const std::filesystem::path& path);
 /// `path` without a trailing slash; and the folder that it is in, "." if it names none.
 std::filesystem::path without_trailing_slash(const std::filesystem::path& path);
 std::filesystem::path folder_of(const std::filesystem::path& path);
+
+/// Returns whether TemporaryFile gave a file this name: ".target.0123456789abcdef.tmp", with ".old"
+/// after it for an old file; and the name of the target.
+bool is_temporary_name(std::string_view name);
+std::string target_of_temporary(std::string_view name);
 
 /// The folders above `path` that do not exist, innermost first.
 std::vector<std::filesystem::path> missing_folders(const std::filesystem::path& path);
@@ -49,14 +55,18 @@ class TemporaryFile {
   void finish();
   /// Renames it to the target and flushes the folder.
   void publish();
-  /// Moves the target to a hidden name. The destructor moves it back, unless drop_old() was called.
-  void move_target_aside();
+  /// Gives the target a second, hidden name, for roll_back(). (Some file systems cannot do that;
+  /// then nothing can be rolled back.)
+  void keep_old();
+  /// After publish(): brings the old file back, or removes the new one if there was none.
+  void roll_back();
   void drop_old();
 
  private:
   std::filesystem::path target_;
   std::filesystem::path path_;  // empty once published
-  std::filesystem::path old_;   // empty if none was set aside
+  std::filesystem::path old_;   // empty if none is kept
+  bool is_replacing_ = false;   // whether there was a target
   Descriptor file_;
 };
 

@@ -18,16 +18,16 @@ double error_of_truncation(const at::Tensor& w, int64_t rank) {
   return length(at::linalg_svdvals(w).slice(0, rank));
 }
 
-struct Case {
+struct CombineCase {
   CombineMethod method;
   Recipe recipe;
 };
 
-std::string name_of(const testing::TestParamInfo<Case>& info) {
+std::string name_of(const testing::TestParamInfo<CombineCase>& info) {
   return combine_method_name(info.param.method);
 }
 
-class OnFactors : public testing::TestWithParam<Case> {};
+class OnFactors : public testing::TestWithParam<CombineCase> {};
 
 TEST_P(OnFactors, EqualsTheDefinition) {
   const auto& [method, recipe] = GetParam();
@@ -49,14 +49,14 @@ TEST_P(OnFactors, EqualsTheDefinition) {
 
 INSTANTIATE_TEST_SUITE_P(
     Combine, OnFactors,
-    testing::Values(Case{CombineMethod::kLinear, {Recipe::kKeepAll, false}},
-                    Case{CombineMethod::kTies, {Recipe::kKeepLargest, true}},
-                    Case{CombineMethod::kDareLinear, {Recipe::kKeepRandom, false}},
-                    Case{CombineMethod::kDareTies, {Recipe::kKeepRandom, true}},
-                    Case{CombineMethod::kMagnitudePrune, {Recipe::kKeepLargest, false}}),
+    testing::Values(CombineCase{CombineMethod::kLinear, {Recipe::kKeepAll, false}},
+                    CombineCase{CombineMethod::kTies, {Recipe::kKeepLargest, true}},
+                    CombineCase{CombineMethod::kDareLinear, {Recipe::kKeepRandom, false}},
+                    CombineCase{CombineMethod::kDareTies, {Recipe::kKeepRandom, true}},
+                    CombineCase{CombineMethod::kMagnitudePrune, {Recipe::kKeepLargest, false}}),
     name_of);
 
-class OnUpdates : public testing::TestWithParam<Case> {};
+class OnUpdates : public testing::TestWithParam<CombineCase> {};
 
 // No matrix of that rank is nearer to the definition than its truncated SVD (Eckart-Young).
 TEST_P(OnUpdates, IsTheBestApproximationOfTheDefinition) {
@@ -92,11 +92,11 @@ TEST_P(OnUpdates, IsExactWhereTheRankAllows) {
 
 INSTANTIATE_TEST_SUITE_P(
     Combine, OnUpdates,
-    testing::Values(Case{CombineMethod::kSvd, {Recipe::kKeepAll, false}},
-                    Case{CombineMethod::kTiesSvd, {Recipe::kKeepLargest, true}},
-                    Case{CombineMethod::kDareLinearSvd, {Recipe::kKeepRandom, false}},
-                    Case{CombineMethod::kDareTiesSvd, {Recipe::kKeepRandom, true}},
-                    Case{CombineMethod::kMagnitudePruneSvd, {Recipe::kKeepLargest, false}}),
+    testing::Values(CombineCase{CombineMethod::kSvd, {Recipe::kKeepAll, false}},
+                    CombineCase{CombineMethod::kTiesSvd, {Recipe::kKeepLargest, true}},
+                    CombineCase{CombineMethod::kDareLinearSvd, {Recipe::kKeepRandom, false}},
+                    CombineCase{CombineMethod::kDareTiesSvd, {Recipe::kKeepRandom, true}},
+                    CombineCase{CombineMethod::kMagnitudePruneSvd, {Recipe::kKeepLargest, false}}),
     name_of);
 
 TEST(CombineFactors, CatIsExactForAnyRanksAndScalings) {

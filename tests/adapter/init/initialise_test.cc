@@ -34,7 +34,7 @@ struct InitialisedNet : nn::Module {
   }
 };
 
-struct Case {
+struct InitCase {
   const char* name;
   LoraConfig config;
 };
@@ -52,7 +52,7 @@ LoraConfig with_patterns(LoraInit init) {
   return config;
 }
 
-class Initialise : public testing::TestWithParam<Case> {
+class Initialise : public testing::TestWithParam<InitCase> {
  protected:
   const LoraConfig& config() const { return GetParam().config; }
   bool is_taken_off() const { return config().init != LoraInit::kOrthogonal; }
@@ -130,14 +130,15 @@ TEST_P(Initialise, ComesBackFromThePlainForm) {
 INSTANTIATE_TEST_SUITE_P(
     Methods, Initialise,
     testing::Values(
-        Case{"pissa", config_of(LoraInit::kPissa, {"wide", "head"})},
-        Case{"olora", config_of(LoraInit::kOlora, {"wide", "head"})},
-        Case{"orthogonal", config_of(LoraInit::kOrthogonal, {"wide", "head"})},
-        Case{"pissa_patterns", with_patterns(LoraInit::kPissa)},
-        Case{"pissa_niter", config_of(LoraInit::kPissaNiter, {"wide", "head"})},
-        Case{"pissa_everywhere", config_of(LoraInit::kPissa, {"tokens", "mix", "wide"})},
-        Case{"olora_everywhere", config_of(LoraInit::kOlora, {"tokens", "mix", "wide"})},
-        Case{"orthogonal_everywhere", config_of(LoraInit::kOrthogonal, {"tokens", "mix", "wide"})}),
+        InitCase{"pissa", config_of(LoraInit::kPissa, {"wide", "head"})},
+        InitCase{"olora", config_of(LoraInit::kOlora, {"wide", "head"})},
+        InitCase{"orthogonal", config_of(LoraInit::kOrthogonal, {"wide", "head"})},
+        InitCase{"pissa_patterns", with_patterns(LoraInit::kPissa)},
+        InitCase{"pissa_niter", config_of(LoraInit::kPissaNiter, {"wide", "head"})},
+        InitCase{"pissa_everywhere", config_of(LoraInit::kPissa, {"tokens", "mix", "wide"})},
+        InitCase{"olora_everywhere", config_of(LoraInit::kOlora, {"tokens", "mix", "wide"})},
+        InitCase{"orthogonal_everywhere",
+                 config_of(LoraInit::kOrthogonal, {"tokens", "mix", "wide"})}),
     [](const auto& test) { return std::string(test.param.name); });
 
 /// A method's name in the config makes PEFT repeat the method, or refuse the file if it cannot.

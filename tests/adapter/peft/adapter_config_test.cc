@@ -213,13 +213,13 @@ TEST(PeftConfig, ReadsEveryFormOfAField) {
   EXPECT_EQ(to_peft_json({.init = LoraInit::kNormal}, kTargets)["init_lora_weights"], true);
 }
 
-struct Refused {
+struct RefusedFile {
   const char* field;
   Json value;
   const char* message;
 };
 
-class RefusedField : public testing::TestWithParam<Refused> {};
+class RefusedField : public testing::TestWithParam<RefusedFile> {};
 
 TEST_P(RefusedField, IsNamed) {
   const auto& [field, value, message] = GetParam();
@@ -230,69 +230,71 @@ TEST_P(RefusedField, IsNamed) {
 INSTANTIATE_TEST_SUITE_P(
     WrongTypes, RefusedField,
     testing::Values(
-        Refused{"r", "two",
-                "[load] \"adapter_config.json\" must hold a whole number as r. Got \"two\"."},
-        Refused{"r", 2.5, "a whole number as r. Got 2.5."},
-        Refused{"r", 0, "an r of at least 1. Got 0."},
-        Refused{"r", UINT64_MAX, "a whole number as r"},
-        Refused{"lora_alpha", "16", "a number as lora_alpha. Got \"16\"."},
-        Refused{"lora_alpha", 0, "a lora_alpha other than 0"},
-        Refused{"lora_dropout", 1.5, "lora_dropout must be at least 0 and below 1. Got 1.5."},
-        Refused{"lora_dropout", true, "a number as lora_dropout. Got true."},
-        Refused{"use_rslora", 1, "true or false as use_rslora. Got 1."},
-        Refused{"use_dora", "yes", "true or false as use_dora"},
-        Refused{"lora_bias", 0, "true or false as lora_bias"},
-        Refused{"fan_in_fan_out", "no", "true or false as fan_in_fan_out"},
-        Refused{"bias", true, "a string as bias. Got true."},
-        Refused{"bias", "some", "bias must be one of none, all, lora_only. Got \"some\"."},
-        Refused{"target_modules", Json::array(), "must hold target_modules. Got an empty list."},
-        Refused{"target_modules", nullptr, "must hold target_modules. Got none."},
-        Refused{"target_modules", {{"a", 1}}, "a list of names as target_modules. Got {\"a\":1}."},
-        Refused{"target_modules", {"a", 1}, "a list of names as target_modules. Got 1 in it."},
-        Refused{"target_modules", "(", "target_modules must be a regular expression"},
-        Refused{"target_parameters", "a", "a list of names as target_parameters"},
-        Refused{"exclude_modules", 1, "a list of names as exclude_modules"},
-        Refused{"modules_to_save", "score", "a list of names as modules_to_save"},
-        Refused{"layers_to_transform",
-                {0, "1"},
-                "whole numbers as layers_to_transform. Got \"1\" in it."},
-        Refused{"layers_pattern", {1}, "a list of names as layers_pattern"},
-        Refused{
+        RefusedFile{"r", "two",
+                    "[load] \"adapter_config.json\" must hold a whole number as r. Got \"two\"."},
+        RefusedFile{"r", 2.5, "a whole number as r. Got 2.5."},
+        RefusedFile{"r", 0, "an r of at least 1. Got 0."},
+        RefusedFile{"r", UINT64_MAX, "a whole number as r"},
+        RefusedFile{"lora_alpha", "16", "a number as lora_alpha. Got \"16\"."},
+        RefusedFile{"lora_alpha", 0, "a lora_alpha other than 0"},
+        RefusedFile{"lora_dropout", 1.5, "lora_dropout must be at least 0 and below 1. Got 1.5."},
+        RefusedFile{"lora_dropout", true, "a number as lora_dropout. Got true."},
+        RefusedFile{"use_rslora", 1, "true or false as use_rslora. Got 1."},
+        RefusedFile{"use_dora", "yes", "true or false as use_dora"},
+        RefusedFile{"lora_bias", 0, "true or false as lora_bias"},
+        RefusedFile{"fan_in_fan_out", "no", "true or false as fan_in_fan_out"},
+        RefusedFile{"bias", true, "a string as bias. Got true."},
+        RefusedFile{"bias", "some", "bias must be one of none, all, lora_only. Got \"some\"."},
+        RefusedFile{"target_modules", Json::array(),
+                    "must hold target_modules. Got an empty list."},
+        RefusedFile{"target_modules", nullptr, "must hold target_modules. Got none."},
+        RefusedFile{
+            "target_modules", {{"a", 1}}, "a list of names as target_modules. Got {\"a\":1}."},
+        RefusedFile{"target_modules", {"a", 1}, "a list of names as target_modules. Got 1 in it."},
+        RefusedFile{"target_modules", "(", "target_modules must be a regular expression"},
+        RefusedFile{"target_parameters", "a", "a list of names as target_parameters"},
+        RefusedFile{"exclude_modules", 1, "a list of names as exclude_modules"},
+        RefusedFile{"modules_to_save", "score", "a list of names as modules_to_save"},
+        RefusedFile{"layers_to_transform",
+                    {0, "1"},
+                    "whole numbers as layers_to_transform. Got \"1\" in it."},
+        RefusedFile{"layers_pattern", {1}, "a list of names as layers_pattern"},
+        RefusedFile{
             "rank_pattern", {1, 2}, "an object of names and numbers as rank_pattern. Got [1,2]."},
-        Refused{"rank_pattern",
-                {{"query", 1.5}},
-                "whole numbers in rank_pattern. Got 1.5 for \"query\"."},
-        Refused{"rank_pattern",
-                {{"query", 0}},
-                "the rank of \"query\" in rank_pattern must be at least 1"},
-        Refused{"alpha_pattern",
-                {{"query", "x"}},
-                "numbers in alpha_pattern. Got \"x\" for \"query\"."},
-        Refused{"init_lora_weights", 1, "a string as init_lora_weights. Got 1."},
-        Refused{"init_lora_weights", "loftq", "init must be one of kaiming, gaussian"},
-        Refused{"init_lora_weights", "normal", "PEFT's name of an init. Got normal."},
-        Refused{"peft_type", "ADALORA", "peft_type \"LORA\". Got \"ADALORA\"."},
-        Refused{"peft_type", nullptr, "peft_type \"LORA\". Got \"none\"."}));
+        RefusedFile{"rank_pattern",
+                    {{"query", 1.5}},
+                    "whole numbers in rank_pattern. Got 1.5 for \"query\"."},
+        RefusedFile{"rank_pattern",
+                    {{"query", 0}},
+                    "the rank of \"query\" in rank_pattern must be at least 1"},
+        RefusedFile{"alpha_pattern",
+                    {{"query", "x"}},
+                    "numbers in alpha_pattern. Got \"x\" for \"query\"."},
+        RefusedFile{"init_lora_weights", 1, "a string as init_lora_weights. Got 1."},
+        RefusedFile{"init_lora_weights", "loftq", "init must be one of kaiming, gaussian"},
+        RefusedFile{"init_lora_weights", "normal", "PEFT's name of an init. Got normal."},
+        RefusedFile{"peft_type", "ADALORA", "peft_type \"LORA\". Got \"ADALORA\"."},
+        RefusedFile{"peft_type", nullptr, "peft_type \"LORA\". Got \"none\"."}));
 
 INSTANTIATE_TEST_SUITE_P(
     NotHonoured, RefusedField,
     testing::Values(
-        Refused{"kasa_config",
-                {{"a", 1}},
-                "no kasa_config (KaSA), which this version cannot honour. Got {\"a\":1}."},
-        Refused{"use_bdlora", {{"a", 1}}, "no use_bdlora"},
-        Refused{"alora_invocation_tokens", {1, 2}, "no alora_invocation_tokens"},
-        Refused{"use_qalora", true, "no use_qalora"},
-        Refused{"arrow_config", {{"top_k", 3}}, "no arrow_config"},
-        Refused{"trainable_token_indices",
-                {{"embed", {"5"}}},
-                "whole numbers as trainable_token_indices"},
-        Refused{"trainable_token_indices", {5, 5}, "distinct indices from 0. Got 5 twice."},
-        Refused{"r", nullptr, "a number as r"},
-        Refused{"lora_alpha", nullptr, "a number as lora_alpha"},
-        Refused{"layer_replication", {{0, 4}, {2, 5}}, "no layer_replication"},
-        Refused{"megatron_config", {{"a", 1}}, "no megatron_config"},
-        Refused{"ensure_weight_tying", true, "no ensure_weight_tying"}));
+        RefusedFile{"kasa_config",
+                    {{"a", 1}},
+                    "no kasa_config (KaSA), which this version cannot honour. Got {\"a\":1}."},
+        RefusedFile{"use_bdlora", {{"a", 1}}, "no use_bdlora"},
+        RefusedFile{"alora_invocation_tokens", {1, 2}, "no alora_invocation_tokens"},
+        RefusedFile{"use_qalora", true, "no use_qalora"},
+        RefusedFile{"arrow_config", {{"top_k", 3}}, "no arrow_config"},
+        RefusedFile{"trainable_token_indices",
+                    {{"embed", {"5"}}},
+                    "whole numbers as trainable_token_indices"},
+        RefusedFile{"trainable_token_indices", {5, 5}, "distinct indices from 0. Got 5 twice."},
+        RefusedFile{"r", nullptr, "a number as r"},
+        RefusedFile{"lora_alpha", nullptr, "a number as lora_alpha"},
+        RefusedFile{"layer_replication", {{0, 4}, {2, 5}}, "no layer_replication"},
+        RefusedFile{"megatron_config", {{"a", 1}}, "no megatron_config"},
+        RefusedFile{"ensure_weight_tying", true, "no ensure_weight_tying"}));
 
 TEST(PeftConfig, RefusesWhatIsNoConfig) {
   LOWRANK_EXPECT_ERROR(read(Json::array()), FileError,

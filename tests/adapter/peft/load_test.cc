@@ -7,6 +7,7 @@
 #include <lowrank/io/json.h>
 #include <lowrank/io/safetensors.h>
 #include <lowrank/io/sha256.h>
+#include <torch/nn/modules/container/sequential.h>
 #include <torch/nn/modules/linear.h>
 
 #include <cmath>
@@ -115,7 +116,7 @@ TEST_F(AdapterFiles, TellThatTheyActLikeTheBase) {
 TEST_F(AdapterFiles, AreNotReplacedWithoutForce) {
   auto copy = fresh();
   auto adapter = attach(*copy, {.rank = 1});
-  LOWRANK_EXPECT_ERROR(adapter.save(two()), FileError, "Use force to replace it.");
+  LOWRANK_EXPECT_ERROR(adapter.save(two()), FileError, "SaveOptions::force replaces it.");
   EXPECT_EQ(load().adapter.config().rank, 2);
   adapter.save(two(), {.force = true});
   EXPECT_EQ(load().adapter.config().rank, 1);
@@ -130,7 +131,8 @@ TEST_F(AdapterFiles, AreRefusedForAnotherModel) {
       "[load] \"base_model.model.linear1.lora_B.weight\" must have shape (7, 2) for the layer "
       "\"linear1\" with a weight of (7, 8). Got (6, 2) in ");
   auto shorter = Mlp(MlpOptions{.sizes = {8, 3}});
-  LOWRANK_EXPECT_ERROR(load_adapter(*shorter, two()), FileError, "\"linear2\"");
+  LOWRANK_EXPECT_ERROR(load_adapter(*shorter, two()), FileError,
+                       "\"base_model.model.linear1.lora_B.weight\" must have shape (3, 2)");
 }
 
 TEST_F(AdapterFiles, AreRefusedWithTensorsMissingOrUnexpected) {
@@ -169,7 +171,7 @@ TEST_F(AdapterFiles, AreRefusedForWhatCannotBeHonoured) {
       {"peft_type", "ADALORA"},
       {"use_qalora", true},
       {"layer_replication", {{0, 4}, {2, 5}}},
-      {"rank_pattern", {{"linear9", 4}}},
+      {"rank_pattern", {{"linear9", "four"}}},
       {"lora_dropout", 1},
       {"r", 0},
       {"r", int64_t{1} << 40},
@@ -221,6 +223,82 @@ TEST_F(AdapterFiles, MayHoldWeightsOfTheBase) {
     LOWRANK_EXPECT_ERROR(load(), FileError, "must be the model's \"linear1.weight\"");
     more.pop_back();
     rewrite(more);
+  }
+}
+
+/// TRL's examples list the names of layers of several kinds of models, and PEFT loads what matches.
+TEST_F(AdapterFiles, LoadThoughTheirConfigNamesWhatTheModelLacks) {
+  set("target_modules", {"linear1", "linear2", "c_proj"});
+  set("exclude_modules", {"lm_head"});
+  set("modules_to_save", {"score"});
+  set("rank_pattern", {{"c_fc", 4}, {"linear2", 2}});
+  set("alpha_pattern", {{"^decoder.*", 4}});
+  auto model = fresh();
+  const auto [adapter, report] = load_adapter(*model, two());
+  EXPECT_TRUE(at::equal(model->forward(x_).detach(), on_));
+  std::vector<std::string> unmatched;
+  for (const auto& [field, entry] : report.unmatched) unmatched.push_back(field + ": " + entry);
+  EXPECT_THAT(unmatched,
+              testing::UnorderedElementsAre("target_modules: c_proj", "exclude_modules: lm_head",
+                                            "modules_to_save: score", "rank_pattern: c_fc",
+                                            "alpha_pattern: ^decoder.*"));
+  EXPECT_TRUE(report.unknown_fields.empty());
+}
+
+TEST_F(AdapterFiles, LoadThoughLayersToTransformNamesAbsentLayers) {
+  auto make = [] {
+    at::manual_seed(5);
+    torch::nn::Sequential layers(torch::nn::Linear(3, 3), torch::nn::Linear(3, 3));
+    auto model = std::make_shared<torch::nn::Module>();
+    model->register_module("layers", layers.ptr());
+    return model;
+  };
+  auto model = make();
+  auto adapter = attach(*model, {.rank = 2, .target_modules = {"0", "1"}});
+  adapter.save(two(), {.force = true});
+  set("target_modules", {"0", "1"});
+  set("layers_to_transform", {0, 1, 7});
+  auto other = make();
+  const auto report = load_adapter(*other, two()).report;
+  ASSERT_EQ(report.unmatched.size(), 1U);
+  EXPECT_EQ(report.unmatched[0].field, "layers_to_transform");
+  EXPECT_EQ(report.unmatched[0].entry, "7");
+}
+
+TEST_F(AdapterFiles, AreRefusedIfNothingOfTheConfigMatches) {
+  set("target_modules", {"c_proj", "c_fc"});
+  LOWRANK_EXPECT_ERROR(load(), FileError, "Got \"c_proj\", which matches none of");
+}
+
+TEST_F(AdapterFiles, NameTheFieldsOfTheirConfigThatNobodyKnows) {
+  set("lora_aplha", 32);
+  set("use_new_lora", false);
+  set("new_config", nlohmann::json::object());
+  set("qalora_group_size", 16);
+  const auto report = load().report;
+  EXPECT_EQ(report.unknown_fields, std::vector<std::string>{"lora_aplha"});
+}
+
+/// The files have no place for a scale, so it is a part of alpha afterwards.
+TEST_F(AdapterFiles, KeepTheScale) {
+  for (const bool rslora : {false, true}) {
+    auto model = fresh();
+    auto adapter = attach(
+        *model, {.rank = 2, .alpha = 4, .alpha_pattern = {{"linear2", 3}}, .use_rslora = rslora});
+    {
+      const at::NoGradGuard no_grad;
+      for (const auto& factor : adapter.parameters()) factor.normal_();
+    }
+    adapter.set_scale("default", 0.5);
+    const auto expected = model->forward(x_).detach();
+    adapter.save(two(), {.force = true});
+    EXPECT_EQ(adapter.config().alpha, 4) << "the adapter itself stays as it is";
+    auto again = fresh();
+    const auto loaded = load_adapter(*again, two());
+    EXPECT_TRUE(at::equal(again->forward(x_).detach(), expected));
+    EXPECT_EQ(loaded.adapter.config().alpha, 2);
+    adapter.set_scale("default", 0);
+    LOWRANK_EXPECT_ERROR(adapter.save(folder_ / "none"), TensorError, "a scale other than 0");
   }
 }
 

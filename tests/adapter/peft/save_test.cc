@@ -56,7 +56,8 @@ TEST_F(SaveAll, PlacesAdaptersAsPeftDoes) {
 
 TEST_F(SaveAll, WritesAllOrNone) {
   adapter_.save(folder_ / "two", {.adapter = "two"});
-  LOWRANK_EXPECT_ERROR(adapter_.save_all(folder_.path()), FileError, "Use force to replace it.");
+  LOWRANK_EXPECT_ERROR(adapter_.save_all(folder_.path()), FileError,
+                       "SaveOptions::force replaces it.");
   EXPECT_FALSE(std::filesystem::exists(folder_ / "adapter_config.json"));
   adapter_.save_all(folder_.path(), {.force = true});
   EXPECT_TRUE(std::filesystem::exists(folder_ / "adapter_config.json"));

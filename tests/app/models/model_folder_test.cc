@@ -17,7 +17,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-ImageClassifier make(at::ScalarType dtype = at::kFloat) {
+ImageClassifier make_classifier(at::ScalarType dtype = at::kFloat) {
   at::manual_seed(3);
   Mlp model(MlpOptions{.sizes = {4, 3, 2}});
   model->to(dtype);
@@ -35,7 +35,7 @@ std::vector<SafetensorsEntry> entries_of(const ImageClassifier& classifier) {
 /// A folder with a valid model, of which each test spoils a file.
 class ModelFolder : public ::testing::Test {
  protected:
-  ModelFolder() { save_classifier(make(), folder_.path()); }
+  ModelFolder() { save_classifier(make_classifier(), folder_.path()); }
 
   void expect_config_refused(const std::string& text, const std::string& message) {
     folder_.write("config.json", text);
@@ -59,7 +59,7 @@ class ModelFolder : public ::testing::Test {
 
 TEST_F(ModelFolder, ComesBackBitForBit) {
   for (const auto dtype : {at::kFloat, at::kDouble}) {
-    const auto saved = make(dtype);
+    const auto saved = make_classifier(dtype);
     save_classifier(saved, folder_.path());
     const auto loaded = load_classifier(folder_.path());
     EXPECT_EQ(loaded.model->options().sizes, saved.model->options().sizes);
@@ -116,7 +116,7 @@ TEST_F(ModelFolder, RefusesABadConfig) {
 
 TEST_F(ModelFolder, KeepsTheImagesHeightAndWidth) {
   EXPECT_EQ(load_classifier(folder_.path()).image_height, 0) << "not known";
-  auto classifier = make();
+  auto classifier = make_classifier();
   classifier.image_height = 1;
   classifier.image_width = 4;
   save_classifier(classifier, folder_.path());
@@ -135,27 +135,27 @@ TEST_F(ModelFolder, KeepsTheImagesHeightAndWidth) {
 }
 
 TEST_F(ModelFolder, RefusesWeightsThatAreNotTheConfigs) {
-  auto entries = entries_of(make());
+  auto entries = entries_of(make_classifier());
   entries.pop_back();
   expect_weights_refused(entries, "must hold the tensor \"linear2.bias\". Got none.");
 
-  entries = entries_of(make());
+  entries = entries_of(make_classifier());
   entries.push_back({"linear3.weight", at::ones({2, 2})});
   expect_weights_refused(entries, "must hold 4 tensors, as config.json says. Got 5:");
 
-  entries = entries_of(make());
+  entries = entries_of(make_classifier());
   entries[0].tensor = at::ones({4, 3});
   expect_weights_refused(entries,
                          "must hold \"linear1.weight\" as floating-point numbers of shape (3, 4), "
                          "as config.json says. Got Float of shape (4, 3).");
 
-  entries = entries_of(make());
+  entries = entries_of(make_classifier());
   entries[1].tensor = at::ones({3}, at::kLong);
   expect_weights_refused(entries, "Got Long of shape (3).");
 
   for (const double bad :
        {std::numeric_limits<double>::quiet_NaN(), std::numeric_limits<double>::infinity()}) {
-    entries = entries_of(make());
+    entries = entries_of(make_classifier());
     entries[2].tensor[1][2] = bad;
     expect_weights_refused(entries,
                            "must hold finite numbers in \"linear2.weight\". Got NaN or Inf.");
@@ -164,7 +164,7 @@ TEST_F(ModelFolder, RefusesWeightsThatAreNotTheConfigs) {
 
 /// A tensor of fewer bits must not reduce the precision of the others.
 TEST_F(ModelFolder, KeepsTheWidestDtype) {
-  auto entries = entries_of(make());
+  auto entries = entries_of(make_classifier());
   entries[0].tensor = entries[0].tensor.to(at::kHalf);
   entries[1].tensor = entries[1].tensor + 1e5;
   write_safetensors(folder_ / "model.safetensors", entries);
@@ -205,7 +205,7 @@ TEST_F(ModelFolder, KeepsTheOldModelWhereANewOneCannotBeWritten) {
   const auto before = read_bytes(folder_ / "model.safetensors");
   fs::remove(folder_ / "config.json");
   fs::create_directory(folder_ / "config.json");
-  EXPECT_THROW(save_classifier(make(at::kDouble), folder_.path()), FileError);
+  EXPECT_THROW(save_classifier(make_classifier(at::kDouble), folder_.path()), FileError);
   EXPECT_EQ(read_bytes(folder_ / "model.safetensors"), before);
   EXPECT_EQ(std::distance(fs::directory_iterator(folder_.path()), {}), 2) << "a temporary stays";
 }

@@ -185,19 +185,19 @@ TEST(Trainer, RefusesALossThatIsNotFinite) {
     return problem.model->forward(x) * factor;
   };
   LOWRANK_EXPECT_ERROR(train(task, {.steps = 5}, quiet_run()), TensorError,
-                       "[train] the loss must stay finite. Got nan at step 3. A lower learning "
-                       "rate or --clip-norm may help.");
+                       "[train] the loss must stay finite. Got NaN at step 3. Nothing was kept. A "
+                       "lower learning rate or --clip-norm may help.");
 }
 
 TEST(Trainer, NeverKeepsParametersThatAreNotFinite) {
   const TemporaryFolder folder;
   TrainingProblem problem;
   const auto run = RunOptions{.checkpoint = folder / "state", .quiet = true};
-  LOWRANK_EXPECT_ERROR(train(problem.task(), {.steps = 1, .learning_rate = 1e40}, run), TensorError,
-                       "\"linear1.weight\" must stay finite. Got NaN or Inf after step 1. A lower "
-                       "learning rate or --clip-norm may help.");
-  const auto file = SafetensorsFile::open(folder / "state");
-  EXPECT_TRUE(at::isfinite(file.tensor("parameter.linear1.weight")).all().item<bool>());
+  LOWRANK_EXPECT_ERROR(
+      train(problem.task(), {.steps = 1, .learning_rate = 1e40}, run), TensorError,
+      "\"linear1.weight\" must stay finite. Got NaN or Inf after step 1. Nothing was "
+      "kept.");
+  EXPECT_FALSE(std::filesystem::exists(folder / "state")) << "it would diverge again";
 }
 
 TEST(Trainer, RefusesAValidationLossThatIsNotFinite) {

@@ -100,9 +100,12 @@ TEST_F(MnistCommand, TellsTheNotebooksStoryTheSameAfterAnInterruption) {
   const auto whole = run_lowrank(command("whole", "2"));
   ASSERT_EQ(whole.status, 0) << whole.out << whole.err;
   size_t last = 0;
-  for (const char* heading : {"== Data ==", "== Pretraining ==", "Base: accuracy",
-                              "== LoRA on the digit 2 ==", "2,045,036",
-                              "== Checks ==", "LoRA on: accuracy", "LoRA off: accuracy"}) {
+  for (const char* heading :
+       {"== Data ==", "== Pretraining ==", "Base: accuracy",
+        "== LoRA on the digit 2, as in the notebook ==", "Frozen: linear1.weight, ",
+        "Trained: linear1.lora_A.weight, ", "2,045,036", "== Checks of the first adapter ==",
+        "== LoRA on the digit 2, with replay ==", "== Mistakes on 200 test", "LoRA on the 2s alone",
+        "LoRA with replay", "LoRA off"}) {
     const auto at = whole.out.find(heading, last);
     ASSERT_NE(at, std::string::npos) << heading << " is missing or too early in\n" << whole.out;
     last = at;
@@ -128,7 +131,8 @@ TEST_F(MnistCommand, TellsTheNotebooksStoryTheSameAfterAnInterruption) {
   EXPECT_EQ(again, report);
   for (const char* name :
        {"base/model.safetensors", "base/training.json", "adapter/adapter_model.safetensors",
-        "adapter/adapter_config.json", "adapter/training.json"}) {
+        "adapter/adapter_config.json", "adapter/training.json", "replay/adapter_model.safetensors",
+        "replay/adapter_config.json", "replay/training.json"}) {
     EXPECT_EQ(read_bytes(cut + "/" + name), read_bytes(folder_ / "whole" / name)) << name;
   }
   EXPECT_FALSE(fs::exists(cut + "/base/checkpoint.safetensors"));
@@ -173,6 +177,30 @@ TEST_F(MnistCommand, PicksTheWorstDigitAndReplacesItsOwnRun) {
     EXPECT_EQ(run_lowrank(words).status, 2) << options[0];
     EXPECT_TRUE(files_in(folder_ / "run") == before) << options[0] << " 0 changed the run";
   }
+}
+
+/// What the user keeps beside a run is his, and a finished run stands until the new one is
+/// complete.
+TEST_F(MnistCommand, ForceKeepsTheUsersFilesAndTheOldRunUntilTheNewOneIsComplete) {
+  const auto out = folder_ / "run";
+  ASSERT_EQ(run_lowrank(command("run", "2", {"--quiet"})).status, 0);
+  folder_.write("run/base/notes.txt", "mine");
+  fs::create_directories(out / "other");
+  folder_.write("run/other/file", "mine");
+  const auto before = files_in(out);
+  const auto started = [&] { return fs::exists(out / ".unfinished/base/checkpoint.safetensors"); };
+  const auto stopped = RunningCommand(command("run", "3", {"--force"})).stop(SIGINT, started);
+  EXPECT_EQ(stopped.status, 1) << stopped.out;
+  auto after = files_in(out);
+  std::erase_if(after, [](const auto& file) { return file.first.starts_with(".unfinished"); });
+  EXPECT_TRUE(after == before) << "an interrupted run changed the old one";
+
+  const auto resumed = run_lowrank({"mnist", "--resume", out.string(), "--quiet"});
+  EXPECT_EQ(resumed.status, 0) << resumed.err;
+  EXPECT_EQ(report_of("run").at("digit"), 3);
+  EXPECT_FALSE(fs::exists(out / ".unfinished"));
+  EXPECT_EQ(read_bytes(out / "base/notes.txt"), "mine");
+  EXPECT_EQ(read_bytes(out / "other/file"), "mine");
 }
 
 TEST_F(MnistCommand, RefusesWrongArguments) {

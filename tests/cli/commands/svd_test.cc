@@ -21,7 +21,7 @@ using ::testing::AllOf;
 using ::testing::HasSubstr;
 using ::testing::StartsWith;
 
-nlohmann::json json_of(std::vector<std::string> arguments) {
+nlohmann::json svd_json(std::vector<std::string> arguments) {
   arguments.insert(arguments.begin(), "svd");
   arguments.emplace_back("--json");
   const auto result = run_lowrank(arguments);
@@ -52,7 +52,7 @@ TEST(SvdCommand, TellsTheNotebooksStory) {
 }
 
 TEST(SvdCommand, GivesTheSameAsOneJsonObject) {
-  const auto json = json_of({"--random", "10x10", "--true-rank", "2", "--seed", "0"});
+  const auto json = svd_json({"--random", "10x10", "--true-rank", "2", "--seed", "0"});
   EXPECT_EQ(json["shape"], (std::vector<int64_t>{10, 10}));
   EXPECT_EQ(json["rank"], 2);
   EXPECT_EQ(json["numerical_rank"], 2);
@@ -70,16 +70,16 @@ TEST(SvdCommand, GivesTheSameAsOneJsonObject) {
 TEST(SvdCommand, ChoosesTheRankAsItIsTold) {
   const TemporaryFolder folder;
   const auto file = folder.write("d.csv", "3,0,0\n0,2,0\n0,0,1\n").string();
-  EXPECT_EQ(json_of({file, "--rank", "1"})["rank"], 1);
-  EXPECT_EQ(json_of({file, "--energy", "0.9"})["rank"], 2);
-  EXPECT_EQ(json_of({file, "--tolerance", "2.5"})["rank"], 1);
-  const auto json = json_of({file, "--rank", "2", "--balanced"});
+  EXPECT_EQ(svd_json({file, "--rank", "1"})["rank"], 1);
+  EXPECT_EQ(svd_json({file, "--energy", "0.9"})["rank"], 2);
+  EXPECT_EQ(svd_json({file, "--tolerance", "2.5"})["rank"], 1);
+  const auto json = svd_json({file, "--rank", "2", "--balanced"});
   EXPECT_EQ(json["numerical_rank"], 3);
   EXPECT_EQ(json["dtype"], "float64");
   EXPECT_NEAR(json["error"]["frobenius"], 1, 1e-14);
   EXPECT_NEAR(json["error"]["spectral"], 1, 1e-14);
   EXPECT_NEAR(json["error"]["retained_energy"], 13.0 / 14, 1e-14);
-  EXPECT_EQ(json_of({file, "--dtype", "float32"})["dtype"], "float32");
+  EXPECT_EQ(svd_json({file, "--dtype", "float32"})["dtype"], "float32");
 }
 
 TEST(SvdCommand, SavesFactorsOnceAndReplacesThemOnlyWhenForced) {
@@ -137,7 +137,7 @@ TEST(SvdCommand, ReadsStandardInputAndSafetensors) {
   const TemporaryFolder folder;
   const auto file = (folder / "m.safetensors").string();
   write_safetensors(file, {{"a.weight", at::eye(3, at::kHalf)}, {"b.weight", at::eye(2)}});
-  const auto json = json_of({file, "--tensor", "a.weight"});
+  const auto json = svd_json({file, "--tensor", "a.weight"});
   EXPECT_EQ(json["rank"], 3);
   EXPECT_EQ(json["dtype"], "float32");
   expect_refusal({file}, 2, "There are b.weight, a.weight.");
@@ -148,7 +148,7 @@ TEST(SvdCommand, TakesEmptyAndZeroMatrices) {
   const TemporaryFolder folder;
   for (const auto& w : {at::zeros({0, 5}), at::zeros({4, 3})}) {
     write_npy(folder / "w.npy", w);
-    const auto json = json_of({(folder / "w.npy").string()});
+    const auto json = svd_json({(folder / "w.npy").string()});
     EXPECT_EQ(json["rank"], 0);
     EXPECT_EQ(json["error"]["relative_frobenius"], 0);
     EXPECT_EQ(json["error"]["retained_energy"], 1);

@@ -224,7 +224,8 @@ TEST_F(TrainCommand, LosesNothingWhereItCannotWrite) {
                     "must be writable. Got"}});
   {
     const ScopedFileLimit limit(1024);
-    expect_refusals({{command("full", {"--force", "--steps", "5"}), 1, "must be writable. Got"}});
+    expect_refusals({{command("full", {"--force", "--steps", "5"}), 1,
+                      "must fit into the limit on file sizes. Got"}});
   }
   EXPECT_EQ(read_bytes(folder_ / "full" / "model.safetensors"), before);
   EXPECT_EQ(std::distance(fs::directory_iterator(full), {}), 2) << "a temporary file stays";

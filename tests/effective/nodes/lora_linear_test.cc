@@ -12,7 +12,8 @@ namespace {
 using torch::nn::Linear;
 using torch::nn::LinearOptions;
 
-void expect_close(const at::Tensor& found, const at::Tensor& expected, int64_t length = 64) {
+void expect_same_to_rounding(const at::Tensor& found, const at::Tensor& expected,
+                             int64_t length = 64) {
   ASSERT_EQ(found.sizes(), expected.sizes());
   const double difference =
       (found.to(at::kDouble) - expected.to(at::kDouble)).norm().item<double>();
@@ -20,14 +21,14 @@ void expect_close(const at::Tensor& found, const at::Tensor& expected, int64_t l
   EXPECT_LE(difference, tolerance(at::kFloat, length).product * norm);
 }
 
-struct Case {
+struct NodeCase {
   const char* name;
   std::vector<int64_t> input;
   int64_t out;
   bool bias;
 };
 
-class AdaptedLinear : public testing::TestWithParam<Case> {};
+class AdaptedLinear : public testing::TestWithParam<NodeCase> {};
 
 // Compares y, dx, dA, dB and dbias with the dense definition in float64.
 TEST_P(AdaptedLinear, EqualsTheDenseDefinition) {
@@ -57,24 +58,27 @@ TEST_P(AdaptedLinear, EqualsTheDenseDefinition) {
   const auto y64 = at::linear(x64, w64 + 1.5 * b64.mm(a64), bias64);
   y64.backward(dy.to(at::kDouble));
 
-  expect_close(y, y64);
-  expect_close(x.grad(), x64.grad());
-  expect_close(info.a.grad(), a64.grad());
-  expect_close(info.b.grad(), b64.grad());
-  if (bias) expect_close(layer->bias.grad(), bias64.grad());
+  expect_same_to_rounding(y, y64);
+  expect_same_to_rounding(x.grad(), x64.grad());
+  expect_same_to_rounding(info.a.grad(), a64.grad());
+  expect_same_to_rounding(info.b.grad(), b64.grad());
+  if (bias) expect_same_to_rounding(layer->bias.grad(), bias64.grad());
   EXPECT_FALSE(layer->weight.grad().defined());
   EXPECT_EQ(adapter.layers().at(0).path, LayerPath::kFactored) << "W + s B A was formed";
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    Inputs, AdaptedLinear,
-    testing::Values(Case{"matrix", {5, 8}, 6, true}, Case{"matrix_no_bias", {5, 8}, 6, false},
-                    Case{"sequence", {3, 4, 8}, 6, true},
-                    Case{"sequence_no_bias", {3, 4, 8}, 6, false}, Case{"vector", {8}, 6, true},
-                    Case{"four", {2, 3, 4, 8}, 6, true}, Case{"square", {5, 8}, 8, true},
-                    Case{"square_no_bias", {5, 8}, 8, false}, Case{"one_out", {5, 8}, 1, true},
-                    Case{"empty", {0, 8}, 6, true}),
-    [](const auto& test) { return test.param.name; });
+INSTANTIATE_TEST_SUITE_P(Inputs, AdaptedLinear,
+                         testing::Values(NodeCase{"matrix", {5, 8}, 6, true},
+                                         NodeCase{"matrix_no_bias", {5, 8}, 6, false},
+                                         NodeCase{"sequence", {3, 4, 8}, 6, true},
+                                         NodeCase{"sequence_no_bias", {3, 4, 8}, 6, false},
+                                         NodeCase{"vector", {8}, 6, true},
+                                         NodeCase{"four", {2, 3, 4, 8}, 6, true},
+                                         NodeCase{"square", {5, 8}, 8, true},
+                                         NodeCase{"square_no_bias", {5, 8}, 8, false},
+                                         NodeCase{"one_out", {5, 8}, 1, true},
+                                         NodeCase{"empty", {0, 8}, 6, true}),
+                         [](const auto& test) { return test.param.name; });
 
 TEST(AdaptedLinearLayer, TakesTransposedAndStridedInputs) {
   at::manual_seed(2);
@@ -83,8 +87,8 @@ TEST(AdaptedLinearLayer, TakesTransposedAndStridedInputs) {
   randomize(adapter);
   const auto wide = at::randn({8, 10});
   const auto expected = layer->forward(wide.t().contiguous());
-  expect_close(layer->forward(wide.t()), expected);
-  expect_close(layer->forward(wide.t().slice(0, 0, 10, 3)), expected.slice(0, 0, 10, 3));
+  expect_same_to_rounding(layer->forward(wide.t()), expected);
+  expect_same_to_rounding(layer->forward(wide.t().slice(0, 0, 10, 3)), expected.slice(0, 0, 10, 3));
 }
 
 TEST(AdaptedLinearLayer, CanBeDifferentiatedTwice) {

@@ -40,7 +40,7 @@ LayerPath check(Module module, const std::function<at::Tensor(Module&)>& forward
                 const std::function<bool(const AdaptedLayer&)>& transposed = never) {
   auto adapter = adapt_all(module);
   expect_dense(
-      adapter, [&] { return forward(module); }, transposed);
+      *module, adapter, [&] { return forward(module); }, transposed);
   return adapter.layers().at(0).path;
 }
 

@@ -140,7 +140,7 @@ TEST(AtomicFile, AFailedWriteLeavesTheOldFileAndNoTemporary) {
   {
     const FileSizeLimit limit(4096);
     LOWRANK_EXPECT_ERROR(write_file_atomically(folder / "f", std::string(10'000, 'x')), FileError,
-                         "f\" must be writable. Got \"File too large\".");
+                         "f\" must fit into the limit on file sizes. Got \"File too large\".");
   }
   EXPECT_EQ(read_bytes(folder / "f"), "old");
   EXPECT_EQ(names_in(folder.path()), std::vector<std::string>{"f"});
@@ -169,9 +169,7 @@ TEST(FileGroup, GivesAllFilesTheirNamesAtOnce) {
   EXPECT_EQ(names_in(folder / "sub"), std::vector<std::string>{"b"});
 }
 
-/// A reader in between, or a reader after the writer was killed, must find files missing rather
-/// than a new file beside an old one.
-TEST(FileGroup, SetsOldFilesAsideBeforeTheFirstNewOne) {
+TEST(FileGroup, ReplacesEachFileInOneStep) {
   const TemporaryFolder folder;
   for (const char* name : {"a", "b"}) folder.write(name, "old");
   FileGroup group;
@@ -189,7 +187,7 @@ TEST(FileGroup, SetsOldFilesAsideBeforeTheFirstNewOne) {
     if (!name.starts_with(".")) seen.push_back((event->mask & IN_MOVED_TO ? "+" : "-") + name);
     at += static_cast<ssize_t>(sizeof *event + event->len);
   }
-  EXPECT_EQ(seen, (std::vector<std::string>{"-b", "+a", "+b"}));
+  EXPECT_EQ(seen, (std::vector<std::string>{"+a", "+b"})) << "at no moment is one missing";
   EXPECT_EQ(names_in(folder.path()), (std::vector<std::string>{"a", "b"}));
   EXPECT_EQ(read_bytes(folder / "b"), "new");
 }
@@ -207,6 +205,19 @@ TEST(FileGroup, AFirstFileThatCannotBeNamedLeavesTheOthers) {
   EXPECT_EQ(names_in(folder.path()), (std::vector<std::string>{"a", "b"}));
 }
 
+TEST(FileGroup, ALaterFileThatCannotBeNamedBringsTheOldOnesBack) {
+  const TemporaryFolder folder;
+  folder.write("a", "old");
+  {
+    FileGroup group;
+    for (const char* name : {"a", "new", "b"}) group.add(folder / name, "new");
+    fs::create_directories(folder / "b" / "in the way");
+    LOWRANK_EXPECT_ERROR(group.commit(), FileError, "must be writable");
+  }
+  EXPECT_EQ(read_bytes(folder / "a"), "old");
+  EXPECT_EQ(names_in(folder.path()), (std::vector<std::string>{"a", "b"}));
+}
+
 TEST(FileGroup, AFailedStagingChangesNothing) {
   const TemporaryFolder folder;
   folder.write("a", "old");
@@ -218,10 +229,30 @@ TEST(FileGroup, AFailedStagingChangesNothing) {
     LOWRANK_EXPECT_ERROR(group.add(folder / "a" / "d", "new"), FileError, "must be writable");
     const FileSizeLimit limit(4096);
     LOWRANK_EXPECT_ERROR(group.add(folder / "e", std::string(10'000, 'x')), FileError,
-                         "must be writable");
+                         "must fit into the limit on file sizes");
   }
   EXPECT_EQ(read_bytes(folder / "a"), "old");
   EXPECT_EQ(names_in(folder.path()), std::vector<std::string>{"a"});
+}
+
+TEST(StaleFiles, AreThoseOfTemporaryFilesAlone) {
+  const TemporaryFolder folder;
+  folder.write("kept", "new");
+  for (const char* name : {".kept.0123456789abcdef.tmp", ".kept.0123456789abcdef.tmp.old",
+                           ".x.00000000ffffffff.tmp"}) {
+    folder.write(name, "stale");
+  }
+  for (const char* name :
+       {".hidden", ".a.tmp", ".a.0123456789abcdeg.tmp", "b.0123456789abcdef.tmp"}) {
+    folder.write(name, "the user's");
+  }
+  folder.write(".lost.0123456789abcdef.tmp.old", "the only copy");
+  remove_stale_files(folder.path());
+  EXPECT_EQ(names_in(folder.path()),
+            (std::vector<std::string>{".a.0123456789abcdeg.tmp", ".a.tmp", ".hidden",
+                                      "b.0123456789abcdef.tmp", "kept", "lost"}));
+  EXPECT_EQ(read_bytes(folder / "kept"), "new");
+  EXPECT_EQ(read_bytes(folder / "lost"), "the only copy");
 }
 
 TEST(WritableOutput, ANewNameAnEmptyFolderAndAnEmptyFileAreFree) {

@@ -1,0 +1,53 @@
+#include <fmt/format.h>
+#include <lowrank/error.h>
+#include <lowrank/io/atomic_file.h>
+
+#include <memory>
+#include <string>
+
+#include "app/images/dataset.h"
+#include "app/images/image_file.h"
+#include "cli/commands/commands.h"
+
+namespace lowrank::cli {
+namespace {
+
+struct DataExportCommand {
+  std::string data;
+  std::string out;
+  int64_t index = 0;
+  bool train_split = false;
+  bool force = false;
+};
+
+void run_export(const DataExportCommand& command) {
+  const auto data = app::load_image_dataset(
+      command.data, command.train_split ? app::Split::kTrain : app::Split::kTest);
+  if (command.index < 0 || command.index >= data.size()) {
+    fail<ArgumentError>("data",
+                        fmt::format("--index of {} must be 0 to {}", data.name, data.size() - 1),
+                        std::to_string(command.index));
+  }
+  require_writable_output(command.out, command.force);
+  write_file_atomically(command.out, app::png_bytes(data.images[command.index]));
+  fmt::print("Wrote {}, a {}.\n", command.out, data.labels[command.index].item<int64_t>());
+}
+
+}  // namespace
+
+void add_data_export(const Flags& data) {
+  auto command = std::make_shared<DataExportCommand>();
+  const auto exported = data.command("export", "Write one image of a data set as a PNG file");
+  exported.option("data", &command->data, "Data set: mnist, or a folder in MNIST's layout")
+      .required();
+  exported.option("--index", &command->index, "Number of the image, counted from 0");
+  exported.flag("--train-split", command->train_split, "Take a training image, not a test image");
+  exported.option("--out", &command->out, "PNG file to write").type_name("FILE").required();
+  exported.flag("--force", command->force, "Replace an existing file");
+  exported.footer(
+      "Examples:\n"
+      "  lowrank data export mnist --index 7 --out digit.png");
+  exported.action([command] { run_export(*command); });
+}
+
+}  // namespace lowrank::cli
