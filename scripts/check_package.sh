@@ -25,6 +25,9 @@ libtorch=$(sed -n 's/^CMAKE_PREFIX_PATH:[A-Z]*=//p' "$build/CMakeCache.txt")
 
 echo "Package: the command, the exported symbols, what the target requires"
 "$prefix/bin/lowrank" --version
+for file in README.md docs/library.md examples/train_adapter.cc; do
+  [ -f "$prefix/share/doc/lowrank/$file" ] || fail "the package must hold $file. Got none."
+done
 if nm -DC --defined-only "$library" | cut -d ' ' -f 3- |
   grep -vE '^((typeinfo|typeinfo name|vtable|VTT) for |(non-)?virtual thunk to )?lowrank::'; then
   fail "liblowrank must export names of lowrank alone. Got those above."

@@ -2,12 +2,11 @@
 
 #include <ATen/ATen.h>
 #include <fmt/ranges.h>
+#include <lowrank/io/printable.h>
 
 #include <algorithm>
 #include <cmath>
 #include <vector>
-
-#include <lowrank/io/printable.h>
 
 namespace lowrank::app {
 namespace {
@@ -130,6 +129,9 @@ void print_report(const SvdReport& report) {
   if (is_small(report.w)) print_matrix(report.w);
   print_line("shape",
              fmt::format("{} x {}, {}", report.w.size(0), report.w.size(1), dtype_name(report.w)));
+  const auto k = report.singular_values.size(0);
+  print_line("U, S, V^T",
+             fmt::format("{} x {}, {}, {} x {}", report.w.size(0), k, k, k, report.w.size(1)));
   print_line("numerical rank", fmt::format("{}", report.numerical_rank));
   print_singular_values(report.singular_values);
   print_line("rank of B and A", fmt::format("{} ({})", report.factors.rank(), report.rule));

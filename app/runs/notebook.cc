@@ -240,9 +240,9 @@ void Notebook::show_images() const {
     for (int64_t i = 0; i < std::min<int64_t>(2, indices.numel()); ++i) {
       const auto at = indices[i].item<int64_t>();
       images.push_back(test_.images[at]);
-      words += fmt::format("{}number {}, a {}: \"{}\" before, \"{}\" with LoRA", i > 0 ? "; " : "",
-                           at, test_.labels[at].item<int64_t>(), base[at].item<int64_t>(),
-                           now[at].item<int64_t>());
+      words += fmt::format("{}image {} (a \"{}\"): \"{}\" before, \"{}\" with LoRA",
+                           i > 0 ? "; " : "", at, test_.labels[at].item<int64_t>(),
+                           base[at].item<int64_t>(), now[at].item<int64_t>());
     }
     say("{} ({} in all): {}", what, indices.numel(), words);
     fmt::print("{}\n", render_image(at::cat(images, 1), {.most_columns = 80}));

@@ -1,8 +1,8 @@
 #include "app/terminal/message.h"
 
-#include <cstdio>
-
 #include <lowrank/io/printable.h>
+
+#include <cstdio>
 
 namespace lowrank::app {
 namespace {

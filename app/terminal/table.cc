@@ -2,11 +2,10 @@
 
 #include <fmt/format.h>
 #include <lowrank/error.h>
+#include <lowrank/io/printable.h>
 
 #include <algorithm>
 #include <utility>
-
-#include <lowrank/io/printable.h>
 
 namespace lowrank::app {
 namespace {

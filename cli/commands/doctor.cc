@@ -4,10 +4,13 @@
 #include <lowrank/machine/machine.h>
 #include <lowrank/version.h>
 
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <string>
+#include <string_view>
 
 #include "cli/commands/commands.h"
 #include "cli/flags/common_flags.h"
@@ -50,6 +53,15 @@ std::string remedy(const BlasLibrary& blas) {
                      folder.filename().string(), openmp.string());
 }
 
+/// What threads do while they wait for work: `lowrank` lets them sleep unless the user says
+/// otherwise.
+std::string waiting_threads() {
+  const char* policy = std::getenv("OMP_WAIT_POLICY");
+  const bool sleep = policy != nullptr && std::string_view(policy) == "passive";
+  return sleep ? "sleep (OMP_WAIT_POLICY=passive)"
+               : "spin, which slows down other programs and themselves on a busy machine";
+}
+
 void run_doctor(const app::CommonOptions& options) {
   const auto resources = app::apply_common_options(options);
   const auto blas = blas_library();
@@ -63,6 +75,7 @@ void run_doctor(const app::CommonOptions& options) {
     json["processor"] = processor();
     json["cores"] = app::usable_cores();
     json["threads"] = resources.threads;
+    json["waiting_threads"] = waiting_threads();
     json["instruction_sets"] = instruction_sets();
     json["instruction_set"] = used;
     json["blas"] = {{"name", blas.name},
@@ -82,6 +95,7 @@ void run_doctor(const app::CommonOptions& options) {
   line("lowrank", fmt::format("{}, LibTorch {}", version(), libtorch_version()));
   line("Processor", fmt::format("{}, {} cores for this process", processor(), app::usable_cores()));
   line("Threads", fmt::format("{}", resources.threads));
+  line("Waiting threads", waiting_threads());
   line("Kernels", fmt::format("{} (of {}; set LOWRANK_CPU to choose)", used,
                               fmt::join(instruction_sets(), ", ")));
   const auto of_kernels = blas.kernels.empty() ? "" : fmt::format(", kernels for {}", blas.kernels);

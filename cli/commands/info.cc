@@ -5,13 +5,14 @@
 #include <lowrank/adapter/inspect.h>
 #include <lowrank/error.h>
 #include <lowrank/io/json.h>
+#include <lowrank/io/printable.h>
 #include <lowrank/io/safetensors.h>
 
 #include <filesystem>
 #include <memory>
 #include <nlohmann/json.hpp>
 
-#include <lowrank/io/printable.h>
+#include "app/terminal/message.h"
 #include "app/terminal/table.h"
 #include "cli/commands/commands.h"
 #include "cli/flags/common_flags.h"
@@ -66,6 +67,7 @@ Json adapter_json(const InspectedAdapter& adapter, uintmax_t bytes) {
   json["rank"] = adapter.config.rank;
   json["alpha"] = adapter.config.alpha;
   json["scaling"] = adapter.config.scaling();
+  json["unknown_fields"] = unknown_fields(adapter.config);
   json["config"] = to_json(adapter.config);
   json["layers"] = Json::array();
   for (const auto& layer : adapter.layers) json["layers"].push_back(layer_json(layer));
@@ -86,6 +88,13 @@ void print_adapter(const InspectedAdapter& adapter, uintmax_t bytes) {
              config.init == LoraInit::kKaimingUniform ? "" : ", init " + init_name(config));
   fmt::print("Base: {} (SHA-256 {})\n", text(adapter.base_model), text(adapter.base_sha256));
   fmt::print("On disk: {} bytes\n\n", app::with_thousands(static_cast<int64_t>(bytes)));
+  if (const auto unknown = unknown_fields(config); !unknown.empty()) {
+    app::print_message(
+        fmt::format("warning: the config has fields that neither lowrank nor PEFT knows, and that "
+                    "may change the "
+                    "numbers: {}.",
+                    list_names(unknown)));
+  }
   app::Table table({"layer", "A", "B", "parameters", "|A|", "|B|", "|s B A|"});
   int64_t parameters = 0;
   for (const auto& layer : adapter.layers) {
@@ -128,16 +137,20 @@ Json model_json(const fs::path& folder) {
 }
 
 void print_model(const Json& json) {
-  fmt::print("Model: {}\n", json["config"].dump());
-  fmt::print("On disk: {} bytes\n\n", app::with_thousands(json["bytes"].get<int64_t>()));
+  app::Table config({"config.json", ""});
+  for (const auto& [field, value] : json["config"].items()) {
+    config.add({field, value.is_string() ? value.get<std::string>() : to_text(value, -1)});
+  }
+  fmt::print("{}\n", config.text());
   app::Table table({"tensor", "dtype", "shape", "norm"});
   for (const auto& tensor : json["tensors"]) {
     table.add({tensor["name"].get<std::string>(), tensor["dtype"].get<std::string>(),
                shape_text(tensor["shape"].get<std::vector<int64_t>>()),
                fmt::format("{:.4f}", tensor["norm"].get<double>())});
   }
-  fmt::print("{}{} parameters.\n", table.text(),
-             app::with_thousands(json["parameters"].get<int64_t>()));
+  fmt::print("{}{} parameters, {} bytes on disk.\n", table.text(),
+             app::with_thousands(json["parameters"].get<int64_t>()),
+             app::with_thousands(json["bytes"].get<int64_t>()));
 }
 
 void run_info(const InfoCommand& command) {

@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdlib>
 #include <exception>
 #include <filesystem>
 #include <string>
@@ -39,6 +40,8 @@ int main(int argc, char** argv) {
   cli::occupy_closed_streams();
   try {
     if (!cli::check_described(kDescription, argc, argv)) return cli::finish_output();
+    // Threads that wait for work sleep instead of spinning. OpenMP reads this when it is loaded.
+    setenv("OMP_WAIT_POLICY", "passive", /*overwrite=*/0);
     const auto file = program();
     execv(file.c_str(), argv);
     return cli::report(

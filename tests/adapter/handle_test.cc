@@ -13,7 +13,8 @@ namespace {
 
 torch::nn::Sequential make_net() {
   at::manual_seed(3);
-  return torch::nn::Sequential(torch::nn::Linear(5, 4), torch::nn::Linear(4, 3));
+  torch::nn::Sequential net(torch::nn::Linear(5, 4), torch::nn::Linear(4, 3));
+  return net;
 }
 
 TEST(AdapterOf, GivesTheSameAdaptersWhileThereIsAHandle) {

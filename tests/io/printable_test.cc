@@ -22,7 +22,7 @@ TEST(Printable, EscapesControlCharactersBeyondAscii) {
                       "31m"),
             "\\u009b31m");
   EXPECT_EQ(printable("\xc2\x80\xc2\x9f\xc2\xa0"), "\\u0080\\u009f\xc2\xa0");
-  EXPECT_EQ(printable("a\xe2\x80\xaetxt.exe"), "a\\u202etxt.exe");
+  EXPECT_EQ(printable(std::string("a\xe2\x80") + '\xae' + "txt.exe"), "a\\u202etxt.exe");
   EXPECT_EQ(printable("\xe2\x81\xa6\xe2\x81\xa9\xe2\x80\xa8\xd8\x9c"),
             "\\u2066\\u2069\\u2028\\u061c");
 }
@@ -40,10 +40,8 @@ TEST(Printable, EscapesWhatIsNotUtf8) {
 }
 
 TEST(Printable, EscapesJsonWithoutChangingIt) {
-  const nlohmann::json json = {{"name",
-                                "a\xe2\x80\xae"
-                                "b\xc2\x9b"},
-                               {"list", {1, 2}}};
+  const auto name = std::string("a\xe2\x80") + '\xae' + "b\xc2\x9b";
+  const nlohmann::json json = {{"name", name}, {"list", {1, 2}}};
   const auto text = to_text(json);
   EXPECT_NE(text.find("a\\u202eb\\u009b"), std::string::npos) << text;
   EXPECT_NE(text.find('\n'), std::string::npos);

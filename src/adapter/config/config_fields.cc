@@ -92,7 +92,8 @@ std::vector<std::string> unknown_fields(const LoraConfig& config) {
   if (config.extra_json.empty()) return unknown;
   const auto extra = nlohmann::ordered_json::parse(config.extra_json);
   for (const auto& [name, value] : extra.items()) {
-    const bool says_nothing = value.is_null() || value == false || value == "" ||
+    const bool is_empty_text = value.is_string() && value.get<std::string>().empty();
+    const bool says_nothing = value.is_null() || value == false || is_empty_text ||
                               (value.is_structured() && value.empty());
     const bool known =
         std::find(kOtherFields.begin(), kOtherFields.end(), name) != kOtherFields.end() ||

@@ -114,7 +114,7 @@ ModuleSelector selector_matching_only(const Names& paths, const std::vector<Mode
   };
   if (std::none_of(model.begin(), model.end(),
                    [&](const auto& layer) { return named(layer) && !meant(layer); })) {
-    return ModuleSelector(paths);
+    return paths;
   }
   std::string expression;
   for (const auto& path : paths) {

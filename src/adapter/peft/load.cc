@@ -56,8 +56,8 @@ std::string wrapper_in(const SafetensorsFile& file) {
       {{"_orig_mod.", "torch.compile"}, {"module.", "DataParallel"}}};
   for (const auto& [prefix, origin] : wrappers) {
     const auto wrapped = std::string(kKeyPrefix) + prefix;
-    const auto has_prefix = [&](const std::string& name) {
-      return name.starts_with(prefix) || name.starts_with(wrapped);
+    const auto has_prefix = [&wrapped, bare = std::string(prefix)](const std::string& name) {
+      return name.starts_with(bare) || name.starts_with(wrapped);
     };
     if (std::any_of(file.names().begin(), file.names().end(), has_prefix)) {
       return fmt::format(

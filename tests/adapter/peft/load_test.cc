@@ -237,7 +237,9 @@ TEST_F(AdapterFiles, LoadThoughTheirConfigNamesWhatTheModelLacks) {
   const auto [adapter, report] = load_adapter(*model, two());
   EXPECT_TRUE(at::equal(model->forward(x_).detach(), on_));
   std::vector<std::string> unmatched;
-  for (const auto& [field, entry] : report.unmatched) unmatched.push_back(field + ": " + entry);
+  for (const auto& [field, entry] : report.unmatched) {
+    unmatched.push_back(fmt::format("{}: {}", field, entry));
+  }
   EXPECT_THAT(unmatched,
               testing::UnorderedElementsAre("target_modules: c_proj", "exclude_modules: lm_head",
                                             "modules_to_save: score", "rank_pattern: c_fc",

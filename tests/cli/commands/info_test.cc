@@ -140,7 +140,7 @@ TEST_F(InfoCommand, TellsOfAModel) {
   EXPECT_EQ(json.at("tensors").size(), 4);
   EXPECT_EQ(json.at("bytes"), bytes_of(base_, {"model.safetensors", "config.json"}));
   EXPECT_THAT(results[1].out, AllOf(HasSubstr("linear1.weight"), HasSubstr("(8, 16)"),
-                                    HasSubstr("226 parameters.")));
+                                    HasSubstr("226 parameters, ")));
 }
 
 TEST_F(InfoCommand, RefusesWhatIsNeither) {
