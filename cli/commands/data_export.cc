@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 #include <lowrank/error.h>
 #include <lowrank/io/atomic_file.h>
+#include <lowrank/io/printable.h>
 
 #include <memory>
 #include <string>
@@ -30,7 +31,8 @@ void run_export(const DataExportCommand& command) {
   }
   require_writable_output(command.out, command.force);
   write_file_atomically(command.out, app::png_bytes(data.images[command.index]));
-  fmt::print("Wrote {}, a {}.\n", command.out, data.labels[command.index].item<int64_t>());
+  fmt::print("Wrote {}, a {}.\n", printable(command.out),
+             data.labels[command.index].item<int64_t>());
 }
 
 }  // namespace

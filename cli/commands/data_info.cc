@@ -1,5 +1,6 @@
 #include <fmt/format.h>
 #include <lowrank/io/json.h>
+#include <lowrank/io/printable.h>
 
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -52,7 +53,7 @@ void run_info(const DataInfoCommand& options) {
     fmt::print("{}\n", to_text(info));
     return;
   }
-  fmt::print("{}: {} classes\n\n", train.name, train.classes);
+  fmt::print("{}: {} classes\n\n", printable(train.name), train.classes);
   fmt::print("{:<8}{:>8}{:>10}{:>10}{:>11}\n", "split", "images", "pixels", "mean", "deviation");
   print_half("train", train);
   print_half("test", test);

@@ -2,6 +2,7 @@
 #include <lowrank/error.h>
 #include <lowrank/io/atomic_file.h>
 #include <lowrank/io/json.h>
+#include <lowrank/io/printable.h>
 
 #include <algorithm>
 #include <cmath>
@@ -74,8 +75,8 @@ void print(const app::FinetuneResult& result, const app::FinetuneRun& run,
       app::with_thousands(result.training.steps), result.training.steps_per_second,
       result.training.mean_loss);
   const auto path = std::filesystem::path(folder);
-  fmt::print("Wrote {} and {}.\n", (path / "adapter_model.safetensors").string(),
-             (path / "adapter_config.json").string());
+  fmt::print("Wrote {} and {}.\n", printable((path / "adapter_model.safetensors").string()),
+             printable((path / "adapter_config.json").string()));
 }
 
 void check_finetune_options(const app::FinetuneRun& run) {

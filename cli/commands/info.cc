@@ -68,6 +68,7 @@ Json adapter_json(const InspectedAdapter& adapter, uintmax_t bytes) {
   json["alpha"] = adapter.config.alpha;
   json["scaling"] = adapter.config.scaling();
   json["unknown_fields"] = unknown_fields(adapter.config);
+  json["config_matches"] = adapter.config_matches;
   json["config"] = to_json(adapter.config);
   json["layers"] = Json::array();
   for (const auto& layer : adapter.layers) json["layers"].push_back(layer_json(layer));
@@ -88,6 +89,12 @@ void print_adapter(const InspectedAdapter& adapter, uintmax_t bytes) {
              config.init == LoraInit::kKaimingUniform ? "" : ", init " + init_name(config));
   fmt::print("Base: {} (SHA-256 {})\n", text(adapter.base_model), text(adapter.base_sha256));
   fmt::print("On disk: {} bytes\n\n", app::with_thousands(static_cast<int64_t>(bytes)));
+  if (!adapter.config_matches) {
+    app::print_message(
+        "warning: adapter_config.json is not the one that was saved with the tensors beside it: it "
+        "was "
+        "edited, or a command was killed while it replaced the adapter. The scaling may be wrong.");
+  }
   if (const auto unknown = unknown_fields(config); !unknown.empty()) {
     app::print_message(
         fmt::format("warning: the config has fields that neither lowrank nor PEFT knows, and that "

@@ -125,7 +125,11 @@ void run_predict(PredictCommand& command) {
     app::warn(loaded->report, command.adapter);
     on = probabilities(classifier, picture.pixels, resources);
   }
-  if (has_bright_border(picture.pixels)) {
+  if (picture.pixels.eq(picture.pixels[0][0]).all().item<bool>()) {
+    app::print_message(
+        "note: every pixel of the image is the same. (Transparent pixels count as white, so that a "
+        "white drawing on them is lost.)");
+  } else if (has_bright_border(picture.pixels)) {
     app::print_message(
         "note: the image is bright at its border, but the model knows white digits on black: if "
         "this "

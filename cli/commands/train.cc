@@ -2,6 +2,7 @@
 #include <lowrank/error.h>
 #include <lowrank/io/atomic_file.h>
 #include <lowrank/io/json.h>
+#include <lowrank/io/printable.h>
 
 #include <memory>
 
@@ -66,8 +67,8 @@ void print(const app::BaseResult& result, const app::BaseRun& run, const std::st
              app::with_thousands(parameters), app::with_thousands(result.training.steps),
              result.training.steps_per_second, result.training.mean_loss);
   const auto path = std::filesystem::path(folder);
-  fmt::print("Wrote {} and {}.\n", (path / "model.safetensors").string(),
-             (path / "config.json").string());
+  fmt::print("Wrote {} and {}.\n", printable((path / "model.safetensors").string()),
+             printable((path / "config.json").string()));
 }
 
 void run_train(const Flags& flags, TrainCommand& command) {

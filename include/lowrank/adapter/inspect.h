@@ -31,6 +31,7 @@ struct InspectedAdapter {
   std::string base_sha256;             ///< the base's fingerprint; empty in files that PEFT wrote
   std::vector<InspectedLayer> layers;  ///< in the file's order
   int64_t parameters = 0;              ///< elements of all tensors in the file
+  bool config_matches = true;          ///< as LoadReport::config_matches
 };
 
 /// Returns what an adapter's folder contains; its model is not needed. Throws FileError that names

@@ -113,7 +113,10 @@ class TextMatrix {
     if (!separator_) {
       separator_ = separator_of(line);
       if (is_header(line)) {
-        first_is_unnamed_ = trimmed(line.substr(0, line.find(*separator_))).empty();
+        for (Fields fields{line, *separator_}; !fields.ended; ++header_fields_) {
+          const auto field = fields.next();
+          if (header_fields_ == 0) first_is_unnamed_ = field.empty() || field == "\"\"";
+        }
         return;
       }
     }
@@ -126,6 +129,14 @@ class TextMatrix {
       values_.push_back(*value);
     }
     if (rows_ == 0) columns_ = column;
+    if (rows_ == 0 && header_fields_ > 0 && header_fields_ != column) {
+      fail<FileError>(
+          "text matrix",
+          fmt::format("the header of {} must have as many names as the rows have numbers", name_),
+          fmt::format("{} names and {} numbers", header_fields_, column),
+          "Write the file without an index of its rows (pandas: index=False; R: "
+          "row.names=FALSE). A title begins with #.");
+    }
     if (column != columns_) {
       fail<FileError>("text matrix",
                       fmt::format("every row of {} must have {} column{}, as its first", name_,
@@ -160,18 +171,16 @@ class TextMatrix {
   /// pandas writes an index before the first column, under an empty name in the header.
   void require_no_index() const {
     if (!first_is_unnamed_) return;
-    for (int64_t i = 0; i < rows_; ++i) {
-      if (values_[static_cast<size_t>(i * columns_)] != static_cast<double>(i)) return;
-    }
     fail<FileError>("text matrix",
                     fmt::format("{} must hold the numbers of the matrix alone", name_),
-                    "a first column without a name that counts the rows, as pandas writes it",
+                    "a first column without a name, which is how pandas writes an index",
                     "Write the file with to_csv(index=False).");
   }
 
   std::string_view text_;
   const std::string& name_;
   std::optional<char> separator_;
+  int64_t header_fields_ = 0;
   bool first_is_unnamed_ = false;  // the header's first field is empty
   int64_t line_ = 1;
   int64_t rows_ = 0;

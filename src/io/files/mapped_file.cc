@@ -2,6 +2,7 @@
 
 #include <lowrank/error.h>
 #include <lowrank/io/mapped_files.h>
+#include <lowrank/io/printable.h>
 #include <sys/mman.h>
 
 #include <array>
@@ -76,7 +77,7 @@ MappedFile::MappedFile(const std::filesystem::path& path, std::string_view opera
   }
   data_ = static_cast<char*>(data);
   size_ = file.size;
-  remember(data_, size_, path.string());
+  remember(data_, size_, printable(path.string()));
 }
 
 MappedFile::~MappedFile() {

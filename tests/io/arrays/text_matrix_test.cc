@@ -111,5 +111,17 @@ TEST(MatrixFile, RefusesTheFilesOfOtherPrograms) {
                        "Such files may be pickles, which are never executed");
 }
 
+/// pandas and R number the rows of what they write, under an empty name or none.
+TEST(TextMatrix, RefusesAnIndexOfTheRows) {
+  for (const char* text : {",a,b\n0,1,2\n1,3,4\n", ",a,b\n5,1,2\n", "\"\" a b\n0 1.0 2.0\n"}) {
+    LOWRANK_EXPECT_ERROR(parse(text), FileError, "Got a first column without a name");
+  }
+  for (const char* text : {"\ta\tb\n0\t1\t2\n", "   a    b\n0  1  2\n", "a b\n1 1 2\n"}) {
+    LOWRANK_EXPECT_ERROR(parse(text), FileError, "Got 2 names and 3 numbers.");
+  }
+  LOWRANK_EXPECT_ERROR(parse(",0,1\n0,1,2\n"), FileError, "to_csv(index=False, header=False)");
+  EXPECT_EQ(parse("a,b\n1,2\n").size(1), 2);
+}
+
 }  // namespace
 }  // namespace lowrank
