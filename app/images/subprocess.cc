@@ -139,8 +139,7 @@ ProcessResult run_process(const std::vector<std::string>& arguments,
   ::kill(-child, SIGKILL);  // and what the program has left running
   const int status = wait_for(child);
   if (!ended && interrupted()) {
-    throw Interrupted(
-        fmt::format("[data] interrupted while {} ran; nothing was changed.", arguments[0]));
+    throw Interrupted(fmt::format("[data] interrupted while {} ran.", arguments[0]));
   }
   result.ok = ended && WIFEXITED(status) && WEXITSTATUS(status) == 0;
   if (!ended) {

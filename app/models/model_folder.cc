@@ -80,8 +80,8 @@ std::pair<int64_t, int64_t> read_image_size(const nlohmann::json& config, int64_
   return {height->get<int64_t>(), width->get<int64_t>()};
 }
 
-nlohmann::json read_config(const Path& file) {
-  auto config = read_json_file(file);
+nlohmann::json parse_config(const std::string& text, const Path& file) {
+  auto config = parse_json(text, fmt::format("\"{}\"", file.string()));
   if (!config.is_object()) fail_field(file, "a JSON object", config.type_name());
   const auto& type = field(config, "model_type", file);
   if (type != "mlp") fail_field(file, "model_type \"mlp\"", type.dump());
@@ -134,16 +134,15 @@ void require_model(const Path& folder) {
                   is_adapter ? "Give the base here, and the adapter as --adapter." : "");
 }
 
-void warn_of_another_config(const SafetensorsFile& file, const Path& config_file) {
+void warn_of_another_config(const SafetensorsFile& file, const std::string& config,
+                            const Path& config_file) {
   const auto saved_with = file.metadata().find(kConfigKey);
   if (saved_with == file.metadata().end()) return;
-  if (saved_with->second == sha256_hex(std::string_view(read_file(config_file, kLongestJson))))
-    return;
-  print_message(
-      fmt::format("warning: \"{}\" is not the one that was saved with the weights beside it: it "
-                  "was edited, or a "
-                  "command was killed while it replaced the model.",
-                  config_file.string()));
+  if (saved_with->second == sha256_hex(std::string_view(config))) return;
+  print_message(fmt::format(
+      "warning: \"{}\" is not the one that was saved with the weights beside it: it was "
+      "edited, or a command was killed while it replaced the model.",
+      config_file.string()));
 }
 
 /// Returns the data set's name, which is empty if the config has none.
@@ -194,11 +193,12 @@ void save_classifier(const ImageClassifier& classifier, const Path& folder,
 ImageClassifier load_classifier(const Path& folder) {
   const auto config_file = folder / kConfigFile;
   require_model(folder);
-  const auto config = read_config(config_file);
+  const auto text = read_file(config_file, kLongestJson);
+  const auto config = parse_config(text, config_file);
   const auto sizes = read_sizes(config, config_file);
   const auto file = SafetensorsFile::open(folder / kWeightsFile);
   check_tensors(file, sizes);
-  warn_of_another_config(file, config_file);
+  warn_of_another_config(file, text, config_file);
 
   Normalization normalization;
   normalization.mean = read_number(config, "image_mean", normalization.mean, config_file);

@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
+#include <lowrank/io/printable.h>
 #include <torch/nn/module.h>
 
 #include <map>
@@ -28,7 +29,7 @@ struct LayerRow {
 }  // namespace
 
 void print_evaluation(const std::string& title, const Evaluation& evaluation) {
-  fmt::print("{}: accuracy {:.4f} ({} of {})\n", title, evaluation.accuracy(),
+  fmt::print("{}: accuracy {:.4f} ({} of {})\n", printable(title), evaluation.accuracy(),
              with_thousands(evaluation.correct), with_thousands(evaluation.total));
   Table table({"class", "wrong", "of"});
   for (size_t i = 0; i < evaluation.wrong_by_class.size(); ++i) {
@@ -119,6 +120,22 @@ void print_parameters(const torch::nn::Module& model, const Adapter* adapter) {
   fmt::print("\n");
 }
 
+void warn_of_config(bool matches, const std::vector<std::string>& unknown_fields,
+                    const std::string& folder) {
+  if (!matches) {
+    print_message(fmt::format(
+        "warning: adapter_config.json in \"{}\" is not the one that was saved with the "
+        "tensors beside it: it was edited, or a command was killed while it replaced the "
+        "adapter.",
+        folder));
+  }
+  if (unknown_fields.empty()) return;
+  print_message(fmt::format(
+      "warning: the config of \"{}\" has fields that neither lowrank nor PEFT knows, and "
+      "that may change the numbers: {}.",
+      folder, list_names(unknown_fields)));
+}
+
 void warn(const LoadReport& report, const std::string& folder) {
   if (!report.base_matches()) {
     print_message(fmt::format(
@@ -142,20 +159,7 @@ void warn(const LoadReport& report, const std::string& folder) {
         "file show which layers are meant.",
         folder, list_names(entries)));
   }
-  if (!report.config_matches) {
-    print_message(
-        fmt::format("warning: adapter_config.json in \"{}\" is not the one that was saved with the "
-                    "tensors beside "
-                    "it: it was edited, or a command was killed while it replaced the adapter.",
-                    folder));
-  }
-  if (!report.unknown_fields.empty()) {
-    print_message(
-        fmt::format("warning: the config of \"{}\" has fields that neither lowrank nor PEFT knows, "
-                    "and that may "
-                    "change the numbers: {}.",
-                    folder, list_names(report.unknown_fields)));
-  }
+  warn_of_config(report.config_matches, report.unknown_fields, folder);
   if (report.acts_like_base) {
     print_message(fmt::format(
         "warning: every lora_B in \"{}\" is zero: the adapter acts like the base.", folder));

@@ -4,6 +4,7 @@
 
 #include <nlohmann/json.hpp>
 #include <string>
+#include <vector>
 
 #include "app/train/evaluate.h"
 
@@ -33,7 +34,11 @@ void print_parameters(const torch::nn::Module& model, const Adapter* adapter);
 /// trained on another base, changes nothing, or has a config that names what the model or this
 /// version does not have.
 void warn(const LoadReport& report, const std::string& folder);
-/// Adds base_matches, acts_like_base, unmatched and unknown_fields.
+/// Prints the warnings that need no model: of a config that was not saved with the tensors beside
+/// it, and of fields that nobody knows.
+void warn_of_config(bool matches, const std::vector<std::string>& unknown_fields,
+                    const std::string& folder);
+/// Adds base_matches, acts_like_base, config_matches, unmatched and unknown_fields.
 void add_report(nlohmann::ordered_json& json, const LoadReport& report);
 
 }  // namespace lowrank::app

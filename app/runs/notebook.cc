@@ -6,6 +6,7 @@
 #include <lowrank/error.h>
 #include <lowrank/io/atomic_file.h>
 #include <lowrank/io/json.h>
+#include <lowrank/io/printable.h>
 #include <lowrank/version.h>
 
 #include <algorithm>
@@ -280,9 +281,9 @@ void Notebook::write_report() {
   if (run_.common.json) {
     fmt::print("{}\n", to_text(report));
   } else {
-    fmt::print("The base is in {}, the adapters in {} and {}, all figures in {}.\n",
-               (out_ / "base").string(), (out_ / "adapter").string(), (out_ / "replay").string(),
-               (out_ / kNotebookReport).string());
+    const auto shown = [&](const char* name) { return printable((out_ / name).string()); };
+    fmt::print("The base is in {}, the adapters in {} and {}, all figures in {}.\n", shown("base"),
+               shown("adapter"), shown("replay"), shown(kNotebookReport));
   }
 }
 

@@ -16,6 +16,7 @@
 
 #include "app/images/sampler.h"
 #include "app/reports/evaluation_report.h"
+#include "app/runs/folder_lock.h"
 #include "app/terminal/message.h"
 #include "app/train/evaluate.h"
 
@@ -218,6 +219,7 @@ BaseResult train_base(const BaseRun& run, const ImageDataset& data, const RunCon
   }
   const auto id = identity(run, context.resources);
   task.accelerated = classifier.model.get();
+  const FolderLock lock(context.folder);
   const auto result = train(task, run.train, run_options(context, id));
   classifier.model->zero_grad(/*set_to_none=*/true);  // later steps must not see old gradients
   const InterruptGuard uninterrupted;                 // a signal waits until the files are written
@@ -241,12 +243,6 @@ FinetuneResult finetune(const FinetuneRun& run, ImageClassifier& classifier,
                           fmt::format("a data set with images of class {} alone", *run.only));
     }
   }
-  if (run.only && run.train.replay == 0 && context.title == "finetune") {
-    print_message(fmt::format(
-        "note: an adapter that only sees class {} learns to answer \"{}\" to the others too; "
-        "--replay 0.5 keeps them.",
-        *run.only, *run.only));
-  }
   const auto base_sha256 = base_fingerprint(*classifier.model);
   auto adapter = starting_adapter(run, classifier, task);
   require_reached(adapter, task);
@@ -254,6 +250,7 @@ FinetuneResult finetune(const FinetuneRun& run, ImageClassifier& classifier,
   auto own = run;
   own.lora = run.adapter.empty() ? run.lora : adapter.config();
   const auto id = identity(own, base_sha256, context.resources);
+  const FolderLock lock(context.folder);
   const auto result = train(task, run.train, run_options(context, id));
   const InterruptGuard uninterrupted;
   adapter.save(

@@ -65,14 +65,15 @@ struct BaseResult {
   ImageClassifier classifier;
   TrainResult training;
 };
-/// Trains a classifier and writes it to the context's folder, with training.json beside it.
+/// Trains a classifier and writes it to the context's folder, with training.json beside it. No
+/// other command can write to the folder meanwhile (FolderLock).
 BaseResult train_base(const BaseRun& run, const ImageDataset& data, const RunContext& context);
 
 struct FinetuneResult {
   Adapter adapter;
   TrainResult training;
 };
-/// Attaches an adapter to `classifier`, trains it and saves it. The adapter stays attached. Throws
+/// Attaches an adapter to `classifier`, trains it and saves it, likewise. It stays attached. Throws
 /// ArgumentError if a forward pass does not reach every adapted layer.
 FinetuneResult finetune(const FinetuneRun& run, ImageClassifier& classifier,
                         const ImageDataset& data, const RunContext& context);

@@ -1,6 +1,7 @@
 #include "app/terminal/progress.h"
 
 #include <fmt/format.h>
+#include <lowrank/io/printable.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
@@ -27,8 +28,7 @@ std::string clock_time(double seconds) {
   return fmt::format("{}:{:02}", whole / 60, whole % 60);
 }
 
-/// Titles, units and figures are ASCII: a column for each byte.
-int columns(const std::string& text) { return static_cast<int>(text.size()); }
+int columns(const std::string& text) { return static_cast<int>(terminal_columns(text)); }
 
 std::string bar(double share, int width) {
   std::string text;

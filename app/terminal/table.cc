@@ -12,14 +12,6 @@ namespace {
 
 constexpr size_t kGap = 2;
 
-/// Returns how many terminal columns a UTF-8 text takes: one per code point, in the scripts that
-/// we print.
-size_t width(const std::string& text) {
-  return static_cast<size_t>(std::count_if(text.begin(), text.end(), [](char byte) {
-    return (static_cast<unsigned char>(byte) & 0xC0U) != 0x80U;
-  }));
-}
-
 }  // namespace
 
 Table::Table(std::vector<std::string> header) { rows_.push_back(std::move(header)); }
@@ -38,7 +30,8 @@ void Table::rule() { rows_.emplace_back(); }
 std::string Table::text() const {
   std::vector<size_t> widths(rows_.front().size(), 0);
   for (const auto& row : rows_) {
-    for (size_t i = 0; i < row.size(); ++i) widths[i] = std::max(widths[i], width(row[i]));
+    for (size_t i = 0; i < row.size(); ++i)
+      widths[i] = std::max(widths[i], terminal_columns(row[i]));
   }
   size_t total = kGap * (widths.size() - 1);
   for (const auto column : widths) total += column;
@@ -47,7 +40,7 @@ std::string Table::text() const {
     std::string line;
     if (row.empty()) line.assign(total, '-');
     for (size_t i = 0; i < row.size(); ++i) {
-      const size_t padding = widths[i] - width(row[i]);
+      const size_t padding = widths[i] - terminal_columns(row[i]);
       if (i > 0) line.append(kGap + padding, ' ');
       line += row[i];
       if (i == 0) line.append(padding, ' ');

@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 #include <lowrank/error.h>
 #include <lowrank/io/json.h>
+#include <lowrank/io/printable.h>
 
 #include <cstdio>
 #include <memory>
@@ -33,7 +34,7 @@ ordered_json fetch_json(const app::FetchResult& result) {
 }
 
 void print_fetched(const app::FetchResult& result) {
-  fmt::print("MNIST is in {}\n\n", result.folder.string());
+  fmt::print("MNIST is in {}\n\n", printable(result.folder.string()));
   fmt::print("{:<28}{:<18}{}\n", "file", "SHA-256", "from");
   for (const auto& file : result.files) {
     fmt::print("{:<28}{:<18}{}\n", file.path.filename().string(), file.sha256.substr(0, 16),

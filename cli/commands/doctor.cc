@@ -53,13 +53,11 @@ std::string remedy(const BlasLibrary& blas) {
                      folder.filename().string(), openmp.string());
 }
 
-/// What threads do while they wait for work: `lowrank` lets them sleep unless the user says
+/// Returns whether threads that wait for work sleep, as `lowrank` has it unless the user says
 /// otherwise.
-std::string waiting_threads() {
+bool waiting_threads_sleep() {
   const char* policy = std::getenv("OMP_WAIT_POLICY");
-  const bool sleep = policy != nullptr && std::string_view(policy) == "passive";
-  return sleep ? "sleep (OMP_WAIT_POLICY=passive)"
-               : "spin, which slows down other programs and themselves on a busy machine";
+  return policy != nullptr && std::string_view(policy) == "passive";
 }
 
 void run_doctor(const app::CommonOptions& options) {
@@ -75,7 +73,7 @@ void run_doctor(const app::CommonOptions& options) {
     json["processor"] = processor();
     json["cores"] = app::usable_cores();
     json["threads"] = resources.threads;
-    json["waiting_threads"] = waiting_threads();
+    json["waiting_threads_sleep"] = waiting_threads_sleep();
     json["instruction_sets"] = instruction_sets();
     json["instruction_set"] = used;
     json["blas"] = {{"name", blas.name},
@@ -95,7 +93,9 @@ void run_doctor(const app::CommonOptions& options) {
   line("lowrank", fmt::format("{}, LibTorch {}", version(), libtorch_version()));
   line("Processor", fmt::format("{}, {} cores for this process", processor(), app::usable_cores()));
   line("Threads", fmt::format("{}", resources.threads));
-  line("Waiting threads", waiting_threads());
+  line("Waiting threads", waiting_threads_sleep()
+                              ? "sleep (OMP_WAIT_POLICY=passive)"
+                              : "spin, which makes everything slower on a busy machine");
   line("Kernels", fmt::format("{} (of {}; set LOWRANK_CPU to choose)", used,
                               fmt::join(instruction_sets(), ", ")));
   const auto of_kernels = blas.kernels.empty() ? "" : fmt::format(", kernels for {}", blas.kernels);

@@ -8,7 +8,6 @@
 #include <cmath>
 #include <memory>
 
-#include "app/runs/folder_lock.h"
 #include "app/runs/input_protection.h"
 #include "app/runs/runs.h"
 #include "app/terminal/message.h"
@@ -133,7 +132,6 @@ void run_finetune(const Flags& flags, FinetuneCommand& command) {
   const auto data = app::load_image_dataset(run.data, app::Split::kTrain);
   app::require_not_an_input(folder, {base.string(), run.adapter});
   if (!resume) app::require_new_run_folder(folder, run.common.force);
-  const app::FolderLock lock(folder);
   const auto result = finetune(run, classifier, data,
                                {.folder = folder,
                                 .title = "finetune",
@@ -141,6 +139,12 @@ void run_finetune(const Flags& flags, FinetuneCommand& command) {
                                 .quiet = run.common.quiet,
                                 .resources = resources});
   warn_of_rank(result.adapter);
+  if (run.only && run.train.replay == 0) {
+    app::print_message(fmt::format(
+        "note: this adapter was trained on class {} alone, so it answers \"{}\" to images "
+        "of other classes more often than the base does; --replay 0.5 keeps them.",
+        *run.only, *run.only));
+  }
   print(result, run, folder);
 }
 

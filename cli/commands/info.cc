@@ -12,7 +12,7 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
-#include "app/terminal/message.h"
+#include "app/reports/evaluation_report.h"
 #include "app/terminal/table.h"
 #include "cli/commands/commands.h"
 #include "cli/flags/common_flags.h"
@@ -89,19 +89,6 @@ void print_adapter(const InspectedAdapter& adapter, uintmax_t bytes) {
              config.init == LoraInit::kKaimingUniform ? "" : ", init " + init_name(config));
   fmt::print("Base: {} (SHA-256 {})\n", text(adapter.base_model), text(adapter.base_sha256));
   fmt::print("On disk: {} bytes\n\n", app::with_thousands(static_cast<int64_t>(bytes)));
-  if (!adapter.config_matches) {
-    app::print_message(
-        "warning: adapter_config.json is not the one that was saved with the tensors beside it: it "
-        "was "
-        "edited, or a command was killed while it replaced the adapter. The scaling may be wrong.");
-  }
-  if (const auto unknown = unknown_fields(config); !unknown.empty()) {
-    app::print_message(
-        fmt::format("warning: the config has fields that neither lowrank nor PEFT knows, and that "
-                    "may change the "
-                    "numbers: {}.",
-                    list_names(unknown)));
-  }
   app::Table table({"layer", "A", "B", "parameters", "|A|", "|B|", "|s B A|"});
   int64_t parameters = 0;
   for (const auto& layer : adapter.layers) {
@@ -171,6 +158,7 @@ void run_info(const InfoCommand& command) {
   if (is_adapter) {
     const auto adapter = inspect_adapter(folder);
     const auto bytes = bytes_in(folder);
+    app::warn_of_config(adapter.config_matches, unknown_fields(adapter.config), command.folder);
     if (command.common.json) {
       fmt::print("{}\n", to_text(adapter_json(adapter, bytes)));
     } else {

@@ -79,7 +79,6 @@ void clear_run(const fs::path& folder) {
   for (const auto& file : files_of_run()) fs::remove(folder / file, none);
   for (const char* part : {"base", "adapter", "replay"}) {
     fs::remove(app::checkpoint_of(folder / part), none);
-    remove_stale_files(folder / part);
   }
   remove_empty_folders(folder);
 }

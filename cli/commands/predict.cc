@@ -132,8 +132,7 @@ void run_predict(PredictCommand& command) {
   } else if (has_bright_border(picture.pixels)) {
     app::print_message(
         "note: the image is bright at its border, but the model knows white digits on black: if "
-        "this "
-        "one is dark on a bright ground, pass --invert.");
+        "this one is dark on a bright ground, pass --invert.");
   }
   if (!command.common.json) {
     print(picture, off, on);

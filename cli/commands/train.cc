@@ -6,7 +6,6 @@
 
 #include <memory>
 
-#include "app/runs/folder_lock.h"
 #include "app/runs/runs.h"
 #include "app/terminal/table.h"
 #include "cli/commands/commands.h"
@@ -85,7 +84,6 @@ void run_train(const Flags& flags, TrainCommand& command) {
   const auto resources = app::apply_common_options(command.run.common);
   const auto data = app::load_image_dataset(command.run.data, app::Split::kTrain);
   if (!resume) app::require_new_run_folder(folder, command.run.common.force);
-  const app::FolderLock lock(folder);
   const auto result = app::train_base(command.run, data,
                                       {.folder = folder,
                                        .title = "train",

@@ -1,5 +1,7 @@
 #include "cli/flags/help_text.h"
 
+#include <lowrank/io/printable.h>
+
 #include <CLI/CLI.hpp>
 #include <sstream>
 #include <string>
@@ -9,19 +11,13 @@ namespace {
 
 constexpr size_t kColumns = 80, kNameColumns = 30;
 
-/// The width of a UTF-8 text: a column for each character.
-size_t columns(const std::string& text) {
-  size_t count = 0;
-  for (const char byte : text) count += (static_cast<unsigned char>(byte) & 0xC0U) != 0x80U ? 1 : 0;
-  return count;
-}
-
 /// Breaks a text between words into lines that fit beside the names.
 std::string wrapped(const std::string& text) {
   std::istringstream words(text);
   std::string lines, line;
   for (std::string word; words >> word;) {
-    if (!line.empty() && columns(line) + 1 + columns(word) > kColumns - kNameColumns) {
+    if (!line.empty() &&
+        terminal_columns(line) + 1 + terminal_columns(word) > kColumns - kNameColumns) {
       lines += line + "\n";
       line.clear();
     }
@@ -43,7 +39,7 @@ class HelpFormatter : public CLI::Formatter {
                              kNameColumns);
     return out.str();
   }
-  /// What excludes what is said by a refusal; here it would not fit.
+  /// Leaves out which options exclude each other, for lack of room; a refusal says so.
   std::string make_option_opts(const CLI::Option* option) const override {
     std::string text;
     if (!option->get_type_name().empty()) text += " " + option->get_type_name();

@@ -25,33 +25,27 @@ std::string hash_of(Lines lines) {
   return sum.hex();
 }
 
-Lines parameter_lines(const Adapter::State& state) {
-  Lines lines;
-  for (const auto& parameter : state.base)
-    lines.push_back(line_of(parameter.name, parameter.tensor));
-  return lines;
-}
-
 }  // namespace
 
-std::string fingerprint_of(const Adapter::State& state) {
-  auto lines = parameter_lines(state);
+Fingerprints fingerprints_of(const Adapter::State& state) {
+  Lines lines;
+  for (const auto& parameter : state.base) {
+    lines.push_back(line_of(parameter.name, parameter.tensor));
+  }
+  const auto of_parameters = hash_of(lines);
   const auto changed = changed_buffers(state);
   for (const auto& buffer : state.buffers) {
     const bool is_changed = std::find(changed.begin(), changed.end(), buffer.name) != changed.end();
     lines.push_back(line_of(buffer.name, is_changed ? buffer.before : buffer.tensor));
   }
-  return hash_of(std::move(lines));
-}
-
-std::string fingerprint_without_buffers(const Adapter::State& state) {
-  return hash_of(parameter_lines(state));
+  return {.whole = hash_of(std::move(lines)), .of_parameters = of_parameters};
 }
 
 std::string base_fingerprint(const torch::nn::Module& model) {
   Lines lines;
-  for (const auto& item : model.named_parameters())
+  for (const auto& item : model.named_parameters()) {
     lines.push_back(line_of(item.key(), item.value()));
+  }
   for (const auto& item : model.named_buffers()) {
     if (item.value().defined()) lines.push_back(line_of(item.key(), item.value()));
   }

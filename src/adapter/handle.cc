@@ -71,7 +71,6 @@ std::shared_ptr<Adapter::State> with_handles(std::unique_ptr<Adapter::State> sta
 std::shared_ptr<Adapter::State> unpark(ParkedState& parked,
                                        const std::shared_ptr<effective::Switchboard>& board) {
   auto& state = *parked.state;
-  bool complete = true;
   size_t next = 0;
   for_each_model_tensor(state, [&](at::Tensor& tensor) {
     auto held = parked.tensors[next++].lock();
@@ -85,9 +84,8 @@ std::shared_ptr<Adapter::State> unpark(ParkedState& parked,
         adapted.site = std::const_pointer_cast<effective::Site>(site);
       }
     }
-    complete = complete && adapted.site != nullptr;
+    if (adapted.site == nullptr) return nullptr;
   }
-  if (!complete) return nullptr;
   state.board = board;
   return with_handles(std::move(parked.state));
 }

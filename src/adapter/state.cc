@@ -5,6 +5,7 @@
 #include <lowrank/error.h>
 
 #include <algorithm>
+#include <unordered_set>
 
 namespace lowrank {
 namespace {
@@ -77,12 +78,11 @@ size_t Adapter::State::site_for(const std::string& path, const at::Tensor& tenso
 
 std::vector<std::string> Adapter::State::lost_parameters() const {
   std::vector<std::string> lost;
+  std::unordered_set<const at::TensorImpl*> of_sites;
+  for (const auto& adapted : tensors) of_sites.insert(adapted.tensor.unsafeGetTensorImpl());
   for (const auto& layer : model) {
     for (const auto& [name, tensor] : layer.parameters) {
-      const bool adapted =
-          std::any_of(tensors.begin(), tensors.end(),
-                      [&own = tensor](const auto& t) { return t.tensor.is_same(own); });
-      if (!adapted || !layer.current) continue;
+      if (!of_sites.contains(tensor.unsafeGetTensorImpl()) || !layer.current) continue;
       const auto now = layer.current(name);
       if (now.defined() && !now.is_same(tensor)) lost.push_back(dotted_path(layer.name, name));
     }

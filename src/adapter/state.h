@@ -152,11 +152,12 @@ std::vector<std::string> changed_buffers(const Adapter::State& state);
 /// Prepares TorchScript for adapted modules. This applies to the whole process.
 void prepare_script();
 
-/// Returns the fingerprint of the model's parameters and buffers as they are stored, which for
-/// buffers that have changed is as they were before attach; see base_fingerprint().
-std::string fingerprint_of(const Adapter::State& state);
-/// The same without the buffers, as it was before lowrank compared them.
-std::string fingerprint_without_buffers(const Adapter::State& state);
+struct Fingerprints {
+  std::string whole;          // see base_fingerprint(); buffers that have changed count as before
+  std::string of_parameters;  // without the buffers, as earlier builds wrote it
+};
+/// Returns the fingerprints of the model's parameters and buffers as they are stored.
+Fingerprints fingerprints_of(const Adapter::State& state);
 
 /// Throws TensorError for a tensor that cannot carry a mark.
 void require_adaptable(const Adapter::State& state, const std::string& path,

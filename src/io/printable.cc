@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 #include <lowrank/io/printable.h>
 
+#include <algorithm>
 #include <cstdint>
 
 namespace lowrank {
@@ -69,6 +70,12 @@ std::string printable_json(std::string_view json) {
     if (bytes == "\n" || !character.is_valid) return std::string(bytes);
     return fmt::format("\\u{:04x}", character.code);
   });
+}
+
+size_t terminal_columns(std::string_view text) {
+  return static_cast<size_t>(std::count_if(text.begin(), text.end(), [](char byte) {
+    return (static_cast<unsigned char>(byte) & 0xC0U) != 0x80U;
+  }));
 }
 
 }  // namespace lowrank

@@ -148,7 +148,7 @@ TEST_F(Buffers, TheFingerprintCoversThem) {
   EXPECT_FALSE(load_adapter(*base, folder / "a").report.base_matches());
 }
 
-/// lowrank 0.1.0 hashed the parameters alone.
+/// Earlier builds hashed the parameters alone.
 TEST_F(Buffers, AFileWithoutThemMatchesWithANote) {
   const auto base = copy_of_base();
   auto adapter = attach(*net_, {.rank = 2});

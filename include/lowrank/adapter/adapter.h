@@ -102,7 +102,7 @@ struct LoadReport {
   std::string expected_base;
   /// base_fingerprint() of the model it was loaded on.
   std::string found_base;
-  /// The same without the buffers, which is what lowrank 0.1.0 wrote.
+  /// The same without the buffers, which is what earlier builds of lowrank wrote.
   std::string found_parameters;
   bool base_matches() const {
     return expected_base.empty() || expected_base == found_base || matches_without_buffers();

@@ -2,6 +2,7 @@
 
 #include <lowrank/export.h>
 
+#include <cstddef>
 #include <string>
 #include <string_view>
 
@@ -17,5 +18,8 @@ LOWRANK_API std::string printable(std::string_view text);
 /// Returns the JSON text with the same characters escaped in JSON's way, which does not change its
 /// meaning. Line breaks, which are between its values, stay.
 LOWRANK_API std::string printable_json(std::string_view json);
+
+/// Returns how many columns of a terminal a UTF-8 text takes, at one for each character.
+LOWRANK_API size_t terminal_columns(std::string_view text);
 
 }  // namespace lowrank

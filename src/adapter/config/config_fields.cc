@@ -10,35 +10,18 @@
 namespace lowrank {
 namespace {
 
-/// PEFT's fields that are not in the table (tuners/lora/config.py and config.py, of all versions up
-/// to 0.21.2): they say what the adapter is for, or how PEFT runs it. Those that would change the
-/// numbers are refused where the file is read (peft/adapter_config.cc).
-constexpr std::array<std::string_view, 26> kOtherFields = {"alora_invocation_tokens",
-                                                           "arrow_config",
-                                                           "auto_mapping",
-                                                           "base_model_name_or_path",
-                                                           "enable_lora",
-                                                           "ensure_weight_tying",
-                                                           "fan_in_fan_out",
-                                                           "inference_mode",
-                                                           "kasa_config",
-                                                           "layer_replication",
-                                                           "loftq_config",
-                                                           "megatron_config",
-                                                           "megatron_core",
-                                                           "merge_weights",
-                                                           "monteclora_config",
-                                                           "peft_type",
-                                                           "peft_version",
-                                                           "qalora_group_size",
-                                                           "revision",
-                                                           "runtime_config",
-                                                           "target_parameters",
-                                                           "task_type",
-                                                           "use_bdlora",
-                                                           "use_qalora",
-                                                           "velora_config",
-                                                           "ephemeral_gpu_offload"};
+/// PEFT's fields that are not in the table and change no number here (tuners/lora/config.py and
+/// config.py, of all versions up to 0.21.2). Fields that would change the numbers are refused where
+/// a file is read (peft/adapter_config.cc), unless they say nothing.
+constexpr std::array<std::string_view, 16> kOtherFields = {
+    "auto_mapping",      "base_model_name_or_path",
+    "enable_lora",       "ephemeral_gpu_offload",
+    "fan_in_fan_out",    "inference_mode",
+    "loftq_config",      "megatron_core",
+    "merge_weights",     "peft_type",
+    "peft_version",      "qalora_group_size",
+    "revision",          "runtime_config",
+    "target_parameters", "task_type"};
 
 }  // namespace
 

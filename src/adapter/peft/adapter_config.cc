@@ -153,4 +153,9 @@ std::string config_fingerprint(const LoraConfig& config) {
   return sha256_hex(to_json(own).dump());
 }
 
+bool config_matches(const SafetensorsFile& file, const LoraConfig& config) {
+  const auto saved_with = file.metadata().find(kConfigKey);
+  return saved_with == file.metadata().end() || saved_with->second == config_fingerprint(config);
+}
+
 }  // namespace lowrank

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <lowrank/adapter/lora_config.h>
+#include <lowrank/io/safetensors.h>
 
 #include <filesystem>
 #include <nlohmann/json.hpp>
@@ -29,11 +30,14 @@ nlohmann::ordered_json to_peft_json(const LoraConfig& config, const PeftTargets&
 /// here. Throws as read_lora_config() does.
 LoraConfig from_peft_json(const nlohmann::ordered_json& json, const std::filesystem::path& file);
 
-/// The key of config_fingerprint() in the metadata of files that lowrank writes.
+/// The key of config_fingerprint() in the metadata of files that lowrank writes. Files without it
+/// match every config.
 constexpr const char* kConfigKey = "lowrank.config_sha256";
 
 /// Returns the SHA-256 of what a config says about the tensors beside it: all fields but those that
 /// no number depends on.
 std::string config_fingerprint(const LoraConfig& config);
+/// Returns whether the config is the one that the file was saved with.
+bool config_matches(const SafetensorsFile& file, const LoraConfig& config);
 
 }  // namespace lowrank

@@ -126,9 +126,7 @@ InspectedAdapter inspect_adapter(const Path& folder) {
   for (const auto& name : file.names()) adapter.parameters += file.tensor(name).numel();
   const auto sum = file.metadata().find(kFingerprintKey);
   if (sum != file.metadata().end()) adapter.base_sha256 = sum->second;
-  const auto saved_with = file.metadata().find(kConfigKey);
-  adapter.config_matches = saved_with == file.metadata().end() ||
-                           saved_with->second == config_fingerprint(adapter.config);
+  adapter.config_matches = config_matches(file, adapter.config);
   const auto base = json.find("base_model_name_or_path");
   if (base != json.end() && base->is_string()) adapter.base_model = base->get<std::string>();
   return adapter;

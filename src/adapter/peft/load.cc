@@ -50,8 +50,8 @@ std::string other_format_in(const Path& folder) {
   return "";
 }
 
-/// Returns why the tensors of a file may have other names than expected, as a hint.
-std::string wrapper_in(const SafetensorsFile& file) {
+/// Returns why a file may lack a tensor of this name, as a hint.
+std::string hint_for_missing(const SafetensorsFile& file, const std::string& wanted) {
   const std::array<std::pair<const char*, const char*>, 2> wrappers = {
       {{"_orig_mod.", "torch.compile"}, {"module.", "DataParallel"}}};
   for (const auto& [prefix, origin] : wrappers) {
@@ -66,7 +66,7 @@ std::string wrapper_in(const SafetensorsFile& file) {
           prefix, origin);
     }
   }
-  return "";
+  return did_you_mean(wanted, file.names());
 }
 
 void require_file(const Path& folder, const char* name) {
@@ -172,12 +172,10 @@ void read_tensors(const SafetensorsFile& file, const NamedAdapter& adapter,
           names.find(unwrapped.erase(unwrapped.rfind(".base_layer"), std::strlen(".base_layer")));
     }
     if (found == names.end()) {
-      fail<FileError>(
-          "load",
-          fmt::format("\"{}\" must hold a tensor \"{}{}\"", file.path().string(), kKeyPrefix,
-                      wanted.name),
-          "none",
-          wrapper_in(file).empty() ? did_you_mean(wanted.name, file.names()) : wrapper_in(file));
+      fail<FileError>("load",
+                      fmt::format("\"{}\" must hold a tensor \"{}{}\"", file.path().string(),
+                                  kKeyPrefix, wanted.name),
+                      "none", hint_for_missing(file, wanted.name));
     }
     const at::Tensor tensor = wanted.tensor.detach();
     const auto read = read_tensor(file, found->second, wanted);
@@ -296,13 +294,12 @@ ReadAdapter read_adapter(Adapter::State& state, const std::string& name, const P
   }
   read_tensors(file, read.adapter, state, read.report.unmatched);
   read.report.unknown_fields = unknown_fields(config);
-  read.report.found_base = fingerprint_of(state);
-  read.report.found_parameters = fingerprint_without_buffers(state);
+  const auto found = fingerprints_of(state);
+  read.report.found_base = found.whole;
+  read.report.found_parameters = found.of_parameters;
   const auto expected = file.metadata().find(kFingerprintKey);
   if (expected != file.metadata().end()) read.report.expected_base = expected->second;
-  const auto saved_with = file.metadata().find(kConfigKey);
-  read.report.config_matches =
-      saved_with == file.metadata().end() || saved_with->second == config_fingerprint(config);
+  read.report.config_matches = config_matches(file, config);
   const StateLock lock(state.mutex);
   read.report.acts_like_base = acts_like_base(state, read.adapter, magnitudes);
   return read;

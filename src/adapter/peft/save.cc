@@ -160,7 +160,8 @@ void Adapter::save(const Path& folder, const SaveOptions& options) const {
   state_->require_none_lost("save");
   require_buffers_unchanged(*state_, options);
   FileGroup files;
-  add_files(files, folder, state_->adapter(options.adapter), options, fingerprint_of(*state_));
+  add_files(files, folder, state_->adapter(options.adapter), options,
+            fingerprints_of(*state_).whole);
   for (const auto& [name, content] : options.further_files) files.add(folder / name, content);
   files.commit();
 }
@@ -170,7 +171,7 @@ void Adapter::save_all(const Path& folder, const SaveOptions& options) const {
   require_unmerged(*this, "save");
   state_->require_none_lost("save");
   require_buffers_unchanged(*state_, options);
-  const auto fingerprint = fingerprint_of(*state_);
+  const auto fingerprint = fingerprints_of(*state_).whole;
   FileGroup files;
   for (const auto& adapter : state_->adapters) {
     const auto own = adapter.name == kTopAdapter ? folder : folder / adapter.name;

@@ -81,12 +81,12 @@ void remove_stale_files(const fs::path& folder) {
   std::error_code none;
   for (const auto& entry : fs::directory_iterator(folder, none)) {
     const auto name = entry.path().filename().native();
-    if (!io::is_temporary_name(name)) continue;
+    const auto target_name = io::target_of_temporary(name);
+    if (target_name.empty()) continue;
     // A version before this one moved old files to such names. If nothing has taken the place of
     // one, it is the only copy.
-    const auto target = folder / io::target_of_temporary(name);
-    if (name.ends_with(".old") && !fs::exists(target, none)) {
-      fs::rename(entry.path(), target, none);
+    if (name.ends_with(".old") && !fs::exists(folder / target_name, none)) {
+      fs::rename(entry.path(), folder / target_name, none);
     } else {
       fs::remove(entry.path(), none);
     }

@@ -65,8 +65,6 @@ fs::path replaceable_target(const fs::path& path) {
   return target;
 }
 
-bool is_temporary_name(std::string_view name) { return !target_of_temporary(name).empty(); }
-
 std::string target_of_temporary(std::string_view name) {
   constexpr std::string_view kEnding = ".tmp", kOld = ".old";
   constexpr size_t kSuffix = 16;  // hexadecimal digits

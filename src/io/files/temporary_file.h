@@ -18,9 +18,8 @@ std::filesystem::path replaceable_target(const std::filesystem::path& path);
 std::filesystem::path without_trailing_slash(const std::filesystem::path& path);
 std::filesystem::path folder_of(const std::filesystem::path& path);
 
-/// Returns whether TemporaryFile gave a file this name: ".target.0123456789abcdef.tmp", with ".old"
-/// after it for an old file; and the name of the target.
-bool is_temporary_name(std::string_view name);
+/// Returns the name of the target if TemporaryFile gave a file this name
+/// (".target.0123456789abcdef.tmp", with ".old" after it for an old file); otherwise nothing.
 std::string target_of_temporary(std::string_view name);
 
 /// The folders above `path` that do not exist, innermost first.
