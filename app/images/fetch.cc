@@ -8,6 +8,7 @@
 
 #include <cerrno>
 #include <chrono>
+#include <cstdlib>
 #include <sstream>
 #include <string_view>
 #include <system_error>
@@ -26,7 +27,14 @@ constexpr const char* kFetch = "data";
 class WorkFolder {
  public:
   WorkFolder() {
-    std::string name = (fs::temp_directory_path() / "lowrank-fetch-XXXXXX").string();
+    std::error_code error;
+    const auto parent = fs::temp_directory_path(error);
+    if (error) {
+      const char* given = std::getenv("TMPDIR");
+      fail<FileError>(kFetch, "TMPDIR must name a folder",
+                      fmt::format("\"{}\"", given == nullptr ? "/tmp" : given));
+    }
+    std::string name = (parent / "lowrank-fetch-XXXXXX").string();
     if (::mkdtemp(name.data()) == nullptr) {
       fail<FileError>(kFetch, "a temporary folder must be writable",
                       fmt::format("{} for {}", std::generic_category().message(errno), name),

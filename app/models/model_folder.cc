@@ -55,8 +55,8 @@ double read_number(const nlohmann::json& config, const char* name, double otherw
                    const Path& file) {
   const auto it = config.find(name);
   if (it == config.end()) return otherwise;
-  if (!it->is_number() || !std::isfinite(it->get<double>())) {
-    fail_field(file, fmt::format("a finite number {}", name), it->dump());
+  if (!it->is_number() || !std::isfinite(it->get<float>())) {
+    fail_field(file, fmt::format("{}, a number in the range of a float", name), it->dump());
   }
   return it->get<double>();
 }
@@ -134,17 +134,6 @@ void require_model(const Path& folder) {
                   is_adapter ? "Give the base here, and the adapter as --adapter." : "");
 }
 
-void warn_of_another_config(const SafetensorsFile& file, const std::string& config,
-                            const Path& config_file) {
-  const auto saved_with = file.metadata().find(kConfigKey);
-  if (saved_with == file.metadata().end()) return;
-  if (saved_with->second == sha256_hex(std::string_view(config))) return;
-  print_message(fmt::format(
-      "warning: \"{}\" is not the one that was saved with the weights beside it: it was "
-      "edited, or a command was killed while it replaced the model.",
-      config_file.string()));
-}
-
 /// Returns the data set's name, which is empty if the config has none.
 std::string read_data(const nlohmann::json& config, const Path& file) {
   const auto it = config.find("data");
@@ -163,6 +152,19 @@ at::ScalarType widest_dtype(const SafetensorsFile& file) {
 }
 
 }  // namespace
+
+bool is_config_of(const std::string& config, const SafetensorsFile& weights) {
+  const auto saved_with = weights.metadata().find(kConfigKey);
+  return saved_with == weights.metadata().end() ||
+         saved_with->second == sha256_hex(std::string_view(config));
+}
+
+void warn_of_another_config(const Path& config_file) {
+  print_message(fmt::format(
+      "warning: \"{}\" is not the one that was saved with the weights beside it: it was "
+      "edited, or a command was killed while it replaced the model.",
+      config_file.string()));
+}
 
 void save_classifier(const ImageClassifier& classifier, const Path& folder,
                      const std::vector<std::pair<std::string, std::string>>& further_files) {
@@ -197,14 +199,17 @@ ImageClassifier load_classifier(const Path& folder) {
   const auto config = parse_config(text, config_file);
   const auto sizes = read_sizes(config, config_file);
   const auto file = SafetensorsFile::open(folder / kWeightsFile);
+  if (!is_config_of(text, file)) warn_of_another_config(config_file);
   check_tensors(file, sizes);
-  warn_of_another_config(file, text, config_file);
 
   Normalization normalization;
   normalization.mean = read_number(config, "image_mean", normalization.mean, config_file);
   normalization.deviation =
       read_number(config, "image_deviation", normalization.deviation, config_file);
-  if (normalization.deviation == 0) fail_field(config_file, "image_deviation other than 0", "0");
+  if (!std::isfinite(1 / static_cast<float>(normalization.deviation))) {
+    fail_field(config_file, "an image_deviation that pixels can be divided by",
+               fmt::format("{}", normalization.deviation));
+  }
 
   const auto [height, width] = read_image_size(config, sizes.front(), config_file);
   Mlp model(MlpOptions{.sizes = sizes});

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <lowrank/io/safetensors.h>
+
 #include <filesystem>
 #include <string>
 #include <utility>
@@ -30,6 +32,12 @@ void save_classifier(const ImageClassifier& classifier, const std::filesystem::p
 
 /// Reads what save_classifier wrote; the model is in eval(). Throws FileError, naming the file and
 /// the field or tensor, if one is missing, unexpected, of the wrong shape or type, or not finite.
+/// Prints a warning if is_config_of() does not hold.
 ImageClassifier load_classifier(const std::filesystem::path& folder);
+
+/// Returns whether the weights were saved with this text as config.json. Weights that do not say so
+/// belong to any.
+bool is_config_of(const std::string& config, const SafetensorsFile& weights);
+void warn_of_another_config(const std::filesystem::path& config_file);
 
 }  // namespace lowrank::app

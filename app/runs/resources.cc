@@ -5,8 +5,12 @@
 #include <lowrank/error.h>
 #include <lowrank/machine/machine.h>
 #include <sched.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <cstdint>
+#include <fstream>
 #include <mutex>
 #include <nlohmann/json.hpp>
 #include <system_error>
@@ -65,6 +69,45 @@ void require_threads(int threads) {
       "See the limits on processes and memory (ulimit -u, ulimit -v), or pass --threads 1.");
 }
 
+/// The address space of this process in bytes, as the first field of /proc/self/statm says.
+uint64_t address_space() {
+  uint64_t pages = 0;
+  std::ifstream("/proc/self/statm") >> pages;
+  return pages * static_cast<uint64_t>(::sysconf(_SC_PAGESIZE));
+}
+
+bool is_limited(const rlimit& limit) { return limit.rlim_cur != RLIM_INFINITY; }
+
+rlimit address_space_limit() {
+  rlimit limit = {};
+  if (::getrlimit(RLIMIT_AS, &limit) != 0) limit.rlim_cur = RLIM_INFINITY;
+  return limit;
+}
+
+/// OpenBLAS tries for ever to map its buffers if a limit on the address space (ulimit -v) forbids
+/// it, so enough is required beforehand.
+void require_address_space(int threads) {
+  constexpr uint64_t kMegabyte = 1'000'000, kSmallWork = 130 * kMegabyte;
+  // OpenBLAS's buffer, glibc's arena, and two stacks of 8 MB.
+  constexpr uint64_t kForEachThread = (135 + 67 + 17) * kMegabyte;
+  const auto limit = address_space_limit();
+  const auto needed =
+      address_space() + kSmallWork + static_cast<uint64_t>(threads) * kForEachThread;
+  if (!is_limited(limit) || needed <= limit.rlim_cur) return;
+  fail<Error>("memory",
+              fmt::format("the limit on the address space must be at least {} MB for --threads {}",
+                          needed / kMegabyte, threads),
+              fmt::format("{} MB", limit.rlim_cur / kMegabyte),
+              threads > 1 ? "Raise it (ulimit -v), or pass --threads 1." : "Raise it (ulimit -v).");
+}
+
+/// Makes OpenBLAS map its buffers while there is room for them.
+void map_blas_buffers() {
+  constexpr int64_t kSize = 512;  // large enough for OpenBLAS to use every thread
+  const auto ones = at::ones({kSize, kSize});
+  ones.mm(ones);
+}
+
 }  // namespace
 
 int usable_cores() {
@@ -93,8 +136,10 @@ Resources apply_common_options(const CommonOptions& options) {
                     "wait for each other: it uses {}.",
                     options.threads, cores, cores == 1 ? "" : "s", cores));
   }
+  require_address_space(resources.threads);
   require_threads(resources.threads);
   set_threads(resources.threads);
+  if (is_limited(address_space_limit())) map_blas_buffers();
   instruction_set();  // throws for a wrong LOWRANK_CPU, before any work is done
   at::manual_seed(options.seed);
   return resources;

@@ -8,6 +8,7 @@
 #include <lowrank/error.h>
 #include <lowrank/io/atomic_file.h>
 #include <lowrank/io/json.h>
+#include <lowrank/io/printable.h>
 #include <lowrank/train/interrupt.h>
 #include <unistd.h>
 
@@ -110,11 +111,16 @@ std::vector<NamedTensor> trained(const Adapter& adapter, double lora_plus_ratio)
 
 /// Attaches a new adapter, or the finished one that the run goes on from.
 Adapter starting_adapter(const FinetuneRun& run, ImageClassifier& classifier,
-                         const TrainingTask& task) {
+                         const TrainingTask& task, const RunContext& context) {
   // The factors depend only on the seed, not on what this process has drawn before.
   at::manual_seed(run.common.seed);
   if (run.adapter.empty()) {
-    require_memory_for(plan_adapter(*classifier.model, run.lora));
+    const auto plan = plan_adapter(*classifier.model, run.lora);
+    if (context.resume) {
+      require_checkpoint_size(checkpoint_of(context.folder),
+                              static_cast<double>(plan.trained_parameters));
+    }
+    require_memory_for(plan);
     return attach(*classifier.model, run.lora, [&] { run_first_batches(run, task); });
   }
   auto [adapter, report] = load_adapter(*classifier.model, run.adapter);
@@ -161,7 +167,17 @@ void with_checkpoint_identity(const std::filesystem::path& folder,
   } catch (const nlohmann::json::exception&) {
     fail<FileError>("resume", fmt::format("\"{}\" must be a checkpoint of this command", file),
                     to_text(identity, -1).substr(0, 120));
+  } catch (const ArgumentError& error) {
+    throw FileError(fmt::format("{} (in \"{}\")", error.what(), file));
   }
+}
+
+void require_checkpoint_size(const std::filesystem::path& checkpoint, double numbers) {
+  const auto bytes = static_cast<double>(std::filesystem::file_size(checkpoint));
+  if (numbers * sizeof(float) <= bytes) return;
+  fail<FileError>("resume",
+                  fmt::format("\"{}\" must hold the parameters of its run", checkpoint.string()),
+                  fmt::format("{:.0f} bytes for {:.0f} numbers", bytes, numbers));
 }
 
 Json identity(const BaseRun& run, const Resources& resources) {
@@ -203,9 +219,12 @@ Json to_json(const TrainResult& result, bool with_times) {
   return json;
 }
 
-/// The data set as another command finds it from any folder.
+/// The data set as another command finds it from any folder. Empty, which means unknown, for a name
+/// that cannot be written to a JSON file as it is.
 std::string named_data(const std::string& data) {
-  return data == "mnist" ? data : std::filesystem::absolute(data).lexically_normal().string();
+  if (data == "mnist") return data;
+  auto name = std::filesystem::absolute(data).lexically_normal().string();
+  return printable(name) == name ? name : std::string();
 }
 
 BaseResult train_base(const BaseRun& run, const ImageDataset& data, const RunContext& context) {
@@ -244,7 +263,7 @@ FinetuneResult finetune(const FinetuneRun& run, ImageClassifier& classifier,
     }
   }
   const auto base_sha256 = base_fingerprint(*classifier.model);
-  auto adapter = starting_adapter(run, classifier, task);
+  auto adapter = starting_adapter(run, classifier, task, context);
   require_reached(adapter, task);
   task.parameters = trained(adapter, run.lora_plus_ratio);
   auto own = run;
@@ -261,7 +280,13 @@ FinetuneResult finetune(const FinetuneRun& run, ImageClassifier& classifier,
 }
 
 std::string data_for(const ImageClassifier& base, const std::string& given) {
-  if (given.empty()) return base.data.empty() ? "mnist" : base.data;
+  if (given.empty()) {
+    const auto data = base.data.empty() ? "mnist" : base.data;
+    std::error_code none;
+    if (data == "mnist" || std::filesystem::is_directory(data, none)) return data;
+    fail<FileError>("data", "the data set that the base was trained on must be where it was",
+                    fmt::format("no folder \"{}\"", data), "Name it with --data.");
+  }
   if (!base.data.empty() && named_data(given) != base.data) {
     print_message(fmt::format(
         "warning: the base was trained on {}, not on {}: its figures here say little about it.",

@@ -57,9 +57,14 @@ nlohmann::ordered_json identity(const FinetuneRun& run, const std::string& base_
 std::filesystem::path checkpoint_of(const std::filesystem::path& folder);
 
 /// Passes the identity in a folder's checkpoint to `take`. Throws FileError if there is no
-/// checkpoint, or if it is one of another kind of run.
+/// checkpoint, or if it is one of another kind of run, or if `take` throws ArgumentError: nobody
+/// has given these options as arguments.
 void with_checkpoint_identity(const std::filesystem::path& folder,
                               const std::function<void(const nlohmann::ordered_json&)>& take);
+
+/// Throws FileError if the checkpoint is too small to hold this many parameters of its run. Called
+/// before memory is allocated for them.
+void require_checkpoint_size(const std::filesystem::path& checkpoint, double numbers);
 
 struct BaseResult {
   ImageClassifier classifier;

@@ -75,16 +75,17 @@ std::optional<nlohmann::json> as_object(const std::string& identity) {
   return std::nullopt;
 }
 
-/// Throws FileError unless the file was written with the identity `wanted`. If both are JSON, the
-/// message names the first field that differs.
+/// Throws FileError unless the file was written with the identity `wanted`. Two JSON objects are
+/// the same if their fields are; otherwise the message names the first one that differs.
 void require_identity(const SafetensorsFile& file, const std::string& wanted) {
   const auto& found = metadata(file, kIdentity);
   if (found == wanted) return;
   const auto path = file.path().string();
   const auto held = as_object(found), given = as_object(wanted);
-  if (held && given) require_same_options<FileError>(*held, *given, path);
-  fail<FileError>("resume", fmt::format("\"{}\" must be a checkpoint of the run {}", path, wanted),
-                  found, "Give the options that the run was started with.");
+  if (held && given) return require_same_options<FileError>(*held, *given, path);
+  fail<FileError>("resume", fmt::format("\"{}\" must be a checkpoint of this run", path),
+                  fmt::format("that of \"{}\"", found.substr(0, 120)),
+                  "Give the options that the run was started with.");
 }
 
 /// Returns whether all counts are whole numbers. The conversion alone would turn 70.5 into 70.

@@ -1,9 +1,11 @@
 #include <fmt/format.h>
 #include <lowrank/error.h>
 #include <lowrank/io/atomic_file.h>
+#include <lowrank/io/json.h>
 #include <lowrank/io/printable.h>
 
 #include <memory>
+#include <nlohmann/json.hpp>
 #include <string>
 
 #include "app/images/dataset.h"
@@ -18,6 +20,7 @@ struct DataExportCommand {
   std::string out;
   int64_t index = 0;
   bool train_split = false;
+  bool json = false;
   bool force = false;
 };
 
@@ -31,8 +34,14 @@ void run_export(const DataExportCommand& command) {
   }
   require_writable_output(command.out, command.force);
   write_file_atomically(command.out, app::png_bytes(data.images[command.index]));
-  fmt::print("Wrote {}, a {}.\n", printable(command.out),
-             data.labels[command.index].item<int64_t>());
+  const auto label = data.labels[command.index].item<int64_t>();
+  if (command.json) {
+    const nlohmann::ordered_json json = {
+        {"out", command.out}, {"index", command.index}, {"label", label}};
+    fmt::print("{}\n", to_text(json));
+  } else {
+    fmt::print("Wrote {}, a {}.\n", printable(command.out), label);
+  }
 }
 
 }  // namespace
@@ -45,6 +54,7 @@ void add_data_export(const Flags& data) {
   exported.option("--index", &command->index, "Number of the image, counted from 0");
   exported.flag("--train-split", command->train_split, "Take a training image, not a test image");
   exported.option("--out", &command->out, "PNG file to write").type_name("FILE").required();
+  exported.flag("--json", command->json, "Print one JSON object instead of text");
   exported.flag("--force", command->force, "Replace an existing file");
   exported.footer(
       "Examples:\n"

@@ -78,7 +78,9 @@ void print(const app::FinetuneResult& result, const app::FinetuneRun& run,
              printable((path / "adapter_config.json").string()));
 }
 
-void check_finetune_options(const app::FinetuneRun& run) {
+void check_options(const app::FinetuneRun& run) {
+  check(run.train);
+  check(run.lora);
   if (run.init_batches < 1) {
     fail<ArgumentError>("finetune", "--init-batches must be at least 1",
                         fmt::format("{}", run.init_batches));
@@ -105,10 +107,13 @@ void run_finetune(const Flags& flags, FinetuneCommand& command) {
   auto& run = command.run;
   const auto folder = command.folder.folder("finetune");
   const bool resume = !command.folder.resume.empty();
+  require_steps(flags, "finetune", run.train);
+  check_options(run);
   std::string base_sha256;  // of the run that is resumed, unless another base was given
   if (resume) {
     app::with_checkpoint_identity(folder, [&](const nlohmann::ordered_json& id) {
       restore_run(flags, run, id, folder);
+      check_options(run);
       if (!flags.given("base")) base_sha256 = id.at("base_sha256").get<std::string>();
     });
   }
@@ -120,10 +125,6 @@ void run_finetune(const Flags& flags, FinetuneCommand& command) {
                           "--adapter goes on from a finished adapter, whose config it keeps");
   }
   run.train.seed = run.common.seed;
-  require_steps(flags, "finetune", run.train);
-  check(run.train);
-  check(run.lora);
-  check_finetune_options(run);
   const auto resources = app::apply_common_options(run.common);
   const auto base = base_sha256.empty() ? std::filesystem::path(run.base)
                                         : base_of(run, folder, base_sha256, resources);

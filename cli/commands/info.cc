@@ -4,6 +4,7 @@
 #include <lowrank/adapter/config_fields.h>
 #include <lowrank/adapter/inspect.h>
 #include <lowrank/error.h>
+#include <lowrank/io/file_bytes.h>
 #include <lowrank/io/json.h>
 #include <lowrank/io/printable.h>
 #include <lowrank/io/safetensors.h>
@@ -12,6 +13,7 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
+#include "app/models/model_folder.h"
 #include "app/reports/evaluation_report.h"
 #include "app/terminal/table.h"
 #include "cli/commands/commands.h"
@@ -113,11 +115,16 @@ Json tensor_json(const std::string& name, const at::Tensor& tensor) {
 }
 
 Json model_json(const fs::path& folder) {
-  const auto config = read_json_file(folder / "config.json");
+  const auto config_file = folder / "config.json";
+  const auto text = read_file(config_file, kLongestJson);
+  const auto config = parse_json(text, fmt::format("\"{}\"", config_file.string()));
   const auto file = SafetensorsFile::open(folder / "model.safetensors");
+  const bool matches = app::is_config_of(text, file);
+  if (!matches) app::warn_of_another_config(config_file);
   Json json;
   json["kind"] = "model";
   json["config"] = config;
+  json["config_matches"] = matches;
   json["tensors"] = Json::array();
   int64_t parameters = 0;
   for (const auto& name : file.names()) {

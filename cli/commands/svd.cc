@@ -16,6 +16,7 @@
 #include <utility>
 
 #include "app/reports/svd_report.h"
+#include "app/runs/folder_lock.h"
 #include "app/runs/input_protection.h"
 #include "cli/commands/commands.h"
 #include "cli/flags/common_flags.h"
@@ -205,6 +206,8 @@ void run_svd(const SvdOptions& options) {
     app::require_not_an_input(factors_in(options.out), {options.file});
     require_writable_output(options.out, options.common.force);
   }
+  std::optional<app::FolderLock> lock;
+  if (!options.out.empty()) lock.emplace(options.out);
   auto report = analyze(options, rule, resources);
   if (!options.out.empty()) report.saved = save(report, options.out);
   if (options.common.json) {

@@ -9,6 +9,7 @@
 
 #include "app/models/model_folder.h"
 #include "app/models/script_file.h"
+#include "app/models/stack_guard.h"
 #include "app/terminal/table.h"
 #include "cli/commands/commands.h"
 #include "cli/flags/common_flags.h"
@@ -38,6 +39,7 @@ AdapterPlan plan_for(const fs::path& model, const LoraConfig& config) {
                     fmt::format("nothing at \"{}\"", model.string()));
   }
   if (fs::is_directory(model)) return plan_adapter(*app::load_classifier(model).model, config);
+  const app::StackGuard guard(app::too_deep_message(model));
   return plan_adapter(app::load_script(model), config);
 }
 

@@ -35,19 +35,12 @@ void restore_run(const Flags& flags, app::BaseRun& run, const nlohmann::ordered_
   restore_training(flags, run.train, id.at("train"));
 }
 
-/// Throws FileError if the checkpoint is too small to hold every parameter of a model of these
-/// sizes, before memory is allocated for one.
-void require_checkpoint_size(const std::vector<int64_t>& sizes,
-                             const std::filesystem::path& checkpoint) {
+double parameters_of(const std::vector<int64_t>& sizes) {
   double numbers = 0;
   for (size_t i = 1; i < sizes.size(); ++i) {
     numbers += static_cast<double>(sizes[i]) * static_cast<double>(sizes[i - 1]);
   }
-  const auto bytes = static_cast<double>(std::filesystem::file_size(checkpoint));
-  if (numbers * sizeof(float) <= bytes) return;
-  fail<FileError>("resume",
-                  fmt::format("\"{}\" must hold the parameters of its run", checkpoint.string()),
-                  fmt::format("{:.0f} bytes for {:.0f} numbers", bytes, numbers));
+  return numbers;
 }
 
 void print(const app::BaseResult& result, const app::BaseRun& run, const std::string& folder) {
@@ -73,14 +66,17 @@ void print(const app::BaseResult& result, const app::BaseRun& run, const std::st
 void run_train(const Flags& flags, TrainCommand& command) {
   const auto folder = command.folder.folder("train");
   const bool resume = !command.folder.resume.empty();
-  if (resume) {
-    app::with_checkpoint_identity(
-        folder, [&](const nlohmann::ordered_json& id) { restore_run(flags, command.run, id); });
-    require_checkpoint_size(command.run.sizes, app::checkpoint_of(folder));
-  }
-  command.run.train.seed = command.run.common.seed;
   require_steps(flags, "train", command.run.train);
   check(command.run.train);
+  if (resume) {
+    app::with_checkpoint_identity(folder, [&](const nlohmann::ordered_json& id) {
+      restore_run(flags, command.run, id);
+      check(command.run.train);
+      check(command.run.normalization);
+    });
+    app::require_checkpoint_size(app::checkpoint_of(folder), parameters_of(command.run.sizes));
+  }
+  command.run.train.seed = command.run.common.seed;
   const auto resources = app::apply_common_options(command.run.common);
   const auto data = app::load_image_dataset(command.run.data, app::Split::kTrain);
   if (!resume) app::require_new_run_folder(folder, command.run.common.force);

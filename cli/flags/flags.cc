@@ -158,6 +158,10 @@ std::string complaint(const CLI::App& app, const CLI::ParseError& error) {
   std::string what = error.what();
   while (!what.empty() && (what.back() == '\n' || what.back() == '.')) what.pop_back();
   const auto words = app.remaining(/*recurse=*/true);
+  constexpr std::string_view kMissing = " required ";  // "--out: 1 required DIR missing"
+  if (const auto at = what.find(": 1" + std::string(kMissing)); at != std::string::npos) {
+    what = what.substr(0, at) + " must be followed by a value";
+  }
   if (words.empty()) return what + ". ";
   const auto& command = named_command(app);
   const auto flag = std::find_if(words.begin(), words.end(),
@@ -175,18 +179,31 @@ std::string complaint(const CLI::App& app, const CLI::ParseError& error) {
                                   complaint(app, error), path_of(named_command(app))));
 }
 
+/// Returns the command below `app` of this name, or null.
+const CLI::App* find_command(const CLI::App& app, const std::string& name) {
+  const auto commands =
+      app.get_subcommands([&](const CLI::App* sub) { return sub->check_name(name); });
+  return commands.empty() ? nullptr : commands.front();
+}
+
 /// Turns "lowrank" and "lowrank help svd" into "lowrank --help" and "lowrank svd --help".
 std::vector<std::string> arguments_of(const CLI::App& app, int argc, char** argv) {
   std::vector<std::string> arguments(argv + 1, argv + std::max(argc, 1));
   if (arguments.empty()) return {"--help"};
   if (arguments.front() != "help") return arguments;
   arguments.erase(arguments.begin());
-  const auto commands = app.get_subcommands([](const CLI::App*) { return true; });
-  const auto is_named = [&](const CLI::App* command) {
-    return command->get_name() == arguments.front();
-  };
-  const bool known = arguments.empty() || std::any_of(commands.begin(), commands.end(), is_named);
-  if (known) arguments.emplace_back("--help");  // otherwise the word is refused
+  const auto* command = &app;
+  for (const auto& word : arguments) {
+    const auto* next = find_command(*command, word);
+    if (next == nullptr) {
+      throw ArgumentError(
+          fmt::format("\"{}\" is not a command of \"{}\". {}Run \"{} --help\" to see "
+                      "what there is.",
+                      word, path_of(*command), nearest(*command, word), path_of(*command)));
+    }
+    command = next;
+  }
+  arguments.emplace_back("--help");
   return arguments;
 }
 

@@ -1,5 +1,6 @@
 #include <fmt/format.h>
 #include <lowrank/error.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -33,6 +34,17 @@ fs::path program() {
   return fs::exists(beside) ? beside : here / LOWRANK_PROGRAM_FROM_BIN;
 }
 
+/// Below this limit on the address space, LibTorch crashes while it is loaded.
+void require_address_space() {
+  constexpr rlim_t kMegabyte = 1'000'000, kLeast = 950 * kMegabyte;
+  rlimit limit = {};
+  if (getrlimit(RLIMIT_AS, &limit) != 0 || limit.rlim_cur >= kLeast) return;
+  lowrank::fail<lowrank::Error>(
+      "memory",
+      fmt::format("the limit on the address space must be at least {} MB", kLeast / kMegabyte),
+      fmt::format("{} MB", limit.rlim_cur / kMegabyte), "Raise it (ulimit -v).");
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -42,6 +54,7 @@ int main(int argc, char** argv) {
     if (!cli::check_described(kDescription, argc, argv)) return cli::finish_output();
     // Threads that wait for work sleep instead of spinning. OpenMP reads this when it is loaded.
     setenv("OMP_WAIT_POLICY", "passive", /*overwrite=*/0);
+    require_address_space();
     const auto file = program();
     execv(file.c_str(), argv);
     return cli::report(

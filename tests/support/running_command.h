@@ -44,8 +44,10 @@ class RunningCommand {
   RunningCommand(const RunningCommand&) = delete;
   RunningCommand& operator=(const RunningCommand&) = delete;
 
-  /// Waits until `reached` returns true, then sends the signal and waits for the end. The status is
-  /// 0 if the command succeeded before that.
+  pid_t process() const { return child_; }
+
+  /// Waits until `reached` returns true, then sends the signal (0: none) and waits for the end. The
+  /// status is 0 if the command succeeded before that.
   CommandResult stop(int signal, const std::function<bool()>& reached) {
     int status = 0;
     while (!reached()) {

@@ -292,14 +292,22 @@ ReadAdapter read_adapter(Adapter::State& state, const std::string& name, const P
     magnitudes.push_back(layer.magnitude.defined() ? layer.magnitude.detach().clone()
                                                    : at::Tensor());
   }
-  read_tensors(file, read.adapter, state, read.report.unmatched);
+  read.report.config_matches = config_matches(file, config);
+  try {
+    read_tensors(file, read.adapter, state, read.report.unmatched);
+  } catch (const FileError& error) {
+    if (read.report.config_matches) throw;
+    throw FileError(
+        fmt::format("{} The {} beside the tensors is not the one that was saved with them: it was "
+                    "edited, or a command was killed while it replaced the adapter.",
+                    error.what(), kAdapterConfigFile));
+  }
   read.report.unknown_fields = unknown_fields(config);
   const auto found = fingerprints_of(state);
   read.report.found_base = found.whole;
   read.report.found_parameters = found.of_parameters;
   const auto expected = file.metadata().find(kFingerprintKey);
   if (expected != file.metadata().end()) read.report.expected_base = expected->second;
-  read.report.config_matches = config_matches(file, config);
   const StateLock lock(state.mutex);
   read.report.acts_like_base = acts_like_base(state, read.adapter, magnitudes);
   return read;

@@ -27,9 +27,11 @@ void require_nothing_lost(const fs::path& out, const fs::file_status& status) {
           fmt::format("a folder with {} {}", entries, entries == 1 ? "entry" : "entries"),
           kUseForce);
     }
+  } else if (!fs::is_regular_file(status)) {
+    fail<FileError>("output", io::quoted(out) + " must be a file or a folder", "something else");
   } else if (const auto size = fs::file_size(out, error); error || size > 0) {
     fail<FileError>("output", required,
-                    error ? "something else" : "a file of " + io::count_bytes(size), kUseForce);
+                    error ? error.message() : "a file of " + io::count_bytes(size), kUseForce);
   }
 }
 

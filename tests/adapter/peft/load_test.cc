@@ -166,6 +166,13 @@ TEST_F(AdapterFiles, MustHoldWhatTheirConfigAsksFor) {
   }
 }
 
+/// A command that is killed while it replaces an adapter leaves such a folder.
+TEST_F(AdapterFiles, SayThatTheirConfigIsNotTheirOwn) {
+  set("r", 3);
+  LOWRANK_EXPECT_ERROR(load(), FileError,
+                       "adapter_config.json beside the tensors is not the one that was saved");
+}
+
 TEST_F(AdapterFiles, AreRefusedForWhatCannotBeHonoured) {
   const std::vector<std::pair<const char*, nlohmann::json>> fields = {
       {"peft_type", "ADALORA"},

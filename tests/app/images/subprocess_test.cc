@@ -60,5 +60,17 @@ TEST(Subprocess, StopsWhatTakesTooLong) {
   EXPECT_LT(std::chrono::steady_clock::now() - begin, seconds(30));
 }
 
+/// A program may leave others running that hold its output open, and outlive its own limit.
+TEST(Subprocess, WaitsForNoGrandchildren) {
+  const TemporaryFolder folder;
+  const auto begin = std::chrono::steady_clock::now();
+  const auto left = shell("(sleep 50; touch " + (folder / "late").string() + ") & echo done");
+  EXPECT_TRUE(left.ok) << left.problem;
+  EXPECT_EQ(left.output, "done\n");
+  const auto stopped = shell("sleep 50 & sleep 50", /*limit=*/1);
+  EXPECT_EQ(stopped.problem, "sh took longer than 1 s");
+  EXPECT_LT(std::chrono::steady_clock::now() - begin, seconds(30));
+}
+
 }  // namespace
 }  // namespace lowrank::app

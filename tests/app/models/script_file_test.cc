@@ -9,41 +9,38 @@
 namespace lowrank::app {
 namespace {
 
+const std::string kFixtures = std::string(LOWRANK_FIXTURES) + "/";
+
 TEST(ScriptFile, LoadsWhatTorchJitSaves) {
   for (const char* name : {"scripted.pt", "traced.pt", "encoder_scripted.pt", "experts.pt"}) {
-    EXPECT_NO_THROW(load_script(std::string(LOWRANK_FIXTURES) + "/" + name)) << name;
+    EXPECT_NO_THROW(load_script(kFixtures + name)) << name;
   }
+}
+
+TEST(ScriptFile, RefusesWhatIsNoTorchScript) {
   const TemporaryFolder folder;
   LOWRANK_EXPECT_ERROR(load_script(folder.write("a.pt", "text")), FileError,
                        "Got a file that is not a zip archive.");
+  LOWRANK_EXPECT_ERROR(load_script("/dev/zero"), FileError, "Got a pipe or device.");
+  const auto bytes = read_bytes(kFixtures + "scripted.pt");
+  LOWRANK_EXPECT_ERROR(load_script(folder.write("cut.pt", bytes.substr(0, bytes.size() / 2))),
+                       FileError, "failed finding central directory. torch.jit.script");
 }
 
-TEST(ScriptFile, KnowsHowDeeplyCodeNests) {
-  EXPECT_EQ(depth_of_code("x = [1, (2, 3)]"), 2U);
-  EXPECT_EQ(depth_of_code("if a:\n  if b:\n    c = (1)\n"), 3U);
-  EXPECT_EQ(depth_of_code("x = \"[[[[\" # ((((\ny = '\\'(('"), 0U);
-  EXPECT_EQ(depth_of_code(std::string(200'000, '[')), 200'000U);
-}
-
-TEST(ScriptFile, KnowsHowDeeplyPicklesNest) {
-  using namespace std::string_literals;
-  EXPECT_EQ(depth_of_pickle("\x80\x02K\x01."s), 0U);
-  EXPECT_EQ(depth_of_pickle("\x80\x02]q\x01(K\x01K\x02"
-                            "e."s),
-            1U);
-  EXPECT_EQ(depth_of_pickle("\x80\x02]](K\x01"
-                            "ea."s),
-            2U)
-      << "a list in a list";
-  std::string flat = "\x80\x02]"s;
-  for (int i = 0; i < 1000; ++i) flat += "]a";
-  EXPECT_EQ(depth_of_pickle(flat + "."), 2U) << "a long list is not a deep one";
-  EXPECT_EQ(
-      depth_of_pickle("\x80\x02"s + std::string(200'000, ']') + std::string(199'999, 'a') + "."),
-      200'000U);
-  EXPECT_EQ(depth_of_pickle("\x80\x02"s + std::string(1000, '(') + std::string(1000, 't') + "."),
-            1000U);
-  EXPECT_EQ(depth_of_pickle("aaaa"), 0U) << "what is no pickle is left to LibTorch";
+/// The directory at the end of the archive says how large each record is once it is unpacked.
+TEST(ScriptFile, UnpacksNoMoreThanAModelNeeds) {
+  const TemporaryFolder folder;
+  auto bytes = read_bytes(kFixtures + "scripted.pt");
+  int compressed = 0;
+  for (size_t at = 0; (at = bytes.find("PK\x01\x02", at)) != std::string::npos; at += 46) {
+    if (bytes[at + 10] == 0) continue;  // stored as it is
+    bytes.replace(at + 24, 4, std::string("\0\0\0\x11", 4));
+    ++compressed;
+  }
+  ASSERT_GT(compressed, 0);
+  LOWRANK_EXPECT_ERROR(
+      load_script(folder.write("bomb.pt", bytes)), FileError,
+      "must unpack to at most 256 MB. Got " + std::to_string(272 * compressed) + " MB.");
 }
 
 }  // namespace

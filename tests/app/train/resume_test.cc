@@ -152,9 +152,10 @@ TEST_F(Resume, RefusesAnotherRunsCheckpoint) {
   TrainingProblem problem;
   auto other = run(true);
   other.identity = "another run";
-  LOWRANK_EXPECT_ERROR(train(problem.task(), {.steps = 9}, other), FileError,
-                       "must be a checkpoint of the run another run. Got the run. Give the options "
-                       "that the run was started with.");
+  LOWRANK_EXPECT_ERROR(
+      train(problem.task(), {.steps = 9}, other), FileError,
+      "must be a checkpoint of this run. Got that of \"the run\". Give the options "
+      "that the run was started with.");
   auto named = run(false);
   named.identity = R"({"data": "mnist", "train": {"steps": 9, "lr": 1}})";
   problem.on_forward = [](int64_t number) {

@@ -6,6 +6,8 @@
 #include "app/images/idx_files.h"
 #include "support/run_command.h"
 #include "support/scoped_environment.h"
+#include "support/tiny_images.h"
+#include "support/tiny_models.h"
 
 namespace lowrank {
 namespace {
@@ -65,6 +67,39 @@ TEST(DataCommand, HelpEndsWithExamples) {
   const auto help = run_lowrank({"data", "fetch", "--help"});
   EXPECT_EQ(help.status, 0);
   EXPECT_THAT(help.out, HasSubstr("Examples:\n  lowrank data fetch mnist\n"));
+}
+
+TEST(DataCommand, ExportsAnImageThatPredictReads) {
+  const TemporaryFolder images, folder;
+  const auto data = write_tiny_images(images);
+  const auto base = save_tiny_base(folder / "base");
+  const auto png = (folder / "digit.png").string();
+  const auto text = run_lowrank({"data", "export", data, "--index", "13", "--out", png});
+  EXPECT_EQ(text.status, 0) << text.err;
+  EXPECT_EQ(text.out, "Wrote " + png + ", a 3.\n");
+  const auto again = run_lowrank({"data", "export", data, "--out", png});
+  EXPECT_EQ(again.status, 1) << again.err;
+  EXPECT_THAT(again.err, HasSubstr("Pass --force to replace it."));
+  const auto beyond = run_lowrank({"data", "export", data, "--index", "200", "--out", png});
+  EXPECT_EQ(beyond.status, 2) << beyond.err;
+  EXPECT_THAT(beyond.err, HasSubstr("must be 0 to 199. Got 200."));
+  const auto json =
+      run_lowrank({"data", "export", data, "--index", "13", "--out", png, "--json", "--force"});
+  EXPECT_EQ(nlohmann::json::parse(json.out),
+            nlohmann::json({{"out", png}, {"index", 13}, {"label", 3}}));
+  const auto from_file = run_lowrank({"predict", base, png, "--json"});
+  const auto from_set = run_lowrank({"predict", base, "--data", data, "--index", "13", "--json"});
+  EXPECT_EQ(nlohmann::json::parse(from_file.out)["adapter_off"],
+            nlohmann::json::parse(from_set.out)["adapter_off"]);
+}
+
+TEST(DataCommand, NamesATemporaryFolderThatIsNone) {
+  const TemporaryFolder folder;
+  const ScopedEnvironment cache("LOWRANK_DATA", (folder / "cache").string());
+  const auto result = run_program("/usr/bin/env", {"TMPDIR=/no/such/folder", LOWRANK_COMMAND,
+                                                   "data", "fetch", "mnist", "--quiet"});
+  EXPECT_EQ(result.status, 1);
+  EXPECT_THAT(result.err, HasSubstr("TMPDIR must name a folder. Got \"/no/such/folder\"."));
 }
 
 }  // namespace

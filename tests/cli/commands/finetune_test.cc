@@ -1,3 +1,4 @@
+#include <ATen/ATen.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <lowrank/io/safetensors.h>
@@ -187,6 +188,85 @@ TEST_F(FinetuneCommand, LosesNoAdapterThatIsThere) {
                     "base\" must not be an input of the command. Got the input \"" + base_},
                    {command("two", {"--force", "--rank", "0"}), 2, "rank must be at least 1"}});
   EXPECT_EQ(read_bytes(folder_ / "two" / "adapter_model.safetensors"), before);
+}
+
+TEST_F(FinetuneCommand, GoesOnFromAFinishedAdapterWithItsConfig) {
+  const auto first = (folder_ / "first").string(), more = (folder_ / "more").string();
+  const auto started =
+      run_lowrank(command("first", {"--rank", "3", "--alpha", "5", "--steps", "9"}));
+  ASSERT_EQ(started.status, 0) << started.err;
+  const auto went_on =
+      run_lowrank(command("more", {"--adapter", first, "--steps", "1", "--lr", "1e-9"}));
+  EXPECT_EQ(went_on.status, 0) << went_on.err;
+  EXPECT_EQ(read_bytes(folder_ / "more/adapter_config.json"),
+            read_bytes(folder_ / "first/adapter_config.json"));
+  const auto before = SafetensorsFile::open(folder_ / "first/adapter_model.safetensors");
+  const auto after = SafetensorsFile::open(folder_ / "more/adapter_model.safetensors");
+  ASSERT_EQ(before.names(), after.names());
+  for (const auto& name : before.names()) {
+    EXPECT_TRUE(at::allclose(after.tensor(name), before.tensor(name), 0, 1e-8)) << name;
+  }
+  const auto flags = run_lowrank(command("other", {"--adapter", first, "--rank", "2"}));
+  EXPECT_EQ(flags.status, 2);
+  EXPECT_THAT(flags.err, HasSubstr("whose config it keeps. Got --rank."));
+  const auto onto_itself = run_lowrank(command("first", {"--adapter", first, "--force"}));
+  EXPECT_EQ(onto_itself.status, 1);
+  EXPECT_THAT(onto_itself.err, HasSubstr("must not be an input of the command"));
+  const auto resumed = run_lowrank({"finetune", "--resume", more});
+  EXPECT_EQ(resumed.status, 1);
+  EXPECT_THAT(resumed.err, HasSubstr("lowrank finetune BASE --adapter " + more));
+}
+
+TEST_F(FinetuneCommand, TakesTheDataThatItsBaseWasTrainedOn) {
+  const TemporaryFolder images;
+  const auto data = write_tiny_images(images);
+  const auto base = (folder_ / "trained").string();
+  const auto trained = run_lowrank({"train", "--data", data, "--sizes", "16,8,10", "--steps", "5",
+                                    "--out", base, "--threads", "1"});
+  ASSERT_EQ(trained.status, 0) << trained.err;
+  const auto results =
+      run_each({{"eval", base, "--json"},
+                {"eval", base, "--data", data_},
+                {"predict", base, "--index", "0"},
+                {"finetune", base, "--steps", "1", "--out", (folder_ / "a").string()}});
+  for (const auto& result : results) EXPECT_EQ(result.status, 0) << result.err;
+  EXPECT_EQ(nlohmann::json::parse(results[0].out)["data"], images.path().filename().string());
+  EXPECT_THAT(results[1].err, HasSubstr("warning: the base was trained on " + data));
+  fs::rename(images.path(), folder_ / "moved");
+  const auto gone = run_lowrank({"eval", base});
+  EXPECT_EQ(gone.status, 1);
+  EXPECT_THAT(gone.err,
+              AllOf(HasSubstr("the data set that the base was trained on must be where it was"),
+                    HasSubstr("Name it with --data.")));
+  fs::rename(folder_ / "moved", images.path());
+}
+
+/// Whoever edits a checkpoint can ask for anything. Nothing is allocated for it, and since no
+/// argument is wrong, the status is that of a bad file.
+TEST_F(FinetuneCommand, TakesNoMemoryForWhatACheckpointCannotHold) {
+  const auto out = folder_ / "run";
+  const auto started = [&] { return fs::exists(out / "checkpoint.safetensors"); };
+  RunningCommand(command("run", {"--steps", "100000000"})).stop(SIGINT, started);
+  const auto whole = read_bytes(out / "checkpoint.safetensors");
+  const auto resume_with = [&](const std::string& text, const std::string& other) {
+    auto file = SafetensorsFile::open(out / "checkpoint.safetensors");
+    auto metadata = file.metadata();
+    std::vector<SafetensorsEntry> entries;
+    for (const auto& name : file.names()) entries.push_back({name, file.tensor(name).clone()});
+    auto& identity = metadata.at("lowrank.identity");
+    EXPECT_NE(identity.find(text), std::string::npos) << identity;
+    identity.replace(identity.find(text), text.size(), other);
+    write_safetensors(out / "checkpoint.safetensors", entries, metadata);
+    const auto result = run_lowrank({"finetune", "--resume", out.string()});
+    folder_.write("run/checkpoint.safetensors", whole);
+    EXPECT_EQ(result.status, 1) << result.err;
+    return result.err;
+  };
+  EXPECT_THAT(resume_with("\"r\":8", "\"r\":1000000"),
+              HasSubstr("must hold the parameters of its run"));
+  EXPECT_THAT(resume_with("\"r\":8", "\"r\":-8"), HasSubstr("rank must be at least 1"));
+  EXPECT_THAT(resume_with("\"batch_size\":", "\"batch_size\":-"),
+              HasSubstr("the batch size must be at least 1"));
 }
 
 }  // namespace

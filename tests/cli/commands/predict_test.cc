@@ -108,5 +108,21 @@ TEST_F(PredictCommand, RefusesWhatIsNotOneImageOfItsSize) {
   });
 }
 
+TEST_F(PredictCommand, NotesAnImageThatTheModelWillMisread) {
+  const auto dark = at::full({4, 4}, 20, at::kByte), bright = at::full({4, 4}, 250, at::kByte);
+  const auto drawn = bright.clone();
+  drawn[1][1] = 0;
+  const auto results =
+      run_each({predict({write_pgm("dark.pgm", dark)}), predict({write_pgm("drawn.pgm", drawn)}),
+                predict({write_pgm("drawn.pgm", drawn), "--invert"}),
+                predict({write_pgm("i.pgm", image_)})});
+  for (const auto& result : results) EXPECT_EQ(result.status, 0) << result.err;
+  EXPECT_THAT(results[0].err, HasSubstr("note: every pixel of the image is the same."));
+  EXPECT_THAT(results[1].err, HasSubstr("note: the image is bright at its border"));
+  EXPECT_THAT(results[1].err, HasSubstr("pass --invert"));
+  EXPECT_EQ(results[2].err, "");
+  EXPECT_EQ(results[3].err, "");
+}
+
 }  // namespace
 }  // namespace lowrank

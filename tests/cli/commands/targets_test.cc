@@ -1,8 +1,10 @@
+#include <caffe2/serialize/inline_container.h>
 #include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <cstring>
 #include <nlohmann/json.hpp>
 #include <string>
 
@@ -15,6 +17,24 @@ namespace {
 const std::string kScripted = LOWRANK_FIXTURES "/scripted.pt";
 const std::string kTraced = LOWRANK_FIXTURES "/traced.pt";
 const std::string kTied = LOWRANK_FIXTURES "/scripted_tied.pt";
+
+/// Writes the fixture with `before` in front of what its forward returns.
+std::string write_deep_script(const TemporaryFolder& folder, const std::string& name,
+                              const std::string& before) {
+  caffe2::serialize::PyTorchStreamReader reader(kScripted);
+  const auto path = (folder / name).string();
+  caffe2::serialize::PyTorchStreamWriter writer(path);
+  for (const auto& record : reader.getAllRecords()) {
+    const auto [data, size] = reader.getRecord(record);
+    std::string bytes(static_cast<const char*>(data.get()), size);
+    const auto at = record.ends_with(".py") ? bytes.find("return ") : std::string::npos;
+    if (at != std::string::npos) bytes.insert(at + std::strlen("return "), before);
+    const bool is_own = record == "version" || record.starts_with(".data/");  // the writer's
+    if (!is_own) writer.writeRecord(record, bytes.data(), bytes.size());
+  }
+  writer.writeEndOfFile();
+  return path;
+}
 
 class TargetsCommand : public ::testing::Test {
  protected:
@@ -124,6 +144,28 @@ TEST_F(TargetsCommand, RefusesWhatDoesNotFit) {
       {{"targets", base_, "--bias", "some"}, 2, "bias must be one of none, all, lora_only"},
       {{"targets", base_, "--dropout", "1"}, 2, "lora_dropout must be at least 0 and below 1"},
   });
+}
+
+/// LibTorch reads code recursively, so each of these uses its stack up.
+TEST_F(TargetsCommand, RefusesCodeThatNestsTooDeeply) {
+  std::vector<std::vector<std::string>> commands = {
+      {"targets", write_deep_script(folder_, "as_it_is.pt", "")}};
+  std::string brackets(200'000, '('), minus, negations;
+  for (int i = 0; i < 200'000; ++i) {
+    minus += "- ";
+    negations += "not ";
+  }
+  int number = 0;
+  for (const auto& before : {brackets, minus, negations}) {
+    const auto name = fmt::format("deep{}.pt", number++);
+    commands.push_back({"targets", write_deep_script(folder_, name, before)});
+  }
+  const auto results = run_each(commands);
+  EXPECT_EQ(results[0].status, 0) << results[0].err;
+  for (size_t i = 1; i < results.size(); ++i) {
+    EXPECT_EQ(results[i].status, 1) << i;
+    EXPECT_THAT(results[i].err, testing::HasSubstr("must not nest its code or data too deeply"));
+  }
 }
 
 }  // namespace
