@@ -16,9 +16,10 @@
 // adapter_driver JOBS RESULTS: the lowrank side of `make test-interop`, which handles many adapters
 // in one process. A job names a TorchScript `model`, its `inputs` ("x"), a file to write `logits`
 // ("y") to, and either a PEFT folder to `load`, or a config to `attach` with, a `seed` for random
-// factors and a folder to `save` them in. `others` names more adapters of the same config; then all
-// are saved in that folder, and the logits of each are written under its name. A result has the
-// job's `id`, and either an `error` or what was found.
+// factors and a folder to `save` them in; `statistics` runs the model once in training, so that the
+// statistics of normalisations that the config trains move. `others` names more adapters of the
+// same config; then all are saved in that folder, and the logits of each are written under its
+// name. A result has the job's `id`, and either an `error` or what was found.
 namespace lowrank {
 namespace {
 
@@ -35,6 +36,10 @@ void perturb(const Adapter& adapter, const std::string& of) {
   }
 }
 
+at::Tensor input_of(const Json& job) {
+  return SafetensorsFile::open(job.at("inputs").get<std::string>()).tensor("x");
+}
+
 LoadedAdapter attach_and_save(torch::jit::Module& model, const Json& job) {
   const auto config = read_lora_config(job.at("attach").get<std::string>());
   auto adapter = attach(model, config);
@@ -42,6 +47,13 @@ LoadedAdapter attach_and_save(torch::jit::Module& model, const Json& job) {
   for (const auto& name : others) adapter.add(name, config);
   at::manual_seed(job.at("seed").get<uint64_t>());
   for (const auto& name : adapter.names()) perturb(adapter, name);
+  if (job.value("statistics", false)) {
+    adapter.freeze_statistics(false);
+    model.train();
+    const at::NoGradGuard no_grad;
+    model.forward({input_of(job)});
+    model.eval();
+  }
   const auto folder = job.at("save").get<std::string>();
   if (others.empty()) {
     adapter.save(folder, {.convert = job.value("convert", false)});
@@ -57,7 +69,7 @@ Json run(const Json& job) {
   const auto loaded = job.contains("load") ? load_adapter(model, job.at("load").get<std::string>())
                                            : attach_and_save(model, job);
   const at::NoGradGuard no_grad;
-  const auto x = SafetensorsFile::open(job.at("inputs").get<std::string>()).tensor("x");
+  const auto x = input_of(job);
   std::vector<SafetensorsEntry> logits = {{"y", model.forward({x}).toTensor()}};
   for (const auto& name : job.value("others", std::vector<std::string>())) {
     const auto use = loaded.adapter.use(name);

@@ -207,6 +207,32 @@ TEST(ThinProduct, IsTheSameForAnyNumberOfThreadsAndRows) {
   }
 }
 
+/// Many rows are multiplied by panels with AVX2, few by dot products: the bits are the same.
+TEST(ThinProduct, IsTheSameByPanelsAndByDots) {
+  std::mt19937 random(3);
+  for (int i = 0; i < 200; ++i) {
+    at::manual_seed(static_cast<uint64_t>(i));
+    ProductProblem problem(random, /*transposed=*/true);
+    problem.rows = 14 + i % 20;
+    problem.x = ProductProblem::with_gaps(problem.rows, problem.depth, i % 3);
+    problem.x2 = ProductProblem::with_gaps(problem.rows, problem.second_depth, i % 2);
+    problem.y = ProductProblem::with_gaps(problem.rows, problem.columns, i % 4);
+    const auto start = problem.y.clone();
+    for (const auto set : supported_instruction_sets()) {
+      const auto& kernels = kernel_table(set);
+      const auto product = problem.product(/*transposed=*/true);
+      kernels.multiply_transposed(product, Span{0, problem.rows}, Span{0, problem.columns});
+      const auto together = problem.y.clone();
+      problem.y.copy_(start);
+      for (int64_t row = 0; row < problem.rows; ++row) {
+        kernels.multiply_transposed(product, Span{row, row + 1}, Span{0, problem.columns});
+      }
+      EXPECT_TRUE(at::equal(problem.y, together)) << name_of(set) << ", case " << i;
+      problem.y.copy_(start);
+    }
+  }
+}
+
 /// More rows than the cache holds during a pass over w, and rows that start inside a cache line.
 TEST(ThinProduct, TakesManyDeepRowsAsEachAlone) {
   at::manual_seed(2);

@@ -63,11 +63,17 @@ class Case:
                 "logits": self.folder / f"{way}.safetensors", **what}
 
     def jobs(self):
-        config = self.folder / "theirs" / "adapter_config.json"
-        return [
-            self.job("theirs", load=self.folder / "theirs"),
-            self.job("ours", attach=config, seed=self.seed, save=self.folder / "ours", convert=self.seed % 4 == 0),
-        ]
+        ours = {
+            "attach": self.folder / "theirs" / "adapter_config.json",
+            "seed": self.seed,
+            "save": self.folder / "ours",
+            "convert": self.seed % 4 == 0,
+            "statistics": self.trains_norm(),
+        }
+        return [self.job("theirs", load=self.folder / "theirs"), self.job("ours", **ours)]
+
+    def trains_norm(self):
+        return "norm" in self.options.get("modules_to_save", [])
 
     @torch.no_grad()
     def read_by_peft(self, folder):
@@ -94,6 +100,7 @@ class Case:
         found = {name for name in FLAGS if options.get(name)}
         found |= {f"bias {options['bias']}", f"init {options['init_lora_weights']}", f"file in {str(self.dtype)[6:]}"}
         targets = options["target_modules"]
+        found |= {"running statistics"} if self.trains_norm() else set()
         form = "names" if isinstance(targets, list) else "all-linear" if targets == "all-linear" else "regex"
         return found | {f"targets by {form}"} | ({"converted"} if self.plain else set())
 

@@ -23,6 +23,10 @@ def layers_of(net):
     return {path: kind for path, kind in found.items() if kind in kinds and not path.endswith("head")}
 
 
+def has_norm(net):
+    return any(isinstance(module, torch.nn.BatchNorm1d) for module in net.modules())
+
+
 def _some(rng, items, most=4):
     items = sorted(items)
     return rng.sample(items, rng.randint(1, min(most, len(items))))
@@ -94,7 +98,9 @@ def draw_options(rng, net):
     if rng.random() < 0.25:
         options["exclude_modules"] = draw_exclusion(rng, paths)
     if rng.random() < 0.25 and init != "pissa_niter_4":
-        options["modules_to_save"] = [rng.choice(["head", "head", paths[0], rng.choice(paths).rsplit(".", 1)[-1]])]
+        norms = ["norm"] * 3 if has_norm(net) else []
+        leaf = rng.choice(paths).rsplit(".", 1)[-1]
+        options["modules_to_save"] = [rng.choice(["head", "head", paths[0], leaf, *norms])]
     return options
 
 
@@ -120,6 +126,11 @@ def perturb(model):
             is_factor = "lora_" in name and "magnitude" not in name
             noise = torch.randn_like(parameter) * 0.3
             parameter.copy_(noise if is_factor else parameter + noise)
+        for name, module in model.named_modules():
+            if isinstance(module, torch.nn.BatchNorm1d) and ".modules_to_save." in name:
+                module.running_mean.add_(torch.randn_like(module.running_mean))
+                module.running_var.mul_(torch.rand_like(module.running_var) + 0.5)
+                module.num_batches_tracked.add_(3)
 
 
 def count_updates_once(model):
@@ -164,5 +175,6 @@ def write_folder(rng, net, options, folder):
     keep_order(folder / "adapter_config.json", model.peft_config["default"])
     dtype = rng.choice(FILE_DTYPES)
     file = folder / "adapter_model.safetensors"
-    save_file({name: tensor.to(dtype) for name, tensor in load_file(file).items()}, file, metadata={"format": "pt"})
+    tensors = {n: t.to(dtype) if t.is_floating_point() else t for n, t in load_file(file).items()}
+    save_file(tensors, file, metadata={"format": "pt"})
     return plain, dtype

@@ -14,6 +14,7 @@ PARTS = {
         {"conv": "nn.Conv1d({d}, {d}, 3, padding=1, groups={groups})"},
         "self.conv(x.transpose(1, 2)).transpose(1, 2)",
     ),
+    "norm": ({"norm": "nn.BatchNorm1d({d})"}, "self.norm(x.transpose(1, 2)).transpose(1, 2)"),
     "image": (
         {"image": "nn.Conv2d(2, 4, (3, 2), stride=(1, 2), padding=(1, 0), groups={groups})"},
         "self.image(x.reshape(x.size(0), 2, x.size(1), -1)).reshape(x.size())",

@@ -52,6 +52,6 @@ constexpr int64_t kLine = 16;
 
 /// The columns are divided among threads in multiples of these.
 constexpr int64_t kColumnUnit = 64;
-constexpr int64_t kTransposedColumnUnit = 4;
+constexpr int64_t kTransposedColumnUnit = 16;
 
 }  // namespace lowrank::kernels

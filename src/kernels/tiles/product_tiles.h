@@ -172,7 +172,7 @@ struct alignas(kLine * sizeof(float)) Line {
 };
 
 /// Memory of `lines` cache lines that belongs to this thread and is kept for its next call (at most
-/// a megabyte and a half, see kNearFloats). Its old contents are lost.
+/// about two megabytes, see kNearFloats and kPanelFloats). Its old contents are lost.
 inline float* scratch(int64_t lines) {
   thread_local std::vector<Line> memory;
   if (memory.size() < static_cast<size_t>(lines)) memory = std::vector<Line>(lines);

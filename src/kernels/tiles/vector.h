@@ -110,6 +110,28 @@ LOWRANK_INLINE void sums(const Vector (&v)[4], float* to) {
   _mm_storeu_ps(to, _mm_add_ps(_mm256_castps256_ps128(quads), _mm256_extractf128_ps(quads, 1)));
 }
 
+/// Turns the rows of an 8 by 8 matrix into its columns.
+LOWRANK_INLINE void transpose(Vector (&v)[8]) {
+  __m256 pairs[8], quads[8];
+  LOWRANK_UNROLLED
+  for (int i = 0; i < 8; i += 2) {
+    pairs[i] = _mm256_unpacklo_ps(v[i].value, v[i + 1].value);
+    pairs[i + 1] = _mm256_unpackhi_ps(v[i].value, v[i + 1].value);
+  }
+  LOWRANK_UNROLLED
+  for (int i = 0; i < 8; i += 4) {
+    quads[i] = _mm256_shuffle_ps(pairs[i], pairs[i + 2], 0x44);
+    quads[i + 1] = _mm256_shuffle_ps(pairs[i], pairs[i + 2], 0xEE);
+    quads[i + 2] = _mm256_shuffle_ps(pairs[i + 1], pairs[i + 3], 0x44);
+    quads[i + 3] = _mm256_shuffle_ps(pairs[i + 1], pairs[i + 3], 0xEE);
+  }
+  LOWRANK_UNROLLED
+  for (int i = 0; i < 4; ++i) {
+    v[i].value = _mm256_permute2f128_ps(quads[i], quads[i + 4], 0x20);
+    v[i + 4].value = _mm256_permute2f128_ps(quads[i], quads[i + 4], 0x31);
+  }
+}
+
 #else  // SSE2, NEON and others, by the compiler's vector extension
 
 using Four [[gnu::vector_size(16)]] = float;
