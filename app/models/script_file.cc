@@ -97,9 +97,9 @@ void require_modest(const fs::path& file) {
   }
   if (unpacked <= kMostUnpacked) return;
   fail<FileError>("targets",
-                  fmt::format("the compressed parts of \"{}\" must unpack to at most {} MB",
+                  fmt::format("the compressed parts of \"{}\" must unpack to at most {} MiB",
                               file.string(), kMostUnpacked >> 20),
-                  fmt::format("{} MB", unpacked >> 20));
+                  fmt::format("{} MiB", unpacked >> 20));
 }
 
 /// Returns the first line of LibTorch's reason, without what is for LibTorch's developers and

@@ -7,11 +7,11 @@
 
 namespace lowrank::app {
 
-/// Loads a TorchScript file on the CPU. Throws FileError if it is none, with the first line of
-/// LibTorch's reason, and if its compressed parts would unpack to more than 256 MB.
+/// Loads a TorchScript file on the CPU. Throws FileError if the file is not TorchScript (with the
+/// first line of LibTorch's reason) or if its compressed parts would unpack to more than 256 MiB.
 ///
-/// LibTorch reads recursively, and a file can nest more deeply than any stack: have a StackGuard
-/// with this message for as long as the module is used.
+/// LibTorch reads recursively, and a file can nest more deeply than any stack: keep a StackGuard
+/// with too_deep_message() for as long as the module is used.
 torch::jit::Module load_script(const std::filesystem::path& file);
 
 /// What a StackGuard should say about this file.

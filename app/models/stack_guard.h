@@ -5,10 +5,10 @@
 
 namespace lowrank::app {
 
-/// While this exists, a thread that runs out of stack ends the process with `message` on standard
-/// error and status 1, in place of a crash. LibTorch reads TorchScript recursively, so a file can
-/// nest more deeply than any stack; what it nests (brackets, operators, classes, pickles) cannot
-/// all be counted beforehand. Made and destroyed in the thread that does the work; one at a time.
+/// While this exists, the process does not crash if the thread that made it runs out of stack, but
+/// ends with `message` on standard error and status 1. LibTorch reads TorchScript recursively, so a
+/// file can nest more deeply than any stack; what it nests (brackets, operators, classes, pickles)
+/// cannot all be counted beforehand. There may be one at a time.
 class StackGuard {
  public:
   explicit StackGuard(const std::string& message);

@@ -45,8 +45,8 @@ at::ScalarType dtype_of(const std::string& name) {
                       did_you_mean(name, {"float32", "float64"}));
 }
 
-/// LibTorch waits for ever if one of its threads cannot be made, so as many are tried here as
-/// LibTorch, its BLAS library and autograd start in all.
+/// LibTorch waits for ever if one of its threads cannot be made. So this first starts as many
+/// threads as LibTorch, its BLAS library and autograd will start together.
 void require_threads(int threads) {
   std::mutex mutex;
   std::unique_lock hold(mutex);
@@ -62,11 +62,12 @@ void require_threads(int threads) {
   hold.unlock();
   for (auto& thread : tried) thread.join();
   if (reason.empty()) return;
-  fail<Error>(
-      "threads",
-      fmt::format("{} threads must be possible for --threads {}", 2 * threads + 1, threads),
-      fmt::format("\"{}\" after {}", reason, tried.size()),
-      "See the limits on processes and memory (ulimit -u, ulimit -v), or pass --threads 1.");
+  fail<Error>("threads",
+              fmt::format("it must be possible to start {} threads for --threads {}",
+                          2 * threads + 1, threads),
+              fmt::format("\"{}\" after {} of them", reason, tried.size()),
+              threads > 1 ? "Raise the limits (ulimit -u, ulimit -v), or pass --threads 1."
+                          : "Raise the limits (ulimit -u, ulimit -v).");
 }
 
 /// The address space of this process in bytes, as the first field of /proc/self/statm says.

@@ -142,8 +142,8 @@ void run_finetune(const Flags& flags, FinetuneCommand& command) {
   warn_of_rank(result.adapter);
   if (run.only && run.train.replay == 0) {
     app::print_message(fmt::format(
-        "note: this adapter was trained on class {} alone, so it answers \"{}\" to images "
-        "of other classes more often than the base does; --replay 0.5 keeps them.",
+        "note: this adapter was trained on class {} alone, so it will probably answer \"{}\" too "
+        "often for images of other classes; --replay 0.5 prevents that.",
         *run.only, *run.only));
   }
   print(result, run, folder);
@@ -155,7 +155,7 @@ void add_finetune(const Flags& flags) {
   auto command = std::make_shared<FinetuneCommand>();
   auto& run = command->run;
   const auto finetune = flags.command("finetune", "Train a LoRA adapter on a frozen base");
-  finetune.option("base", &run.base, "Folder of the base model (not with --resume)")
+  finetune.option("base", &run.base, "Folder of the base model (--resume takes the run's)")
       .type_name("BASE");
   finetune.option("--data", &run.data, "Data set: mnist, or a folder in MNIST's layout")
       .default_text("the base's");

@@ -64,8 +64,8 @@ std::pair<int64_t, int64_t> shape_of(const std::string& spec) {
   return shape;
 }
 
-/// Refuses a matrix that is too large with a message. Otherwise the system's out-of-memory killer
-/// would end the process in the middle of the work.
+/// Throws E if the work on a matrix would not fit into memory. Otherwise the system's out-of-memory
+/// killer would end the process in the middle of it.
 template <class E>
 void require_memory(int64_t rows, int64_t columns, at::ScalarType dtype) {
   // W, its copy for LAPACK, U and V, and the float64 residual of the error figures.
@@ -76,9 +76,9 @@ void require_memory(int64_t rows, int64_t columns, at::ScalarType dtype) {
   const double memory =
       static_cast<double>(sysconf(_SC_PHYS_PAGES)) * static_cast<double>(sysconf(_SC_PAGE_SIZE));
   if (needed <= memory) return;
-  fail<ArgumentError>(
-      "svd", fmt::format("the work must fit into this machine's {:.3g} GB of memory", memory / 1e9),
-      fmt::format("a {} x {} matrix, which needs {:.3g} GB", rows, columns, needed / 1e9));
+  fail<E>("svd",
+          fmt::format("the work must fit into this machine's {:.3g} GB of memory", memory / 1e9),
+          fmt::format("a {} x {} matrix, which needs {:.3g} GB", rows, columns, needed / 1e9));
 }
 
 Source draw(const SvdOptions& options, const app::Resources& resources) {
@@ -176,7 +176,7 @@ app::SvdReport analyze(const SvdOptions& options, const NamedRule& rule,
   report.factors = truncate(decomposition, rule.rule, {.balanced = options.balanced});
   report.error = error_figures(report.w, report.factors.b, report.factors.a);
 
-  // b is drawn before x, as in notebook 003, so that y comes out as it does there.
+  // b is drawn before x, as in the SVD notebook (003), so that y comes out as it does there.
   const auto dtype = report.w.scalar_type();
   const auto bias = at::randn({report.w.size(0)}, dtype).to(resources.device);
   const auto x = at::randn({report.w.size(1)}, dtype).to(resources.device);
@@ -241,7 +241,8 @@ void add_svd(const Flags& flags) {
   command.option("--out", &options->out, "Folder for factors.safetensors (lora_A, lora_B)")
       .type_name("DIR");
   add_common_flags(command, options->common);
-  command.find("--dtype").description("Data type: float32 or float64 (default: that of the file)");
+  command.find("--dtype").description(
+      "Data type: float32 or float64 (default: the file's, float32 for --random)");
   command.footer(kSvdExamples);
   command.action([options, command] {
     options->dtype_given = command.given("--dtype");

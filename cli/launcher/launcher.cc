@@ -41,7 +41,10 @@ void require_address_space() {
   if (getrlimit(RLIMIT_AS, &limit) != 0 || limit.rlim_cur >= kLeast) return;
   lowrank::fail<lowrank::Error>(
       "memory",
-      fmt::format("the limit on the address space must be at least {} MB", kLeast / kMegabyte),
+      fmt::format(
+          "the limit on the address space must be at least {} MB to load LibTorch, and more "
+          "for the work",
+          kLeast / kMegabyte),
       fmt::format("{} MB", limit.rlim_cur / kMegabyte), "Raise it (ulimit -v).");
 }
 

@@ -12,7 +12,7 @@ namespace lowrank::kernels {
 namespace {
 
 /// The work that a thread takes at a time. The statistics are summed up block by block, in order.
-constexpr int64_t kBlockRows = 4 * kPartRows, kBlockNumbers = int64_t{1} << 16;
+constexpr int64_t kBlockParts = 4, kBlockNumbers = int64_t{1} << 16;
 
 void add(SumFigures& sum, const SumLanes& part) {
   for (int lane = 0; lane < SumLanes::kLanes; ++lane) {
@@ -31,12 +31,13 @@ SumFigures add_product(float* to, const float* from, const ThinProduct& added,
   ThinProduct product = added;
   product.beside = from;
   product.beside_row = product.columns;
-  const auto blocks = blocks_of(product.rows, kBlockRows);
+  const auto block_rows = kBlockParts * kernels.part_rows;
+  const auto blocks = blocks_of(product.rows, block_rows);
   std::vector<SumLanes> lanes(static_cast<size_t>(blocks));
   parallel_for(0, blocks, 1, [&](int64_t begin, int64_t end) {
     for (int64_t block = begin; block < end; ++block) {
       auto& sum = lanes[static_cast<size_t>(block)];
-      const Span rows = {block * kBlockRows, std::min((block + 1) * kBlockRows, product.rows)};
+      const Span rows = {block * block_rows, std::min((block + 1) * block_rows, product.rows)};
       for_parts(product, rows, kernels, [&](const float* numbers, int64_t at, int64_t count) {
         kernels.add_loop(to + at, from + at, numbers, count, sum);
       });

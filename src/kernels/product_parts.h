@@ -9,18 +9,18 @@
 /// memory that is read once from start to end.
 namespace lowrank::kernels {
 
-/// A part stays in the caches near the core.
-constexpr int64_t kPartRows = 6, kPartColumns = 32 * kColumnUnit;
+/// The numbers of the largest part of any instruction set (KernelTable::part_rows).
+constexpr size_t kMostPartNumbers = size_t{6} * 2048;
 
 /// Calls f(numbers, at, count) for each part of these rows of product.first: `numbers` are `count`
 /// numbers of the product, from index `at` of the (rows, columns) matrix, counted row by row.
 template <class F>
 void for_parts(const ThinProduct& product, Span rows, const KernelTable& kernels, const F& f) {
-  std::array<float, kPartRows * kPartColumns> numbers;
-  for (int64_t row = rows.begin; row < rows.end; row += kPartRows) {
-    const auto count = std::min(kPartRows, rows.end - row);
-    for (int64_t column = 0; column < product.columns; column += kPartColumns) {
-      const auto columns = std::min(kPartColumns, product.columns - column);
+  std::array<float, kMostPartNumbers> numbers;
+  for (int64_t row = rows.begin; row < rows.end; row += kernels.part_rows) {
+    const auto count = std::min(kernels.part_rows, rows.end - row);
+    for (int64_t column = 0; column < product.columns; column += kernels.part_columns) {
+      const auto columns = std::min(kernels.part_columns, product.columns - column);
       ThinProduct part = product;
       part.first.x += row * part.first.x_row;
       part.first.w += column;

@@ -62,8 +62,8 @@ TEST_F(Limits, ThreadsThatCannotBeMadeAreAnError) {
   const auto result = run_limited("ulimit -s 4000000; ulimit -v 12000000",
                                   {"eval", base, "--data", data_, "--threads", "1"});
   EXPECT_EQ(result.status, 1) << result.err;
-  EXPECT_THAT(result.err,
-              AllOf(HasSubstr("threads must be possible for --threads 1"), HasSubstr("ulimit -u")));
+  EXPECT_THAT(result.err, AllOf(HasSubstr("it must be possible to start 3 threads for --threads 1"),
+                                HasSubstr("ulimit -u")));
 }
 
 /// OpenBLAS itself would try for ever.

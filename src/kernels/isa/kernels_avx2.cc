@@ -14,6 +14,8 @@ extern const KernelTable kAvx2Kernels;
 const KernelTable kAvx2Kernels = {
     .multiply = &avx2::multiply_span,
     .multiply_transposed = &avx2::multiply_panels_span,
+    .part_rows = 5,
+    .part_columns = 512,
     .adam_step_float = &avx2::adam_loop<float>,
     .adam_step_double = &avx2::adam_loop<double>,
     .add_loop = &avx2::add_loop,

@@ -13,6 +13,8 @@ extern const KernelTable kAvx512Kernels;
 const KernelTable kAvx512Kernels = {
     .multiply = &avx512::multiply_span,
     .multiply_transposed = &avx512::multiply_transposed_span,
+    .part_rows = 6,
+    .part_columns = 2048,
     .adam_step_float = &avx512::adam_loop<float>,
     .adam_step_double = &avx512::adam_loop<double>,
     .add_loop = &avx512::add_loop,

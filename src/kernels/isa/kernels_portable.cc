@@ -11,6 +11,8 @@ extern const KernelTable kPortableKernels;
 const KernelTable kPortableKernels = {
     .multiply = &portable::multiply_span,
     .multiply_transposed = &portable::multiply_transposed_span,
+    .part_rows = 6,
+    .part_columns = 2048,
     .adam_step_float = &portable::adam_loop<float>,
     .adam_step_double = &portable::adam_loop<double>,
     .add_loop = &portable::add_loop,

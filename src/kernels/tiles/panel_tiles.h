@@ -11,8 +11,8 @@
 /// the sums run, and x is broadcast. That reads less per multiplication than dot products do.
 ///
 /// A number is added up in the order of add_dots(), so that both forms give the same bits: lane by
-/// lane, each lane having every eighth depth, of the second term after the first. So panels and the
-/// copy of x are kept lane by lane.
+/// lane, each lane having every eighth position of the depth, those of the second term after those
+/// of the first. So panels and the copy of x are kept lane by lane.
 namespace lowrank::kernels::LOWRANK_KERNELS {
 
 /// From this number of rows on, panels are faster than dot products.
@@ -25,12 +25,12 @@ inline constexpr int64_t kPanelFloats = int64_t{1} << 18;
 inline constexpr int64_t kPanelColumns = 16;
 inline constexpr int kPanelVectors = static_cast<int>(kPanelColumns / kLanes);
 static_assert(kPanelVectors == 2 && kTransposedColumnUnit % kPanelColumns == 0);
-/// Rows of a tile: their sums, a row of the panel and a number of x fill sixteen registers.
+/// Rows of a tile: their sums, a row of the panel and a number of x take 15 of 16 registers.
 inline constexpr int kPanelRows = 6;
 
-/// Where the depths of both terms lie once they are sorted by lane.
+/// How many positions each lane has, of terms with these depths.
 struct Lanes {
-  int64_t first, second;  // depths of the terms
+  int64_t first, second;
 
   static int64_t count_of(int64_t depth, int64_t lane) {
     return (depth - lane + kLanes - 1) / kLanes;
@@ -70,7 +70,7 @@ inline void pack_whole_rows(const float* w, int64_t w_row, int64_t depth, const 
   }
 }
 
-/// Packs `count` rows of a term's w from depth `k` on. The columns that the panel lacks are zeros.
+/// Packs these positions of `count` rows of a term's w, and zeros for the rows that are missing.
 inline void pack_rows(const float* w, int64_t w_row, int64_t count, Span depths,
                       const LaneStarts& to) {
   for (int64_t k = depths.begin; k < depths.end; ++k) {
@@ -79,7 +79,7 @@ inline void pack_rows(const float* w, int64_t w_row, int64_t count, Span depths,
   }
 }
 
-/// Packs these columns of w (at most kPanelColumns), of both terms.
+/// Packs the rows of w for `count` (at most kPanelColumns) columns of y, of both terms.
 inline void pack_panel(const ThinProduct& product, int64_t column, int64_t count,
                        const Lanes& lanes, float* to) {
   for (const bool is_second : {false, true}) {
@@ -168,8 +168,8 @@ inline void multiply_panel(const ThinProduct& product, Span rows, int64_t column
                            const Lanes& lanes, const float* x, const float* panel) {
   const int64_t tiles = (rows.end - rows.begin + kPanelRows - 1) / kPanelRows;
   int64_t row = rows.begin;
-  // At each depth, a tile prefetches the next `step` numbers of the rows of the next panel, until
-  // all tiles together have gone over them. This assumes that the rows have no gaps.
+  // At each position, a tile prefetches the next `step` numbers of the rows of the next panel,
+  // until all tiles together have gone over them. This assumes that the rows have no gaps.
   const int64_t step = (kLine + tiles - 1) / tiles, share = step * lanes.depth();
   const float* next = product.first.w + (column + kPanelColumns) * product.first.w_row;
   const float* const end = next + kPanelColumns * product.first.depth;

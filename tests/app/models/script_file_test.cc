@@ -40,7 +40,7 @@ TEST(ScriptFile, UnpacksNoMoreThanAModelNeeds) {
   ASSERT_GT(compressed, 0);
   LOWRANK_EXPECT_ERROR(
       load_script(folder.write("bomb.pt", bytes)), FileError,
-      "must unpack to at most 256 MB. Got " + std::to_string(272 * compressed) + " MB.");
+      "must unpack to at most 256 MiB. Got " + std::to_string(272 * compressed) + " MiB.");
 }
 
 }  // namespace

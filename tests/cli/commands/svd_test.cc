@@ -174,6 +174,21 @@ TEST(SvdCommand, RefusesWrongArguments) {
   expect_refusal({"--random", "4x6", "--threads", "-1"}, 2, "--threads must be 0");
 }
 
+/// The file takes no room on the disk, but the work on its matrix would take hundreds of gigabytes.
+TEST(SvdCommand, RefusesAFileWhoseMatrixCannotFit) {
+  const TemporaryFolder folder;
+  std::string header =
+      R"({"w":{"dtype":"F32","shape":[400000,40000],"data_offsets":[0,64000000000]}})";
+  header.resize(120, ' ');
+  const auto file = folder.write("w.safetensors", std::string("\x78\0\0\0\0\0\0\0", 8) + header);
+  std::error_code error;
+  std::filesystem::resize_file(file, 128 + 64'000'000'000, error);
+  if (error) GTEST_SKIP() << "no sparse files here: " << error.message();
+  const auto result = run_lowrank({"svd", file.string()});
+  EXPECT_EQ(result.status, 1) << result.err;
+  EXPECT_THAT(result.err, HasSubstr("the work must fit into this machine's"));
+}
+
 TEST(SvdCommand, RefusesFilesThatHoldNoMatrix) {
   const TemporaryFolder folder;
   expect_refusal({(folder / "none.npy").string()}, 1, "none.npy\" must exist");
