@@ -44,6 +44,10 @@ void check(const AdamOptions& options) {
     fail<ArgumentError>("adam", "epsilon must be finite and at least 0",
                         fmt::format("{}", options.epsilon));
   }
+  if (!(options.weight_decay >= 0) || !std::isfinite(options.weight_decay)) {
+    fail<ArgumentError>("adam", "the weight decay must be finite and at least 0",
+                        fmt::format("{}", options.weight_decay));
+  }
 }
 
 template <class number>
@@ -71,6 +75,7 @@ void step_by_operators(const at::Tensor& parameter, const at::Tensor& gradient,
   m.mul_(step.beta1).add_(gradient, 1 - step.beta1);
   v.mul_(step.beta2).addcmul_(gradient, gradient, 1 - step.beta2);
   const auto denominator = v.sqrt().div_(step.root_correction2).add_(step.epsilon);
+  if (step.decay != 1) parameter.mul_(step.decay);
   parameter.addcdiv_(m, denominator, -step.step_size);
 }
 
@@ -80,7 +85,8 @@ kernels::AdamStep numbers_of_step(const AdamOptions& options, int64_t number) {
           .beta2 = options.beta2,
           .epsilon = options.epsilon,
           .step_size = options.learning_rate / (1 - std::pow(options.beta1, t)),
-          .root_correction2 = std::sqrt(1 - std::pow(options.beta2, t))};
+          .root_correction2 = std::sqrt(1 - std::pow(options.beta2, t)),
+          .decay = 1 - options.learning_rate * options.weight_decay};
 }
 
 bool is_contiguous_cpu(const at::Tensor& tensor) {

@@ -6,7 +6,7 @@
 #include <lowrank/io/safetensors.h>
 #include <lowrank/optim/adam.h>
 #include <torch/nn/modules/linear.h>
-#include <torch/optim/adam.h>
+#include <torch/optim/adamw.h>
 
 #include <limits>
 #include <string>
@@ -74,10 +74,14 @@ struct Fixture {
 };
 
 /// Takes `steps` steps on gradients from a fixed seed, scaled from 1e-6 to 1e6; every third step
-/// has no gradient. Updates `parameter` and returns torch::optim::Adam's result in float64.
+/// has no gradient. Updates `parameter` and returns torch::optim::AdamW's result in float64, which
+/// without weight decay is torch::optim::Adam's.
 at::Tensor reference_steps(const at::Tensor& parameter, Adam& optimizer, int steps) {
   auto reference = parameter.detach().to(at::kDouble).clone().requires_grad_();
-  torch::optim::Adam torch_adam({reference}, torch::optim::AdamOptions(1e-3));
+  const auto& options = optimizer.options();
+  torch::optim::AdamW torch_adam(
+      {reference},
+      torch::optim::AdamWOptions(options.learning_rate).weight_decay(options.weight_decay));
   for (int step = 0; step < steps; ++step) {
     const auto exponents = at::randint(-6, 7, parameter.sizes(), at::kDouble);
     const auto gradient = at::randn(parameter.sizes(), at::kDouble) * at::pow(10, exponents);
@@ -113,6 +117,20 @@ TEST(Adam, StepsAsTorchsDoesInOnePass) {
       const auto expected = reference_steps(parameter, optimizer, 12);
       EXPECT_LT(worst_difference(parameter, expected), dtype == at::kFloat ? 2e-6 : 1e-14)
           << count << " of " << c10::toString(dtype);
+    }
+  }
+}
+
+TEST(Adam, DecaysAsTorchsAdamWDoes) {
+  at::manual_seed(3);
+  for (const auto dtype : {at::kFloat, at::kDouble}) {
+    const auto flat = at::randn({1003}, dtype) * 10;
+    const auto transposed = (at::randn({5, 7}, dtype) * 10).t();
+    for (const auto& parameter : {flat, transposed}) {
+      train_these(parameter);
+      Adam optimizer({parameter}, {.learning_rate = 0.05, .weight_decay = 0.3});
+      const auto expected = reference_steps(parameter, optimizer, 12);
+      EXPECT_LT(worst_difference(parameter, expected), dtype == at::kFloat ? 2e-5 : 1e-13);
     }
   }
 }
@@ -275,6 +293,8 @@ TEST(Adam, RefusesOptionsOutOfTheirRange) {
   LOWRANK_EXPECT_ERROR(Adam({parameter}, {.beta1 = 1}), ArgumentError, "below 1. Got 1 and 0.999");
   LOWRANK_EXPECT_ERROR(Adam({parameter}, {.epsilon = std::numeric_limits<double>::quiet_NaN()}),
                        ArgumentError, "epsilon must be finite and at least 0. Got nan");
+  LOWRANK_EXPECT_ERROR(Adam({parameter}, {.weight_decay = -0.1}), ArgumentError,
+                       "the weight decay must be finite and at least 0. Got -0.1");
 }
 
 TEST(Adam, TrainsAnMlpAsPyTorchDoes) {

@@ -20,12 +20,14 @@ struct AdamOptions {
   double beta1 = 0.9;           // decay of the mean of the gradients, in [0, 1)
   double beta2 = 0.999;         // decay of the mean of their squares, in [0, 1)
   double epsilon = 1e-8;        // added to the denominator, at least 0
+  double weight_decay = 0;      // decoupled (AdamW), at least 0
 };
 
-/// Adam (Kingma & Ba, arXiv 1412.6980, algorithm 1) with the arithmetic of torch.optim.Adam without
-/// weight decay and amsgrad. Dense
-/// float32 and float64 parameters on the CPU are updated in one pass over their memory, in which
-/// denormal numbers count as zero. All other parameters are updated with LibTorch's operators.
+/// Adam (Kingma & Ba, arXiv 1412.6980, algorithm 1) with the arithmetic of torch.optim.Adam, and
+/// with a weight decay AdamW (Loshchilov & Hutter, arXiv 1711.05101, algorithm 2) with that of
+/// torch.optim.AdamW; without amsgrad. Dense float32 and float64 parameters on the CPU are updated
+/// in one pass over their memory, in which denormal numbers count as zero. All other parameters are
+/// updated with LibTorch's operators.
 class LOWRANK_API Adam {
  public:
   /// What the optimizer keeps for one parameter. Both tensors have the parameter's shape and dtype

@@ -18,10 +18,11 @@ void adam_loop(number* __restrict p, const number* __restrict g, number* __restr
   // step_size m / (sqrt(v) / c + epsilon), with one division.
   const auto epsilon = static_cast<number>(step.epsilon * step.root_correction2);
   const auto step_size = static_cast<number>(step.step_size * step.root_correction2);
+  const auto decay = static_cast<number>(step.decay);
   for (int64_t i = 0; i < count; ++i) {
     m[i] = beta1 * m[i] + rest1 * g[i];
     v[i] = beta2 * v[i] + rest2 * g[i] * g[i];
-    p[i] -= step_size * m[i] / (std::sqrt(v[i]) + epsilon);
+    p[i] = decay * p[i] - step_size * m[i] / (std::sqrt(v[i]) + epsilon);
   }
 }
 

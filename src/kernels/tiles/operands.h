@@ -39,6 +39,7 @@ struct AdamStep {
   double epsilon;
   double step_size;         ///< learning rate / (1 - beta1^t)
   double root_correction2;  ///< sqrt(1 - beta2^t)
+  double decay = 1;  ///< 1 - learning rate · weight decay; the parameter is multiplied by it
 };
 
 /// SumFigures (add_product.h) while they are being summed up, one for each lane of a register.
