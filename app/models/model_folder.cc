@@ -55,8 +55,8 @@ double read_number(const nlohmann::json& config, const char* name, double otherw
                    const Path& file) {
   const auto it = config.find(name);
   if (it == config.end()) return otherwise;
-  if (!it->is_number() || !std::isfinite(it->get<float>())) {
-    fail_field(file, fmt::format("{}, a number in the range of a float", name), it->dump());
+  if (!it->is_number() || !std::isfinite(it->get<double>())) {
+    fail_field(file, fmt::format("a finite number {}", name), it->dump());
   }
   return it->get<double>();
 }
@@ -206,9 +206,10 @@ ImageClassifier load_classifier(const Path& folder) {
   normalization.mean = read_number(config, "image_mean", normalization.mean, config_file);
   normalization.deviation =
       read_number(config, "image_deviation", normalization.deviation, config_file);
-  if (!std::isfinite(1 / static_cast<float>(normalization.deviation))) {
-    fail_field(config_file, "an image_deviation that pixels can be divided by",
-               fmt::format("{}", normalization.deviation));
+  try {
+    check(normalization);
+  } catch (const ArgumentError& error) {
+    throw FileError(fmt::format("{} (in \"{}\")", error.what(), config_file.string()));
   }
 
   const auto [height, width] = read_image_size(config, sizes.front(), config_file);

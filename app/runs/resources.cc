@@ -131,11 +131,10 @@ Resources apply_common_options(const CommonOptions& options) {
   const int cores = usable_cores();
   resources.threads = options.threads == 0 ? cores : std::min(options.threads, cores);
   if (options.threads > cores) {
-    print_message(
-        fmt::format("note: --threads {} is more than the {} core{} this process may use, where "
-                    "more threads only "
-                    "wait for each other: it uses {}.",
-                    options.threads, cores, cores == 1 ? "" : "s", cores));
+    print_message(fmt::format(
+        "note: this process may use {} core{}, and more threads would only wait for each "
+        "other, so --threads {} is reduced to {}.",
+        cores, cores == 1 ? "" : "s", options.threads, cores));
   }
   require_address_space(resources.threads);
   require_threads(resources.threads);

@@ -57,8 +57,8 @@ nlohmann::ordered_json identity(const FinetuneRun& run, const std::string& base_
 std::filesystem::path checkpoint_of(const std::filesystem::path& folder);
 
 /// Passes the identity in a folder's checkpoint to `take`. Throws FileError if there is no
-/// checkpoint, or if it is one of another kind of run, or if `take` throws ArgumentError: nobody
-/// has given these options as arguments.
+/// checkpoint, or if it is one of another kind of run. An ArgumentError of `take` becomes a
+/// FileError that names the checkpoint, because the value came from there.
 void with_checkpoint_identity(const std::filesystem::path& folder,
                               const std::function<void(const nlohmann::ordered_json&)>& take);
 

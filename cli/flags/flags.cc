@@ -158,8 +158,7 @@ std::string complaint(const CLI::App& app, const CLI::ParseError& error) {
   std::string what = error.what();
   while (!what.empty() && (what.back() == '\n' || what.back() == '.')) what.pop_back();
   const auto words = app.remaining(/*recurse=*/true);
-  constexpr std::string_view kMissing = " required ";  // "--out: 1 required DIR missing"
-  if (const auto at = what.find(": 1" + std::string(kMissing)); at != std::string::npos) {
+  if (const auto at = what.find(": 1 required "); at != std::string::npos) {  // "... DIR missing"
     what = what.substr(0, at) + " must be followed by a value";
   }
   if (words.empty()) return what + ". ";

@@ -9,7 +9,7 @@
 /// memory that is read once from start to end.
 namespace lowrank::kernels {
 
-/// The numbers of the largest part of any instruction set (KernelTable::part_rows).
+/// The numbers of the largest part (KernelTable::part_rows, part_columns) of any instruction set.
 constexpr size_t kMostPartNumbers = size_t{6} * 2048;
 
 /// Calls f(numbers, at, count) for each part of these rows of product.first: `numbers` are `count`

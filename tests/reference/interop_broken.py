@@ -161,9 +161,10 @@ class Folder:
 
     def field_out_of_range(self):
         field, value = self.rng.choice(OUT_OF_RANGE)
+        was_used = bool(self.config.get(field))
         self.config[field] = value
         if (field, value) in UNMATCHED:
-            return ANY
+            return ANY if was_used else SAME
         return [field, field.replace("lora_", ""), "rank", "valid JSON", "target_modules"]
 
     def field_that_cannot_be_honoured(self):

@@ -75,7 +75,11 @@ class Case:
         return [self.job("theirs", load=self.folder / "theirs"), self.job("ours", **ours)]
 
     def is_truncated(self):
-        return str(self.options["init_lora_weights"]).startswith(("pissa", "olora"))
+        """Returns whether PEFT's factors of some layer may have fewer rows than the config says."""
+        ranks = [self.options["r"], *self.options.get("rank_pattern", {}).values()]
+        smallest = min(min(w.flatten(1).shape) for w in self.net.net.parameters() if w.dim() > 1)
+        is_from_weight = str(self.options["init_lora_weights"]).startswith(("pissa", "olora"))
+        return is_from_weight and max(ranks) > smallest
 
     def trains_norm(self):
         return "norm" in self.options.get("modules_to_save", [])

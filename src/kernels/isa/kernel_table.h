@@ -14,8 +14,8 @@ struct KernelTable {
   /// multiple of kColumnUnit.
   void (*multiply)(const ThinProduct& product, Span rows, Span columns);
   void (*multiply_transposed)(const ThinProduct& product, Span rows, Span columns);
-  /// The part of a product that is best formed at a time where memory is read beside it (see
-  /// product_parts.h): as many rows as a tile has, and columns that stay in the nearest cache.
+  /// How much of a product is formed at a time where memory is read beside it; see
+  /// product_parts.h.
   int64_t part_rows, part_columns;
   /// See adam_step.h.
   void (*adam_step_float)(float* p, const float* g, float* m, float* v, int64_t count,

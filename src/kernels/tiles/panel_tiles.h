@@ -8,7 +8,8 @@
 #include "kernels/tiles/vector.h"
 
 /// x·wᵀ for many rows: sixteen rows of w at a time are transposed into a panel, along whose rows
-/// the sums run, and x is broadcast. That reads less per multiplication than dot products do.
+/// the sums run, and x is broadcast. All tiles read the panel from a near cache, in whole lines,
+/// and none has to add up the lanes of a register at its end.
 ///
 /// A number is added up in the order of add_dots(), so that both forms give the same bits: lane by
 /// lane, each lane having every eighth position of the depth, those of the second term after those

@@ -107,11 +107,12 @@ TEST_F(ModelFolder, RefusesABadConfig) {
   expect_config_refused(start + R"("activation": null})",
                         "must hold activation \"relu\". Got null.");
   expect_config_refused(start + R"("image_mean": "0"})",
-                        "must hold image_mean, a number in the range of a float. Got \"0\".");
+                        "must hold a finite number image_mean. Got \"0\".");
   expect_config_refused(start + R"("image_deviation": null})",
-                        "must hold image_deviation, a number in the range of a float. Got null.");
+                        "must hold a finite number image_deviation. Got null.");
   expect_config_refused(start + R"("image_deviation": 0})",
-                        "must hold an image_deviation that pixels can be divided by. Got 0.");
+                        "must be finite and not 0. Got 0. (in ");
+  expect_config_refused(start + R"("image_mean": 1e308})", "must be finite. Got 1e+308. (in ");
 }
 
 TEST_F(ModelFolder, KeepsTheImagesHeightAndWidth) {
