@@ -2,9 +2,14 @@
 
 #include <lowrank/export.h>
 
+// The version of these headers (semantic versioning). CMakeLists.txt reads it here.
+#define LOWRANK_VERSION_MAJOR 0
+#define LOWRANK_VERSION_MINOR 1
+#define LOWRANK_VERSION_PATCH 0
+
 namespace lowrank {
 
-/// The library's version, "major.minor.patch" (semantic versioning).
+/// The version of the library that is loaded, "major.minor.patch".
 LOWRANK_API const char* version();
 
 /// The version of LibTorch that this library was built with, as LibTorch's own headers state it,

@@ -219,6 +219,7 @@ struct AdapterScope::Impl {
 };
 
 AdapterScope::AdapterScope(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+AdapterScope::AdapterScope(AdapterScope&& other) noexcept = default;
 AdapterScope::~AdapterScope() = default;
 
 AdapterScope Adapter::use(const Names& names) const {

@@ -3,24 +3,35 @@
 #include <c10/util/ThreadLocalDebugInfo.h>
 
 #include <array>
+#include <thread>
 #include <typeinfo>
 #include <utility>
 
 namespace lowrank::effective {
+
+using DebugInfo = c10::ThreadLocalDebugInfo;
+
+struct ScopeInfo final : c10::DebugInfoBase {
+  std::shared_ptr<const Switchboard> board;
+  std::shared_ptr<const Selection> selection;
+  const ScopeInfo* outer = nullptr;   // kept alive by LibTorch's chain of debug information
+  const DebugInfo* place = nullptr;   // in that chain
+  std::shared_ptr<DebugInfo> before;  // the chain without this scope
+  const std::thread::id thread = std::this_thread::get_id();
+  std::atomic<bool> ended{false};
+
+  /// What its thread started still uses a scope that has ended.
+  bool has_ended_here() const { return ended && thread == std::this_thread::get_id(); }
+};
+
 namespace {
 
 // LibTorch passes its thread-local debug information on to the threads of at::launch and of
 // backward passes. This kind of it is used only by LibTorch's own tests.
 constexpr auto kKind = c10::DebugInfoKind::TEST_INFO_2;
 
-struct ScopeInfo final : c10::DebugInfoBase {
-  std::shared_ptr<const Switchboard> board;
-  std::shared_ptr<const Selection> selection;
-  const ScopeInfo* outer = nullptr;  // kept alive by LibTorch's chain of debug information
-};
-
 const ScopeInfo* current_scope() {
-  const auto* info = c10::ThreadLocalDebugInfo::get(kKind);
+  const auto* info = DebugInfo::get(kKind);
   return info != nullptr && typeid(*info) == typeid(ScopeInfo) ? static_cast<const ScopeInfo*>(info)
                                                                : nullptr;
 }
@@ -28,8 +39,19 @@ const ScopeInfo* current_scope() {
 /// This thread's innermost scope of this model, or null.
 const ScopeInfo* scope_of(const Switchboard& board) {
   const auto* scope = current_scope();
-  while (scope != nullptr && scope->board.get() != &board) scope = scope->outer;
+  while (scope != nullptr && (scope->board.get() != &board || scope->has_ended_here())) {
+    scope = scope->outer;
+  }
   return scope;
+}
+
+/// Takes the scopes that have ended off the end of this thread's chain. One that ended before a
+/// scope inside it leaves with that one.
+void drop_ended_scopes() {
+  while (const auto* scope = current_scope()) {
+    if (!scope->has_ended_here() || scope->place != DebugInfo::current().get()) return;
+    DebugInfo::_forceCurrentDebugInfo(std::shared_ptr<DebugInfo>(scope->before));
+  }
 }
 
 /// What this thread read last, for a few models. Reading a model that is not among them takes a
@@ -93,18 +115,22 @@ const std::shared_ptr<const Selection>& Switchboard::selection() const {
 
 bool Switchboard::has_scope() const { return scope_of(*this) != nullptr; }
 
-struct Scope::Guard {
-  c10::DebugInfoGuard guard;
-};
-
-Scope::Scope(std::shared_ptr<const Switchboard> board, std::shared_ptr<const Selection> selection) {
-  auto info = std::make_shared<ScopeInfo>();
-  info->board = std::move(board);
-  info->selection = std::move(selection);
-  info->outer = current_scope();
-  guard_ = std::unique_ptr<Guard>(new Guard{{kKind, std::move(info)}});
+Scope::Scope(std::shared_ptr<const Switchboard> board, std::shared_ptr<const Selection> selection)
+    : info_(std::make_shared<ScopeInfo>()) {
+  info_->board = std::move(board);
+  info_->selection = std::move(selection);
+  info_->outer = current_scope();
+  info_->before = DebugInfo::current();
+  DebugInfo::_push(kKind, info_);
+  info_->place = DebugInfo::current().get();
 }
 
-Scope::~Scope() = default;
+Scope::Scope(Scope&& other) noexcept = default;
+
+Scope::~Scope() {
+  if (info_ == nullptr) return;
+  info_->ended = true;
+  drop_ended_scopes();
+}
 
 }  // namespace lowrank::effective

@@ -72,18 +72,19 @@ class Switchboard {
   std::shared_ptr<void> parked_;
 };
 
+struct ScopeInfo;
+
 /// While it lives, `selection` holds for one model on this thread and in the work that this thread
 /// starts; see AdapterScope.
 class Scope {
  public:
   Scope(std::shared_ptr<const Switchboard> board, std::shared_ptr<const Selection> selection);
+  Scope(Scope&& other) noexcept;
   ~Scope();
-  Scope(const Scope&) = delete;
-  Scope& operator=(const Scope&) = delete;
+  Scope& operator=(Scope&&) = delete;
 
  private:
-  struct Guard;
-  std::unique_ptr<Guard> guard_;
+  std::shared_ptr<ScopeInfo> info_;
 };
 
 }  // namespace lowrank::effective

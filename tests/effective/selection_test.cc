@@ -1,12 +1,15 @@
 #include <ATen/Parallel.h>
+#include <c10/util/ThreadLocalDebugInfo.h>
 #include <gtest/gtest.h>
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/nn/modules/linear.h>
 
 #include <future>
 #include <mutex>
+#include <optional>
 #include <set>
 #include <thread>
+#include <vector>
 
 #include "support/dense_reference.h"
 
@@ -127,6 +130,57 @@ TEST_F(Scopes, EndForWhatBackwardComputesAnew) {
     anew.backward();
   }).join();
   EXPECT_TRUE(has_gradients("one"));
+}
+
+TEST_F(Scopes, MayEndInAnyOrder) {
+  const auto one = output();
+  std::optional<AdapterScope> outer, inner;
+  outer.emplace(adapter_->use({}));
+  const auto base = output();
+  inner.emplace(adapter_->use("two"));
+  outer.reset();
+  EXPECT_TRUE(at::equal(output(), two_));
+  inner.reset();
+  EXPECT_TRUE(at::equal(output(), one));
+
+  outer.emplace(adapter_->use("two"));
+  inner.emplace(adapter_->use({}));
+  std::optional<AdapterScope> innermost(adapter_->use("two"));
+  inner.reset();
+  EXPECT_TRUE(at::equal(output(), two_));
+  innermost.reset();
+  EXPECT_TRUE(at::equal(output(), two_)) << "of the outer scope";
+  outer.reset();
+  EXPECT_TRUE(at::equal(output(), one));
+  EXPECT_FALSE(at::equal(base, one));
+}
+
+/// Profilers and the like keep their own information in the same chain of LibTorch's.
+TEST_F(Scopes, EndInsideOfOtherDebugInformation) {
+  const auto one = output();
+  std::optional<AdapterScope> scope(adapter_->use("two"));
+  {
+    const c10::DebugInfoGuard other(c10::DebugInfoKind::TEST_INFO,
+                                    std::make_shared<c10::DebugInfoBase>());
+    scope.reset();
+    EXPECT_TRUE(at::equal(output(), one));
+  }
+  EXPECT_TRUE(at::equal(output(), one));
+  const auto use = adapter_->use("two");
+  EXPECT_TRUE(at::equal(output(), two_));
+}
+
+TEST_F(Scopes, CanBeMoved) {
+  const auto one = output();
+  {
+    std::vector<AdapterScope> scopes;
+    scopes.push_back(adapter_->use({}));
+    scopes.push_back(adapter_->use("two"));
+    EXPECT_TRUE(at::equal(output(), two_));
+    const DisableAdapter off(*adapter_);
+    EXPECT_FALSE(at::equal(output(), two_));
+  }
+  EXPECT_TRUE(at::equal(output(), one));
 }
 
 }  // namespace

@@ -151,13 +151,14 @@ struct MergedLayer {
 /// active ones. The scope also holds in what the thread starts: in at::launch, and in backward
 /// passes, on whichever thread they run. (A forward pass that is computed again during backward
 /// uses the adapters that were on where backward() was called.) It does not hold in a std::thread,
-/// nor in at::parallel_for, whose body must not use tensors. Scopes must end in the reverse order
-/// of their creation, and cannot be moved.
+/// nor in at::parallel_for, whose body must not use tensors. Of several scopes of a model, the one
+/// that began last holds; they may end in any order, but each must end on the thread where it
+/// began.
 class LOWRANK_API AdapterScope {
  public:
+  AdapterScope(AdapterScope&& other) noexcept;
   ~AdapterScope();
-  AdapterScope(const AdapterScope&) = delete;
-  AdapterScope& operator=(const AdapterScope&) = delete;
+  AdapterScope& operator=(AdapterScope&&) = delete;
 
  private:
   friend class Adapter;
