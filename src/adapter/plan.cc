@@ -15,18 +15,6 @@ int64_t outputs(const Target& target) {
   return target.weight.size(transposed ? 1 : 0);
 }
 
-/// The elements of A and B in PEFT's shapes (tuners/lora/layer.py). In a convolution, A reads all
-/// input channels and B is split into the groups.
-int64_t factor_elements(const Target& target) {
-  const auto rows = target.weight.size(0);
-  const auto columns = rows == 0 ? 0 : target.weight.numel() / rows;
-  if (are_experts(target.kind)) {
-    return target.rank * rows * (target.weight.size(1) + target.weight.size(2));
-  }
-  if (target.kind != LayerKind::kConv) return target.rank * (rows + columns);
-  return target.rank * columns * target.groups + rows * (target.rank / target.groups);
-}
-
 int64_t elements_of(const std::vector<ModelLayer>& layers) {
   std::set<std::pair<const void*, int64_t>> seen;
   int64_t elements = 0;

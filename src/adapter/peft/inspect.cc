@@ -21,8 +21,12 @@ using Path = std::filesystem::path;
 
 double frobenius(const at::Tensor& tensor) { return tensor.norm().item<double>(); }
 
-/// ‖B·A‖ from the r × r products BᵀB and AAᵀ: ‖BA‖² = tr(BᵀB · AAᵀ).
+/// ‖B·A‖ from the r × r products BᵀB and AAᵀ: ‖BA‖² = tr(BᵀB · AAᵀ). If B·A itself is less work,
+/// as in a file that claims a large rank, it is formed; either way takes no more numbers than A and
+/// B have.
 double product_norm(const at::Tensor& b, const at::Tensor& a) {
+  const auto out = static_cast<double>(b.size(0)), in = static_cast<double>(a.size(1));
+  if (static_cast<double>(a.size(0)) * (in + out) > in * out) return frobenius(b.mm(a));
   const double squared = b.t().mm(b).mul(a.mm(a.t()).t()).sum().item<double>();
   return std::sqrt(std::max(squared, 0.0));
 }
@@ -55,9 +59,14 @@ class Scalings {
 
 InspectedLayer inspect_layer(const std::string& path, const at::Tensor& a, const at::Tensor& b,
                              double scaling) {
-  if (a.dim() < 2 || b.dim() < 2 || a.size(0) != b.size(1)) {
-    fail<FileError>("info", fmt::format("the factors of \"{}\" must be matrices of one rank", path),
-                    fmt::format("A of shape {} and B of shape {}", shape_text(a), shape_text(b)));
+  const bool are_factors = a.dim() >= 2 && b.dim() >= 2 && a.size(0) == b.size(1) &&
+                           b.numel() == b.size(0) * b.size(1);  // a convolution's end in 1 x 1
+  if (!are_factors || !a.is_floating_point() || !b.is_floating_point()) {
+    fail<FileError>(
+        "info",
+        fmt::format("the factors of \"{}\" must be floating-point matrices of one rank", path),
+        fmt::format("A {} of shape {} and B {} of shape {}", c10::toString(a.scalar_type()),
+                    shape_text(a), c10::toString(b.scalar_type()), shape_text(b)));
   }
   InspectedLayer layer;
   layer.name = path;
@@ -122,7 +131,11 @@ InspectedAdapter inspect_adapter(const Path& folder) {
   for (const char* field : {"r", "lora_alpha"}) require_number(json, field, config_file);
   InspectedAdapter adapter;
   adapter.config = from_peft_json(json, config_file);
-  adapter.layers = inspect_layers(file, adapter.config);
+  try {
+    adapter.layers = inspect_layers(file, adapter.config);
+  } catch (const ArgumentError& error) {  // of a pattern
+    throw FileError(fmt::format("{} (in \"{}\")", error.what(), config_file.string()));
+  }
   for (const auto& name : file.names()) adapter.parameters += file.tensor(name).numel();
   const auto sum = file.metadata().find(kFingerprintKey);
   if (sum != file.metadata().end()) adapter.base_sha256 = sum->second;

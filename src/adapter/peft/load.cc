@@ -74,7 +74,8 @@ void require_file(const Path& folder, const char* name) {
   const bool pickle = std::filesystem::exists(folder / "adapter_model.bin");
   fail<FileError>(
       "load", fmt::format("an adapter folder must hold {}", name),
-      fmt::format("none in \"{}\"", folder.string()),
+      fmt::format("{} \"{}\"", std::filesystem::exists(folder) ? "none in" : "no folder",
+                  folder.string()),
       pickle && std::string(name) == kAdapterWeightsFile
           ? "Its adapter_model.bin is a pickle, which is never executed here; convert it: python3 "
             "-c \"import torch, safetensors.torch as s; s.save_file(torch.load('adapter_model.bin',"
@@ -221,13 +222,15 @@ bool acts_like_base(const Adapter::State& state, const NamedAdapter& adapter,
   return true;
 }
 
-/// Every rank must be a dimension of some tensor in the file. This is checked before memory is
-/// allocated for it.
+/// Every rank must be a dimension of some tensor in the file, and factors that take much memory
+/// must be in the file. This is checked before memory is allocated for them.
 void require_ranks(const std::vector<Target>& targets, const SafetensorsFile& file) {
-  int64_t largest = 0;
+  constexpr int64_t kFew = int64_t{1} << 24;  // the tensors of fewer are named one by one later
+  int64_t largest = 0, held = 0, wanted = 0;
   for (const auto& name : file.names()) {
     const auto tensor = file.tensor(name);  // owns the sizes
-    if (tensor.numel() == 0) continue;      // an empty tensor may have any dimensions
+    held += tensor.numel();
+    if (tensor.numel() == 0) continue;  // an empty tensor may have any dimensions
     for (const auto size : tensor.sizes()) largest = std::max(largest, size);
   }
   for (const auto& target : targets) {
@@ -236,6 +239,11 @@ void require_ranks(const std::vector<Target>& targets, const SafetensorsFile& fi
                         fmt::format("rank {} for \"{}\", beside tensors of at most {} rows",
                                     target.rank, target.path(), largest));
   }
+  for (const auto& target : targets) wanted += factor_elements(target);
+  if (wanted <= std::max(held, kFew)) return;
+  fail<ArgumentError>(
+      "attach", "the factors of all layers must be in the file",
+      fmt::format("{} numbers in \"{}\" for factors of {}", held, file.path().string(), wanted));
 }
 
 /// Makes the adapter that a file's config asks for. If the config does not fit the model, this

@@ -143,6 +143,16 @@ void require_unshared(const ModelLayer& owner, const std::string& parameter, Lay
   }
 }
 
+int64_t factor_elements(const Target& target) {
+  const auto rows = target.weight.size(0);
+  const auto columns = rows == 0 ? 0 : target.weight.numel() / rows;
+  if (are_experts(target.kind)) {
+    return target.rank * rows * (target.weight.size(1) + target.weight.size(2));
+  }
+  if (target.kind != LayerKind::kConv) return target.rank * (rows + columns);
+  return target.rank * columns * target.groups + rows * (target.rank / target.groups);
+}
+
 std::string Target::path() const { return is_parameter ? path_of(layer, parameter) : layer; }
 
 std::vector<Target> find_targets(const std::vector<ModelLayer>& layers, const LoraConfig& config,

@@ -36,6 +36,10 @@ struct Target {
   std::string chosen_path() const { return attention.empty() ? path() : attention; }
 };
 
+/// The elements of A and B in PEFT's shapes (tuners/lora/layer.py). In a convolution, A reads all
+/// input channels and B is split into the groups.
+int64_t factor_elements(const Target& target);
+
 /// Returns the weights that an adapter with this config would be attached to, in the model's order.
 /// Throws ArgumentError if a name, a pattern's key or a regular expression matches nothing (with
 /// the nearest names), if everything is excluded, if a layer has no weight of two or more

@@ -9,10 +9,9 @@ namespace fs = std::filesystem;
 
 struct AtomicFile::State {
   explicit State(const fs::path& asked)
-      : path(asked), target(io::replaceable_target(asked)), folders(target), temporary(target) {}
+      : path(io::require_replaceable(asked)), folders(path), temporary(path) {}
 
-  fs::path path;    // as the caller named it, for messages
-  fs::path target;  // with links followed
+  fs::path path;
   // Declared before the file, so that it is destroyed after it, when the new folders are empty
   // again.
   io::CreatedFolders folders;

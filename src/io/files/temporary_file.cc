@@ -16,8 +16,6 @@ namespace lowrank::io {
 namespace fs = std::filesystem;
 namespace {
 
-constexpr int kMostLinks = 40;  // Linux's own limit
-
 std::string random_suffix() {
   std::random_device device;
   return fmt::format("{:08x}{:08x}", device(), device());
@@ -43,7 +41,7 @@ fs::path folder_of(const fs::path& path) {
   return folder.empty() ? fs::path(".") : folder;
 }
 
-fs::path replaceable_target(const fs::path& path) {
+const fs::path& require_replaceable(const fs::path& path) {
   std::error_code error;
   const fs::file_status status = fs::status(path, error);
   const std::string required = quoted(path) + " must name a regular file to write";
@@ -54,15 +52,7 @@ fs::path replaceable_target(const fs::path& path) {
   if (fs::exists(status) && !fs::is_regular_file(status)) {
     fail<FileError>("output", required, "a device, pipe or socket");
   }
-  // Links are followed one by one, because the last one may point to a file that does not exist
-  // yet.
-  fs::path target = path;
-  for (int hops = 0; fs::is_symlink(fs::symlink_status(target, error)); ++hops) {
-    if (hops == kMostLinks) fail_write(path, ELOOP);
-    target = target.parent_path() / fs::read_symlink(target, error);
-    if (error) fail_write(path, error.value());
-  }
-  return target;
+  return path;
 }
 
 std::string target_of_temporary(std::string_view name) {
@@ -126,7 +116,7 @@ TemporaryFile::TemporaryFile(const fs::path& target) : target_(target) {
     fail_write(target_, error_number);
   }
   struct stat replaced = {};
-  if (::stat(target_.c_str(), &replaced) == 0) {
+  if (::lstat(target_.c_str(), &replaced) == 0 && S_ISREG(replaced.st_mode)) {
     // Best effort: file systems without permissions refuse it.
     [[maybe_unused]] const int ignored = ::fchmod(file_.number(), replaced.st_mode & 0777);
   }
@@ -160,7 +150,7 @@ void TemporaryFile::publish() {
 
 void TemporaryFile::keep_old() {
   std::error_code none;
-  is_replacing_ = fs::exists(target_, none);
+  is_replacing_ = fs::exists(fs::symlink_status(target_, none));
   const fs::path old = path_.native() + ".old";
   if (is_replacing_ && ::link(target_.c_str(), old.c_str()) == 0) old_ = old;
 }

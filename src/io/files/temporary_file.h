@@ -10,9 +10,9 @@
 /// The steps behind AtomicFile.
 namespace lowrank::io {
 
-/// The file that exists, or will exist, at `path`, with links followed. Throws FileError for an
-/// empty name, a folder, and anything else that a rename must not replace (a device, a pipe).
-std::filesystem::path replaceable_target(const std::filesystem::path& path);
+/// Returns `path`. Throws FileError for an empty name, a folder, and anything else that a rename
+/// must not replace (a device, a pipe), also behind a link.
+const std::filesystem::path& require_replaceable(const std::filesystem::path& path);
 
 /// `path` without a trailing slash; and the folder that it is in, "." if it names none.
 std::filesystem::path without_trailing_slash(const std::filesystem::path& path);

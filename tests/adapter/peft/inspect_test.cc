@@ -76,15 +76,45 @@ TEST_F(InspectAdapter, ReadsNamesWithTheAdaptersOwn) {
   EXPECT_EQ(layers[0].name, "encoder.query");
 }
 
+/// The r x r products of such a file would take gigabytes.
+TEST_F(InspectAdapter, ALargeRankTakesLittleMemory) {
+  const auto a = at::randn({60'000, 1}), b = at::randn({2, 60'000});
+  write({{"base_model.model.encoder.query.lora_A.weight", a},
+         {"base_model.model.encoder.query.lora_B.weight", b}});
+  const auto layer = inspect_adapter(folder_.path()).layers.at(0);
+  EXPECT_NEAR(layer.norm_update / layer.scaling,
+              b.to(at::kDouble).mm(a.to(at::kDouble)).norm().item<double>(), 1e-6);
+}
+
+TEST_F(InspectAdapter, RefusesFactorsOfWholeNumbersAndKernelsOnB) {
+  write({{"base_model.model.conv.lora_A.weight", at::ones({2, 4}, at::kChar)},
+         {"base_model.model.conv.lora_B.weight", at::ones({6, 2}, at::kChar)}});
+  LOWRANK_EXPECT_ERROR(inspect_adapter(folder_.path()), FileError,
+                       "must be floating-point matrices of one rank. Got A Char of shape (2, 4)");
+  write({{"base_model.model.conv.lora_A.weight", at::ones({2, 4, 2, 2})},
+         {"base_model.model.conv.lora_B.weight", at::ones({8, 2, 2})}});
+  LOWRANK_EXPECT_ERROR(inspect_adapter(folder_.path()), FileError, "B Float of shape (8, 2, 2)");
+}
+
+TEST_F(InspectAdapter, NamesTheFileOfAWrongPattern) {
+  std::string patterns;
+  for (int i = 0; i < 501; ++i)
+    patterns += (i > 0 ? ", \"a+" : "\"a+") + std::to_string(i) + "\": 1";
+  folder_.write("adapter_config.json",
+                R"({"peft_type": "LORA", "r": 2, "lora_alpha": 4, "target_modules": ["query"],
+                    "rank_pattern": {)" +
+                    patterns + "}}");
+  LOWRANK_EXPECT_ERROR(inspect_adapter(folder_.path()), FileError, "adapter_config.json");
+}
+
 TEST_F(InspectAdapter, RefusesWhatIsNoPair) {
   write({{"base_model.model.encoder.query.lora_A.weight", a_}});
   LOWRANK_EXPECT_ERROR(inspect_adapter(folder_.path()), FileError, "encoder.query.lora_B.weight");
   write({{"base_model.model.encoder.query.lora_A.weight", a_},
          {"base_model.model.encoder.query.lora_B.weight", at::ones({5, 3})}});
   LOWRANK_EXPECT_ERROR(inspect_adapter(folder_.path()), FileError,
-                       "the factors of \"encoder.query\" must be matrices of one rank. Got A of "
-                       "shape (2, 8) and B of "
-                       "shape (5, 3).");
+                       "the factors of \"encoder.query\" must be floating-point matrices of one "
+                       "rank. Got A Float of shape (2, 8) and B Float of shape (5, 3).");
   folder_.write("adapter_config.json", R"({"peft_type": "LORA", "r": 2})");
   LOWRANK_EXPECT_ERROR(inspect_adapter(folder_.path()), FileError,
                        "must hold a number lora_alpha. Got none.");

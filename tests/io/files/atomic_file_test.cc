@@ -101,19 +101,36 @@ TEST(AtomicFile, MakesMissingFolders) {
   EXPECT_EQ(read_bytes(folder / "x" / "y" / "f"), "new");
 }
 
-TEST(AtomicFile, FollowsLinks) {
+TEST(AtomicFile, ReplacesLinksAndNotWhatTheyPointTo) {
   const TemporaryFolder folder;
   folder.write("real", "old");
   fs::create_symlink("real", folder / "link");
   fs::create_symlink("later", folder / "dangling");
   write_file_atomically(folder / "link", "new");
   write_file_atomically(folder / "dangling", "new");
-  EXPECT_TRUE(fs::is_symlink(folder / "link"));
-  EXPECT_EQ(read_bytes(folder / "real"), "new");
-  EXPECT_EQ(read_bytes(folder / "later"), "new");
   fs::create_symlink("loop", folder / "loop");
-  LOWRANK_EXPECT_ERROR(write_file_atomically(folder / "loop", "x"), FileError,
-                       "loop\" must be writable. Got \"Too many levels of symbolic links\".");
+  write_file_atomically(folder / "loop", "new");
+  for (const auto* name : {"link", "dangling", "loop"}) {
+    EXPECT_TRUE(fs::is_regular_file(fs::symlink_status(folder / name))) << name;
+    EXPECT_EQ(read_bytes(folder / name), "new");
+  }
+  EXPECT_EQ(read_bytes(folder / "real"), "old");
+  EXPECT_FALSE(fs::exists(folder / "later"));
+  fs::create_symlink("/dev/null", folder / "device");
+  LOWRANK_EXPECT_ERROR(write_file_atomically(folder / "device", "x"), FileError,
+                       "must name a regular file to write. Got a device, pipe or socket.");
+}
+
+TEST(AtomicFile, ReplacesTwoLinksToOneFile) {
+  const TemporaryFolder folder;
+  for (const auto* name : {"one", "two"}) fs::create_symlink("same", folder / name);
+  FileGroup files;
+  files.add(folder / "one", "1");
+  files.add(folder / "two", "2");
+  files.commit();
+  EXPECT_EQ(read_bytes(folder / "one"), "1");
+  EXPECT_EQ(read_bytes(folder / "two"), "2");
+  EXPECT_FALSE(fs::exists(folder / "same"));
 }
 
 TEST(AtomicFile, RefusesWhatIsNoFile) {
