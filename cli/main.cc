@@ -17,6 +17,7 @@
 #include <string_view>
 #include <system_error>
 
+#include "app/terminal/message.h"
 #include "cli/commands/commands.h"
 #include "cli/launcher/standard_streams.h"
 
@@ -134,6 +135,7 @@ void install_signal_handlers() {
 
 int main(int argc, char** argv) {
   install_signal_handlers();
+  if (argc > 0) lowrank::app::set_program_name(argv[0]);
   // Each training step frees gradients of several megabytes. glibc would give the pages back to the
   // system and take thousands of page faults to get them again.
   mallopt(M_MMAP_THRESHOLD, kLargestFromHeap);

@@ -42,6 +42,16 @@ quietly cmake --build "$work/build"
 "$work/build/train_adapter" "$work/adapter"
 "$work/build/personalize_script" tests/fixtures/reader_scripted.pt "$work/personal.pt"
 "$work/build/serve_adapters"
+"$work/build/time_series" "$work/whole" | tail -1
+"$work/build/time_series" "$work/killed" > "$work/log" 2>&1 &
+until [ -e "$work/killed/adapter.state" ] || ! kill -0 $! 2> /dev/null; do sleep 0.02; done
+kill -KILL $! 2> /dev/null || true
+wait $! 2> /dev/null || true
+[ ! -e "$work/killed/adapter" ] || echo "Package: the example was faster than its kill"
+quietly "$work/build/time_series" "$work/killed"
+cmp "$work/whole/adapter/adapter_model.safetensors" \
+  "$work/killed/adapter/adapter_model.safetensors" ||
+  fail "a run that was killed and resumed must end as one that was not."
 
 echo "Package: an example, by pkg-config"
 # A (2, 3) matrix of ones in float64: rank 1.

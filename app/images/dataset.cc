@@ -119,6 +119,15 @@ ImageDataset load_image_dataset(const std::string& name_or_folder, Split split) 
   return load_folder(folder, split, full.filename().string());
 }
 
+std::vector<fs::path> files_of(const std::string& name_or_folder) {
+  const fs::path folder =
+      name_or_folder == "mnist" ? data_cache() / "mnist" : fs::path(name_or_folder);
+  std::vector<fs::path> files;
+  std::error_code none;
+  for (const auto& entry : fs::directory_iterator(folder, none)) files.push_back(entry.path());
+  return files;
+}
+
 at::Tensor indices_of_class(const ImageDataset& dataset, int64_t label) {
   check_label(dataset, label);
   return dataset.labels.eq(label).nonzero().flatten();

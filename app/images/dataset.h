@@ -3,6 +3,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <filesystem>
 #include <string>
 #include <vector>
 
@@ -39,6 +40,9 @@ enum class Split { kTrain, kTest };
 /// missing, damaged, mislabelled (labels given as images) or has a wrong checksum, if the numbers
 /// of images and labels differ or are 0, or if a label is not in 0..9.
 ImageDataset load_image_dataset(const std::string& name_or_folder, Split split);
+
+/// Returns the files in the folder of such a data set, so that no output takes the place of one.
+std::vector<std::filesystem::path> files_of(const std::string& name_or_folder);
 
 /// Returns a copy of the images and labels at `indices` (int64 (M), each in [0, N)).
 ImageDataset select(const ImageDataset& dataset, const at::Tensor& indices);

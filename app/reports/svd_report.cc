@@ -26,16 +26,17 @@ bool is_small(const at::Tensor& w) {
   return w.size(0) <= kMostRows && w.size(1) <= kMostColumns && w.numel() > 0;
 }
 
-/// Formats numbers in one width: with four decimals, as PyTorch prints, or with powers of ten if
-/// the largest number is too small or too large for that.
-std::vector<std::string> aligned(const std::vector<double>& values) {
+/// Formats numbers in one width: with a point, or with powers of ten if the largest number is too
+/// small or too large for that.
+std::vector<std::string> aligned(const std::vector<double>& values, int decimals) {
   double largest = 0;
   for (const double value : values) largest = std::max(largest, std::abs(value));
   const bool fixed = largest == 0 || (largest >= 1e-2 && largest < 1e5);
   std::vector<std::string> texts;
   size_t width = 0;
   for (const double value : values) {
-    texts.push_back(fixed ? fmt::format("{:.4f}", value) : fmt::format("{:.4e}", value));
+    texts.push_back(fixed ? fmt::format("{:.{}f}", value, decimals)
+                          : fmt::format("{:.{}e}", value, decimals));
     width = std::max(width, texts.back().size());
   }
   for (auto& text : texts) text = fmt::format("{:>{}}", text, width);
@@ -43,11 +44,13 @@ std::vector<std::string> aligned(const std::vector<double>& values) {
 }
 
 void print_matrix(const at::Tensor& w) {
-  const auto texts = aligned(numbers(w));
+  constexpr size_t kLine = 80;
   const auto columns = static_cast<size_t>(w.size(1));
+  auto texts = aligned(numbers(w), 4);  // as PyTorch prints
+  if (columns * (texts.front().size() + 1) > kLine) texts = aligned(numbers(w), 2);
   for (size_t i = 0; i < texts.size(); i += columns) {
     const auto row = texts.begin() + static_cast<std::ptrdiff_t>(i);
-    fmt::print("  {}\n", fmt::join(row, row + static_cast<std::ptrdiff_t>(columns), " "));
+    fmt::print(" {}\n", fmt::join(row, row + static_cast<std::ptrdiff_t>(columns), " "));
   }
   fmt::print("\n");
 }
@@ -62,8 +65,8 @@ void print_singular_values(const at::Tensor& s) {
   const int64_t shown = count <= kMostValues ? count : kFirstValues;
   std::string text;
   for (int64_t i = 0; i < shown; ++i) {
-    // Six values per line, which fits into 100 columns.
-    if (i > 0) text += i % 6 == 0 ? fmt::format("\n{:<22}", "") : " ";
+    // Five values a line fit into 80 columns.
+    if (i > 0) text += i % 5 == 0 ? fmt::format("\n{:<22}", "") : " ";
     text += fmt::format("{:<10.5g}", values[static_cast<size_t>(i)]);
   }
   text.erase(text.find_last_not_of(' ') + 1);

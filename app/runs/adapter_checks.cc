@@ -68,11 +68,12 @@ Check identity_matrix(const Checked& checked) {
     if (at::equal(at::linear(eye, adapted), layer.weight.t())) ++exact;
   }
   const double most = tolerance(checked.resources.dtype);
-  return {"identity_gives_effective_weight", worst <= most && exact == layers.size(),
-          "each layer multiplies by W + alpha/r B A, and by W alone when LoRA is off",
-          fmt::format("on: within {:.1e} of (W + alpha/r B A)ᵀ in float64 (at most {:.0e}); off: "
-                      "Wᵀ bit for bit in {} of {} layers",
-                      worst, most, exact, layers.size())};
+  return {
+      "identity_gives_effective_weight", worst <= most && exact == layers.size(),
+      "each layer multiplies by W + alpha/r B A, and by W alone when LoRA is off",
+      fmt::format("within {:.1e} of (W + alpha/r B A)ᵀ in float64 (at most {:.0e}); Wᵀ bit for bit "
+                  "when off, in {} of {} layers",
+                  worst, most, exact, layers.size())};
 }
 
 Check dense_model(const Checked& checked) {
@@ -118,12 +119,14 @@ Check merged(Checked& checked) {
   const auto clear = (top.select(1, 0) - top.select(1, 1)).gt(most * top.abs().max());
   const auto equal = logits.argmax(1).eq(checked.on.argmax(1));
   const auto clear_count = clear.sum().item<int64_t>();
+  const auto unclear = equal.numel() - clear_count;
   const auto agreed = clear.logical_and(equal).sum().item<int64_t>();
   return {"merged_agrees", difference <= most && agreed == clear_count,
           "merged into the weights, it answers the same",
           fmt::format("logits within {:.1e} (at most {:.0e}); the same prediction for {} of {} "
-                      "images ({} more are too close to call)",
-                      difference, most, agreed, clear_count, equal.numel() - clear_count)};
+                      "images{}",
+                      difference, most, agreed, clear_count,
+                      unclear > 0 ? fmt::format(" ({} more are too close to call)", unclear) : "")};
 }
 
 }  // namespace

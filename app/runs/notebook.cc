@@ -85,12 +85,16 @@ bool Notebook::operator()() {
   return std::all_of(checks_.begin(), checks_.end(), [](const Check& check) { return check.ok; });
 }
 
-void Notebook::heading(const std::string& text) const { say("== {} ==", text); }
+void Notebook::heading(const std::string& text) const {
+  say("== {} ==", text);
+  std::fflush(stdout);  // before the progress that follows, also in a pipe
+}
 
 RunContext Notebook::context(const fs::path& folder, const char* part) const {
   std::error_code none;
   return {.folder = folder,
           .title = std::string("mnist, ") + part,
+          .command = "mnist",
           .resume_folder = out_,
           .resume = fs::exists(checkpoint_of(folder), none),
           .quiet = run_.common.quiet,
@@ -220,10 +224,9 @@ void Notebook::show_both_ways() const {
   add("LoRA with replay", replayed_);
   add("LoRA off", off_);
   fmt::print("{}\n", table.text());
-  say("An adapter that has only seen {}s mends the {}s and answers \"{}\" too often elsewhere. "
-      "With\n"
-      "replay it mends them and keeps the others. Switched off, the network is the base again,\n"
-      "bit for bit.\n",
+  say("An adapter that has only seen {}s mends the {}s and answers \"{}\" too often elsewhere.\n"
+      "With replay it mends them and keeps the others. Switched off, the network is the\n"
+      "base again, bit for bit.\n",
       digit_, digit_, digit_);
 }
 
@@ -248,8 +251,8 @@ void Notebook::show_images() const {
     say("{} ({} in all): {}", what, indices.numel(), words);
     fmt::print("{}\n", render_image(at::cat(images, 1), {.most_columns = 80}));
   };
-  show("Mended", before.logical_not().logical_and(after));
-  show("Broken", before.logical_and(after.logical_not()));
+  show("Mended by LoRA with replay", before.logical_not().logical_and(after));
+  show("Broken by it", before.logical_and(after.logical_not()));
 }
 
 void Notebook::write_report() {
@@ -282,8 +285,8 @@ void Notebook::write_report() {
     fmt::print("{}\n", to_text(report));
   } else {
     const auto shown = [&](const char* name) { return printable((out_ / name).string()); };
-    fmt::print("The base is in {}, the adapters in {} and {}, all figures in {}.\n", shown("base"),
-               shown("adapter"), shown("replay"), shown(kNotebookReport));
+    say("The base is in {}, the adapters in {} and {}, all figures in {}.", shown("base"),
+        shown("adapter"), shown("replay"), shown(kNotebookReport));
   }
 }
 

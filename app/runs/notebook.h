@@ -16,6 +16,7 @@
 #include "app/reports/evaluation_report.h"
 #include "app/runs/adapter_checks.h"
 #include "app/runs/runs.h"
+#include "app/terminal/message.h"
 
 /// The LoRA notebook from end to end: pretraining, evaluation, LoRA on one digit, the checks; then
 /// LoRA with replay, which keeps the other digits, and both side by side.
@@ -57,7 +58,7 @@ class Notebook {
  private:
   template <class... Args>
   void say(fmt::format_string<Args...> format, Args&&... args) const {
-    if (!run_.common.json) fmt::print("{}\n", fmt::format(format, std::forward<Args>(args)...));
+    if (!run_.common.json) print_text(fmt::format(format, std::forward<Args>(args)...));
   }
   void heading(const std::string& text) const;
   RunContext context(const std::filesystem::path& folder, const char* part) const;

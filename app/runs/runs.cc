@@ -10,16 +10,19 @@
 #include <lowrank/io/json.h>
 #include <lowrank/io/printable.h>
 #include <lowrank/train/interrupt.h>
+#include <lowrank/train/sampler.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <optional>
 #include <system_error>
 
-#include "app/images/sampler.h"
 #include "app/reports/evaluation_report.h"
 #include "app/runs/folder_lock.h"
 #include "app/terminal/message.h"
+#include "app/terminal/progress.h"
 #include "app/train/evaluate.h"
+#include "app/train/image_task.h"
 
 namespace lowrank::app {
 namespace {
@@ -27,43 +30,62 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 constexpr const char* kTrainingFile = "training.json";
+constexpr const char* kHistoryFile = "history.json";
 
 std::function<at::Tensor(const at::Tensor&)> forward_of(const ImageClassifier& classifier) {
   return [model = classifier.model](const at::Tensor& x) mutable { return model->forward(x); };
 }
 
-RunOptions run_options(const RunContext& context, const Json& identity) {
-  return {.checkpoint = checkpoint_of(context.folder),
-          .identity = to_text(identity, -1),
-          .resume = context.resume,
-          .resume_folder = context.resume_folder,
-          .title = context.title,
-          .quiet = context.quiet};
+ImageTask image_task(const ImageClassifier& classifier, const ImageDataset& data,
+                     const Resources& resources) {
+  return {.forward = forward_of(classifier),
+          .data = &data,
+          .normalization = classifier.normalization,
+          .device = resources.device,
+          .dtype = resources.dtype};
 }
 
-TrainingTask task_for(const ImageClassifier& classifier, const ImageDataset& data,
-                      const Resources& resources) {
-  TrainingTask task;
-  task.forward = forward_of(classifier);
+TrainTask task_for(const ImageClassifier& classifier, const ImageTask& images) {
+  auto task = train_task(images);
+  task.indices = at::arange(task.examples, at::kLong);
   task.set_training = [model = classifier.model](bool training) mutable { model->train(training); };
-  task.data = &data;
-  task.normalization = classifier.normalization;
-  task.indices = at::arange(data.size(), at::kLong);
-  task.device = resources.device;
-  task.dtype = resources.dtype;
   return task;
 }
 
-/// The name and content of the file that says how a model was trained.
-std::pair<std::string, std::string> training_file(const Json& identity, const TrainResult& result) {
+/// Trains with a progress bar.
+TrainResult train_visibly(const TrainTask& task, const TrainOptions& options,
+                          const RunContext& context, const Json& identity) {
+  std::optional<Progress> progress;  // it begins with the first step
+  const auto on_step = [&](const TrainProgress& now) {
+    if (!progress) {
+      progress.emplace(context.title, now.total, "steps", context.quiet);
+      progress->start_at(now.step - 1);
+    }
+    progress->update(now.step, now.loss);
+    return true;
+  };
+  const auto& named = context.resume_folder.empty() ? context.folder : context.resume_folder;
+  return train(task, options,
+               {.checkpoint = checkpoint_of(context.folder),
+                .identity = to_text(identity, -1),
+                .resume = context.resume,
+                .how_to_resume = fmt::format("go on with: {} {} --resume {}", program_name(),
+                                             context.command, named.string()),
+                .on_step = on_step});
+}
+
+/// The files that say how a model was trained, and how that went step by step.
+std::vector<std::pair<std::string, std::string>> files_on_training(const Json& identity,
+                                                                   const TrainResult& result) {
   Json json;
   json["run"] = identity;
   json["result"] = to_json(result, /*with_times=*/false);
-  return {kTrainingFile, to_text(json) + "\n"};
+  return {{kTrainingFile, to_text(json) + "\n"},
+          {kHistoryFile, to_text(to_json(result.history), -1) + "\n"}};
 }
 
 /// Runs the first batches of the training forward, and for LoRA-GA backward as well.
-void run_first_batches(const FinetuneRun& run, const TrainingTask& task) {
+void run_first_batches(const FinetuneRun& run, const TrainTask& task, const ImageTask& images) {
   const auto& train = run.train;
   const auto split = split_validation(task.indices, train.validation, train.seed);
   const SamplerOptions options = {
@@ -71,11 +93,11 @@ void run_first_batches(const FinetuneRun& run, const TrainingTask& task) {
   Sampler sampler(split.train, options, task.replay_indices);
   for (int64_t i = 0; i < run.init_batches; ++i) {
     const auto indices = sampler.next();
-    const auto inputs = batch_inputs(*task.data, indices, task.normalization, task.dtype);
-    const auto logits = task.forward(inputs.to(task.device));
-    if (run.lora.init != LoraInit::kLoraGa) continue;
-    const auto labels = batch_labels(*task.data, indices);
-    at::cross_entropy_loss(logits, labels.to(task.device)).backward();
+    if (run.lora.init == LoraInit::kLoraGa) {
+      task.loss(indices).backward();
+    } else {
+      logits_at(images, indices);
+    }
   }
 }
 
@@ -93,25 +115,9 @@ void require_memory_for(const AdapterPlan& plan) {
                       "Lower --rank.");
 }
 
-/// Returns all tensors that the adapter trains, B with its own learning rate.
-std::vector<NamedTensor> trained(const Adapter& adapter, double lora_plus_ratio) {
-  std::vector<NamedTensor> parameters;
-  for (const auto& [name, tensor] : adapter.named_parameters()) {
-    parameters.push_back({name, tensor});
-  }
-  for (const auto& group : adapter.parameter_groups(1, lora_plus_ratio, /*embedding_rate=*/1)) {
-    for (const auto& tensor : group.parameters) {
-      const auto at = std::find_if(parameters.begin(), parameters.end(),
-                                   [&](const auto& own) { return own.tensor.is_same(tensor); });
-      at->rate = group.learning_rate;
-    }
-  }
-  return parameters;
-}
-
 /// Attaches a new adapter, or the finished one that the run goes on from.
-Adapter starting_adapter(const FinetuneRun& run, ImageClassifier& classifier,
-                         const TrainingTask& task, const RunContext& context) {
+Adapter starting_adapter(const FinetuneRun& run, ImageClassifier& classifier, const TrainTask& task,
+                         const ImageTask& images, const RunContext& context) {
   // The factors depend only on the seed, not on what this process has drawn before.
   at::manual_seed(run.common.seed);
   if (run.adapter.empty()) {
@@ -121,23 +127,51 @@ Adapter starting_adapter(const FinetuneRun& run, ImageClassifier& classifier,
                               static_cast<double>(plan.trained_parameters));
     }
     require_memory_for(plan);
-    return attach(*classifier.model, run.lora, [&] { run_first_batches(run, task); });
+    return attach(*classifier.model, run.lora, [&] { run_first_batches(run, task, images); });
   }
+  require_finished(run.adapter);
   auto [adapter, report] = load_adapter(*classifier.model, run.adapter);
   warn(report, run.adapter);
   return adapter;
 }
 
 /// Runs one forward pass, and throws ArgumentError if it does not reach every adapted layer.
-void require_reached(const Adapter& adapter, const TrainingTask& task) {
+void require_reached(const Adapter& adapter, const ImageTask& images) {
   const at::NoGradGuard no_grad;
-  const auto one = task.indices.slice(0, 0, 1);
-  task.forward(batch_inputs(*task.data, one, task.normalization, task.dtype).to(task.device));
+  logits_at(images, at::zeros({1}, at::kLong));
   const auto unreached = adapter.unreached_layers();
   if (unreached.empty()) return;
   fail<ArgumentError>("finetune", "a forward pass must reach every adapted layer",
                       fmt::format("one that does not use {}", list_names(unreached)),
                       "Leave them out of --target-modules.");
+}
+
+void require_checkpoint(const std::filesystem::path& folder) {
+  std::error_code none;
+  const auto checkpoint = checkpoint_of(folder);
+  if (std::filesystem::exists(checkpoint, none)) return;
+  const bool finished = std::filesystem::exists(folder / "adapter_config.json", none);
+  fail<FileError>(
+      "resume", fmt::format("\"{}\" must exist", checkpoint.string()), "no such file",
+      "A finished run keeps no checkpoint, so there is nothing to resume." +
+          (finished ? fmt::format(" Go on from its adapter with lowrank finetune BASE --adapter {} "
+                                  "--out NEW.",
+                                  folder.string())
+                    : std::string()));
+}
+
+bool is_identity_of_finetune(const Json& identity) {
+  return identity.is_object() && identity.contains("lora");
+}
+
+/// Returns whether the checkpoint in a folder is one of finetune, as far as it can be read.
+bool is_of_finetune(const std::filesystem::path& folder) {
+  try {
+    return is_identity_of_finetune(parse_ordered_json(checkpoint_identity(checkpoint_of(folder)),
+                                                      "the identity of a checkpoint", "resume"));
+  } catch (const FileError&) {
+    return false;
+  }
 }
 
 }  // namespace
@@ -157,16 +191,38 @@ void require_new_run_folder(const std::filesystem::path& folder, bool force) {
   require_writable_output(folder, force);
 }
 
+void require_finished(const std::filesystem::path& folder) {
+  std::error_code none, error;
+  if (const auto status = std::filesystem::status(folder, error);
+      !std::filesystem::exists(status)) {
+    const bool is_missing = status.type() == std::filesystem::file_type::not_found;
+    fail<FileError>("load", fmt::format("there must be a folder \"{}\"", folder.string()),
+                    is_missing ? "none" : fmt::format("\"{}\"", error.message()));
+  }
+  const bool is_finished = std::filesystem::exists(folder / "config.json", none) ||
+                           std::filesystem::exists(folder / "adapter_config.json", none);
+  if (is_finished || !std::filesystem::exists(checkpoint_of(folder), none)) return;
+  const auto* command = is_of_finetune(folder) ? "finetune" : "train";
+  fail<FileError>(
+      "load", fmt::format("\"{}\" must hold a finished run", folder.string()),
+      "one that was interrupted",
+      fmt::format("Finish it with: {} {} --resume {}", program_name(), command, folder.string()));
+}
+
 void with_checkpoint_identity(const std::filesystem::path& folder,
                               const std::function<void(const nlohmann::ordered_json&)>& take) {
   const auto file = checkpoint_of(folder).string();
+  require_checkpoint(folder);
   const auto identity = parse_ordered_json(checkpoint_identity(file),
                                            fmt::format("the identity in \"{}\"", file), "resume");
   try {
     take(identity);
   } catch (const nlohmann::json::exception&) {
-    fail<FileError>("resume", fmt::format("\"{}\" must be a checkpoint of this command", file),
-                    to_text(identity, -1).substr(0, 120));
+    const auto* command = is_identity_of_finetune(identity) ? "finetune" : "train";
+    fail<FileError>(
+        "resume", fmt::format("\"{}\" must be a checkpoint of this command", file),
+        fmt::format("one of {} {}", program_name(), command),
+        fmt::format("Go on with: {} {} --resume {}", program_name(), command, folder.string()));
   } catch (const ArgumentError& error) {
     throw FileError(fmt::format("{} (in \"{}\")", error.what(), file));
   }
@@ -204,6 +260,14 @@ Json identity(const FinetuneRun& run, const std::string& base_sha256, const Reso
   return json;
 }
 
+std::string words_on_end(const TrainResult& result) {
+  if (result.end == TrainEnd::kPatience) {
+    return fmt::format(" Ended by --patience; the parameters of step {} were kept.",
+                       result.best_step);
+  }
+  return result.end == TrainEnd::kSeconds ? " Ended by --time-limit." : "";
+}
+
 Json to_json(const TrainResult& result, bool with_times) {
   Json json;
   json["steps"] = result.steps;
@@ -232,17 +296,15 @@ BaseResult train_base(const BaseRun& run, const ImageDataset& data, const RunCon
                              data.images.size(1), data.images.size(2), named_data(run.data)};
   classifier.model->to(context.resources.device, context.resources.dtype);
   require_fit(classifier, data);
-  auto task = task_for(classifier, data, context.resources);
-  for (const auto& item : classifier.model->named_parameters()) {
-    task.parameters.push_back({item.key(), item.value()});
-  }
+  auto task = task_for(classifier, image_task(classifier, data, context.resources));
+  task.parameters = trained_parameters(*classifier.model);
   const auto id = identity(run, context.resources);
   task.accelerated = classifier.model.get();
   const FolderLock lock(context.folder);
-  const auto result = train(task, run.train, run_options(context, id));
+  const auto result = train_visibly(task, run.train, context, id);
   classifier.model->zero_grad(/*set_to_none=*/true);  // later steps must not see old gradients
   const InterruptGuard uninterrupted;                 // a signal waits until the files are written
-  save_classifier(classifier, context.folder, {training_file(id, result)});
+  save_classifier(classifier, context.folder, files_on_training(id, result));
   std::filesystem::remove(checkpoint_of(context.folder));
   return {classifier, result};
 }
@@ -250,7 +312,8 @@ BaseResult train_base(const BaseRun& run, const ImageDataset& data, const RunCon
 FinetuneResult finetune(const FinetuneRun& run, ImageClassifier& classifier,
                         const ImageDataset& data, const RunContext& context) {
   require_fit(classifier, data);
-  auto task = task_for(classifier, data, context.resources);
+  const auto images = image_task(classifier, data, context.resources);
+  auto task = task_for(classifier, images);
   if (run.only) task.indices = indices_of_class(data, *run.only);
   if (run.train.replay > 0) {
     if (!run.only) {
@@ -263,18 +326,18 @@ FinetuneResult finetune(const FinetuneRun& run, ImageClassifier& classifier,
     }
   }
   const auto base_sha256 = base_fingerprint(*classifier.model);
-  auto adapter = starting_adapter(run, classifier, task, context);
-  require_reached(adapter, task);
-  task.parameters = trained(adapter, run.lora_plus_ratio);
+  auto adapter = starting_adapter(run, classifier, task, images, context);
+  require_reached(adapter, images);
+  task.parameters = trained_parameters(adapter, run.lora_plus_ratio);
   auto own = run;
   own.lora = run.adapter.empty() ? run.lora : adapter.config();
   const auto id = identity(own, base_sha256, context.resources);
   const FolderLock lock(context.folder);
-  const auto result = train(task, run.train, run_options(context, id));
+  const auto result = train_visibly(task, run.train, context, id);
   const InterruptGuard uninterrupted;
   adapter.save(
       context.folder,
-      {.force = true, .base_model = run.base, .further_files = {training_file(id, result)}});
+      {.force = true, .base_model = run.base, .further_files = files_on_training(id, result)});
   std::filesystem::remove(checkpoint_of(context.folder));
   return {adapter, result};
 }
@@ -296,6 +359,7 @@ std::string data_for(const ImageClassifier& base, const std::string& given) {
 }
 
 ImageClassifier load_base(const std::filesystem::path& folder, const Resources& resources) {
+  require_finished(folder);
   auto classifier = load_classifier(folder);
   const auto read = classifier.model->parameters().front().scalar_type();
   classifier.model->to(resources.device, resources.dtype);

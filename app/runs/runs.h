@@ -1,6 +1,7 @@
 #pragma once
 
 #include <lowrank/adapter/adapter.h>
+#include <lowrank/train/trainer.h>
 
 #include <filesystem>
 #include <functional>
@@ -12,7 +13,6 @@
 #include "app/images/dataset.h"
 #include "app/models/model_folder.h"
 #include "app/runs/resources.h"
-#include "app/train/trainer.h"
 
 /// What `train`, `finetune` and `mnist` do after their flags are parsed. A run's identity is a JSON
 /// text of everything that decides its result. It is stored in checkpoints, so that --resume can
@@ -23,7 +23,8 @@ namespace lowrank::app {
 struct RunContext {
   std::filesystem::path folder;
   std::string title;                         ///< of the progress bar
-  std::filesystem::path resume_folder = {};  ///< the folder to give to --resume after an interrupt
+  std::string command = {};                  ///< "train": what goes on with the run
+  std::filesystem::path resume_folder = {};  ///< the folder to give to its --resume
   bool resume = false;
   bool quiet = false;
   Resources resources;
@@ -34,7 +35,7 @@ struct BaseRun {
   std::string data = "mnist";
   std::vector<int64_t> sizes = {784, 1000, 2000, 10};
   Normalization normalization;
-  TrainOptions train;
+  TrainOptions train{.validation_batch_size = 1000};
 };
 
 struct FinetuneRun {
@@ -46,7 +47,7 @@ struct FinetuneRun {
   LoraConfig lora;              // of a new adapter
   int64_t init_batches = 32;    // how many of the first batches an initialisation from data sees
   double lora_plus_ratio = 1;   // learning rate of B divided by that of A
-  TrainOptions train;
+  TrainOptions train{.validation_batch_size = 1000};
 };
 
 nlohmann::ordered_json identity(const BaseRun& run, const Resources& resources);
@@ -70,8 +71,8 @@ struct BaseResult {
   ImageClassifier classifier;
   TrainResult training;
 };
-/// Trains a classifier and writes it to the context's folder, with training.json beside it. No
-/// other command can write to the folder meanwhile (FolderLock).
+/// Trains a classifier and writes it to the context's folder, with training.json and history.json
+/// beside it. No other command can write to the folder meanwhile (FolderLock).
 BaseResult train_base(const BaseRun& run, const ImageDataset& data, const RunContext& context);
 
 struct FinetuneResult {
@@ -97,12 +98,20 @@ at::Tensor logits_of(const ImageClassifier& classifier, const ImageDataset& data
 /// Throws ArgumentError unless the model has one input per pixel and one output per class.
 void require_fit(const ImageClassifier& classifier, const ImageDataset& data);
 
+/// Throws FileError if there is no such folder, or if it holds nothing but the checkpoint of a run
+/// that was interrupted.
+void require_finished(const std::filesystem::path& folder);
+
 /// Does what require_writable_output() does. For the folder of an interrupted run, the message
 /// names --resume.
 void require_new_run_folder(const std::filesystem::path& folder, bool force);
 
 /// Throws TensorError if a row of (N, classes) holds NaN or Inf.
 void require_finite_outputs(const at::Tensor& outputs);
+
+/// Returns a sentence for a run that ended before its last step, with a space before it; otherwise
+/// nothing.
+std::string words_on_end(const TrainResult& result);
 
 /// Returns {"steps": ..., "mean_loss": ..., ...}, for training.json and for --json.
 nlohmann::ordered_json to_json(const TrainResult& result, bool with_times);

@@ -2,7 +2,6 @@
 
 #include <fmt/format.h>
 #include <lowrank/io/printable.h>
-#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -10,6 +9,8 @@
 #include <cstdio>
 #include <cstdlib>
 #include <utility>
+
+#include "app/terminal/message.h"
 
 namespace lowrank::app {
 namespace {
@@ -35,13 +36,6 @@ std::string bar(double share, int width) {
   const int full = static_cast<int>(share * width);
   for (int i = 0; i < width; ++i) text += i < full ? "█" : "░";
   return text;
-}
-
-/// The columns of the terminal behind standard error.
-int terminal_width() {
-  winsize size{};
-  const bool known = ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0;
-  return known ? size.ws_col : 80;
 }
 
 }  // namespace
@@ -105,7 +99,7 @@ void Progress::print(bool last) {
   printed_ = true;
   if (terminal_) {
     // The last column stays free, because some terminals wrap a line that fills it.
-    fmt::print(stderr, "\r\033[K{}{}", line(terminal_width() - 1), last ? "\n" : "");
+    fmt::print(stderr, "\r\033[K{}{}", line(terminal_width(stderr) - 1), last ? "\n" : "");
   } else {
     fmt::print(stderr, "{}\n", line(kUnlimited));
   }

@@ -52,6 +52,10 @@ std::string Table::text() const {
   return text;
 }
 
+std::string counted(int64_t count, const std::string& unit) {
+  return with_thousands(count) + " " + unit + (count == 1 ? "" : "s");
+}
+
 std::string with_thousands(int64_t number) {
   const auto digits = fmt::format("{}", number);
   const size_t first = number < 0 ? 1 : 0;

@@ -25,6 +25,9 @@ class Table {
 };
 
 /// Formats a number with thousands separators: "2,807,010".
+/// Returns "1 step", "2,000 steps".
+std::string counted(int64_t count, const std::string& unit);
+
 std::string with_thousands(int64_t number);
 
 }  // namespace lowrank::app

@@ -10,6 +10,8 @@
 
 #include "app/images/dataset.h"
 #include "app/images/image_file.h"
+#include "app/runs/input_protection.h"
+#include "app/runs/resources.h"
 #include "cli/commands/commands.h"
 
 namespace lowrank::cli {
@@ -25,6 +27,7 @@ struct DataExportCommand {
 };
 
 void run_export(const DataExportCommand& command) {
+  app::apply_common_options({});
   const auto data = app::load_image_dataset(
       command.data, command.train_split ? app::Split::kTrain : app::Split::kTest);
   if (command.index < 0 || command.index >= data.size()) {
@@ -32,6 +35,7 @@ void run_export(const DataExportCommand& command) {
                         fmt::format("--index of {} must be 0 to {}", data.name, data.size() - 1),
                         std::to_string(command.index));
   }
+  app::require_not_an_input(command.out, app::files_of(command.data));
   require_writable_output(command.out, command.force);
   write_file_atomically(command.out, app::png_bytes(data.images[command.index]));
   const auto label = data.labels[command.index].item<int64_t>();

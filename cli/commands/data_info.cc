@@ -7,6 +7,7 @@
 #include <string>
 
 #include "app/images/dataset.h"
+#include "app/runs/resources.h"
 #include "cli/commands/commands.h"
 
 namespace lowrank::cli {
@@ -43,6 +44,7 @@ void print_counts(const app::ImageDataset& train, const app::ImageDataset& test)
 }
 
 void run_info(const DataInfoCommand& options) {
+  app::apply_common_options({});
   const app::ImageDataset train = app::load_image_dataset(options.name, app::Split::kTrain);
   const app::ImageDataset test = app::load_image_dataset(options.name, app::Split::kTest);
   if (options.json) {

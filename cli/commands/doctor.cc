@@ -12,6 +12,7 @@
 #include <string>
 #include <string_view>
 
+#include "app/terminal/message.h"
 #include "cli/commands/commands.h"
 #include "cli/flags/common_flags.h"
 
@@ -88,7 +89,7 @@ void run_doctor(const app::CommonOptions& options) {
     return;
   }
   const auto line = [](const char* name, const std::string& text) {
-    fmt::print("{:<18}{}\n", name, text);
+    app::print_text(fmt::format("{:<18}{}", name, text));
   };
   line("lowrank", fmt::format("{}, LibTorch {}", version(), libtorch_version()));
   line("Processor", fmt::format("{}, {} cores for this process", processor(), app::usable_cores()));

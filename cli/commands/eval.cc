@@ -60,10 +60,8 @@ void check_output(const EvalCommand& command) {
     inputs.push_back(folder / "adapter_config.json");
     inputs.push_back(folder / "adapter_model.safetensors");
   }
-  std::error_code none;
-  for (const auto& entry : std::filesystem::directory_iterator(command.data, none)) {
-    inputs.push_back(entry.path());
-  }
+  const auto of_data = app::files_of(command.data);
+  inputs.insert(inputs.end(), of_data.begin(), of_data.end());
   app::require_not_an_input(command.logits, inputs);
   require_writable_output(command.logits, command.common.force);
 }
@@ -80,6 +78,7 @@ void run_eval(EvalCommand& command) {
 
   std::optional<LoadedAdapter> loaded;
   if (!command.adapter.empty()) {
+    app::require_finished(command.adapter);
     loaded = load_adapter(*classifier.model, command.adapter);
     app::warn(loaded->report, command.adapter);
     if (command.merge) loaded->adapter.merge();

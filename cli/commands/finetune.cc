@@ -62,27 +62,29 @@ void print(const app::FinetuneResult& result, const app::FinetuneRun& run,
            const std::string& folder) {
   const auto parameters = result.adapter.parameter_count();
   if (run.common.json) {
-    auto json = to_json(result.training, /*with_times=*/true);
+    auto json = app::to_json(result.training, /*with_times=*/true);
     json["parameters"] = parameters;
     json["out"] = folder;
     fmt::print("{}\n", to_text(json));
     return;
   }
-  fmt::print(
-      "Trained {} parameters in {} layers for {} steps ({:.1f} a second); mean loss {:.4f}.\n",
-      app::with_thousands(parameters), result.adapter.layers().size(),
-      app::with_thousands(result.training.steps), result.training.steps_per_second,
-      result.training.mean_loss);
+  const auto layers = static_cast<int64_t>(result.adapter.layers().size());
+  app::print_text(fmt::format("Trained {} in {} for {} ({:.1f} a second); mean loss {:.4f}.{}",
+                              app::counted(parameters, "parameter"), app::counted(layers, "layer"),
+                              app::counted(result.training.steps, "step"),
+                              result.training.steps_per_second, result.training.mean_loss,
+                              app::words_on_end(result.training)));
   const auto path = std::filesystem::path(folder);
-  fmt::print("Wrote {} and {}.\n", printable((path / "adapter_model.safetensors").string()),
-             printable((path / "adapter_config.json").string()));
+  app::print_text(fmt::format("Wrote {} and {}.",
+                              printable((path / "adapter_model.safetensors").string()),
+                              printable((path / "adapter_config.json").string())));
 }
 
 void check_options(const app::FinetuneRun& run) {
   check(run.train);
   check(run.lora);
-  if (run.init_batches < 1) {
-    fail<ArgumentError>("finetune", "--init-batches must be at least 1",
+  if (run.init_batches < 1 || run.init_batches > 1'000'000) {
+    fail<ArgumentError>("finetune", "--init-batches must be 1 to 1000000",
                         fmt::format("{}", run.init_batches));
   }
   if (!(std::isfinite(run.lora_plus_ratio) && run.lora_plus_ratio > 0)) {
@@ -103,19 +105,49 @@ std::filesystem::path base_of(const app::FinetuneRun& run, const std::filesystem
   return lies_beside ? beside : called;
 }
 
+/// A run that is resumed has the adapter that it went on from.
+void require_own_adapter(const std::string& given, const std::string& own,
+                         const std::filesystem::path& folder) {
+  if (given == own) return;
+  fail<ArgumentError>(
+      "finetune",
+      own.empty()
+          ? fmt::format("--adapter must be left out, because the run in \"{}\" began with a "
+                        "new adapter",
+                        folder.string())
+          : fmt::format("--adapter must be \"{}\", as in \"{}\"", own, folder.string()),
+      fmt::format("\"{}\"", given));
+}
+
+void require_same_base(const std::filesystem::path& base, const app::ImageClassifier& classifier,
+                       const std::string& sha256) {
+  const auto found = base_fingerprint(*classifier.model);
+  if (found == sha256) return;
+  fail<FileError>(
+      "resume",
+      fmt::format("the base in \"{}\" must be the one that the run was started on, with "
+                  "SHA-256 {:.12}",
+                  base.string(), sha256),
+      fmt::format("one with SHA-256 {:.12}", found),
+      "It was replaced meanwhile: put the old one back, or start anew with --force.");
+}
+
 void run_finetune(const Flags& flags, FinetuneCommand& command) {
   auto& run = command.run;
   const auto folder = command.folder.folder("finetune");
   const bool resume = !command.folder.resume.empty();
   require_steps(flags, "finetune", run.train);
   check_options(run);
-  std::string base_sha256;  // of the run that is resumed, unless another base was given
+  std::string base_sha256, base_name, own_adapter;  // of the run that is resumed
   if (resume) {
     app::with_checkpoint_identity(folder, [&](const nlohmann::ordered_json& id) {
+      own_adapter = id.value("adapter", std::string());
       restore_run(flags, run, id, folder);
       check_options(run);
-      if (!flags.given("base")) base_sha256 = id.at("base_sha256").get<std::string>();
+      base_sha256 = id.at("base_sha256").get<std::string>();
+      base_name = id.at("base").get<std::string>();
     });
+    if (flags.given("--adapter")) require_own_adapter(run.adapter, own_adapter, folder);
   }
   if (run.base.empty()) {
     fail<ArgumentError>("finetune", "the folder of a base model must be given", "none");
@@ -126,9 +158,13 @@ void run_finetune(const Flags& flags, FinetuneCommand& command) {
   }
   run.train.seed = run.common.seed;
   const auto resources = app::apply_common_options(run.common);
-  const auto base = base_sha256.empty() ? std::filesystem::path(run.base)
-                                        : base_of(run, folder, base_sha256, resources);
+  const auto base = resume && !flags.given("base") ? base_of(run, folder, base_sha256, resources)
+                                                   : std::filesystem::path(run.base);
   auto classifier = app::load_base(base, resources);
+  if (resume) {
+    require_same_base(base, classifier, base_sha256);
+    run.base = base_name;  // the run's own name for it, from wherever it is resumed
+  }
   run.data = app::data_for(classifier, run.data);
   const auto data = app::load_image_dataset(run.data, app::Split::kTrain);
   app::require_not_an_input(folder, {base.string(), run.adapter});
@@ -136,6 +172,7 @@ void run_finetune(const Flags& flags, FinetuneCommand& command) {
   const auto result = finetune(run, classifier, data,
                                {.folder = folder,
                                 .title = "finetune",
+                                .command = "finetune",
                                 .resume = resume,
                                 .quiet = run.common.quiet,
                                 .resources = resources});

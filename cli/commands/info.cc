@@ -15,6 +15,7 @@
 
 #include "app/models/model_folder.h"
 #include "app/reports/evaluation_report.h"
+#include "app/terminal/message.h"
 #include "app/terminal/table.h"
 #include "cli/commands/commands.h"
 #include "cli/flags/common_flags.h"
@@ -89,7 +90,8 @@ void print_adapter(const InspectedAdapter& adapter, uintmax_t bytes) {
   fmt::print("LoRA adapter: rank {}, alpha {}, scaling {:.6g}{}{}{}\n", config.rank, config.alpha,
              config.scaling(), config.use_rslora ? ", rsLoRA" : "", config.use_dora ? ", DoRA" : "",
              config.init == LoraInit::kKaimingUniform ? "" : ", init " + init_name(config));
-  fmt::print("Base: {} (SHA-256 {})\n", text(adapter.base_model), text(adapter.base_sha256));
+  app::print_text(
+      fmt::format("Base: {} (SHA-256 {})", text(adapter.base_model), text(adapter.base_sha256)));
   fmt::print("On disk: {} bytes\n\n", app::with_thousands(static_cast<int64_t>(bytes)));
   app::Table table({"layer", "A", "B", "parameters", "|A|", "|B|", "|s B A|"});
   int64_t parameters = 0;
@@ -157,6 +159,7 @@ void print_model(const Json& json) {
 void run_info(const InfoCommand& command) {
   app::apply_common_options(command.common);
   const fs::path folder = command.folder;
+  app::require_finished(folder);
   const bool is_adapter = fs::exists(folder / "adapter_config.json");
   if (!is_adapter && !fs::exists(folder / "config.json")) {
     fail<FileError>("info", "the folder must hold an adapter_config.json or a config.json",
@@ -167,7 +170,12 @@ void run_info(const InfoCommand& command) {
     const auto bytes = bytes_in(folder);
     app::warn_of_config(adapter.config_matches, unknown_fields(adapter.config), command.folder);
     if (command.common.json) {
-      fmt::print("{}\n", to_text(adapter_json(adapter, bytes)));
+      auto json = adapter_json(adapter, bytes);
+      // As the file has it: PEFT writes true for each start that readers need not know of.
+      const auto config = read_ordered_json_file(folder / "adapter_config.json");
+      const auto init = config.find("init_lora_weights");
+      if (init != config.end()) json["config"]["init_lora_weights"] = *init;
+      fmt::print("{}\n", to_text(json));
     } else {
       print_adapter(adapter, bytes);
     }

@@ -2,13 +2,14 @@
 #include <lowrank/error.h>
 #include <lowrank/io/atomic_file.h>
 #include <lowrank/io/json.h>
+#include <lowrank/io/json_difference.h>
 
 #include <memory>
 #include <system_error>
 
 #include "app/runs/folder_lock.h"
 #include "app/runs/notebook.h"
-#include "app/train/json_difference.h"
+#include "app/terminal/message.h"
 #include "cli/commands/commands.h"
 #include "cli/flags/common_flags.h"
 #include "cli/flags/lora_flags.h"
@@ -54,11 +55,12 @@ constexpr const char* kUnfinished = ".unfinished";
 /// All files that a run writes, in the order in which they are published.
 std::vector<fs::path> files_of_run() {
   std::vector<fs::path> files;
-  for (const char* name : {"model.safetensors", "config.json", "training.json"}) {
+  for (const char* name : {"model.safetensors", "config.json", "training.json", "history.json"}) {
     files.push_back(fs::path("base") / name);
   }
   for (const char* folder : {"adapter", "replay"}) {
-    for (const char* name : {"adapter_model.safetensors", "adapter_config.json", "training.json"}) {
+    for (const char* name :
+         {"adapter_model.safetensors", "adapter_config.json", "training.json", "history.json"}) {
       files.push_back(fs::path(folder) / name);
     }
   }
@@ -94,6 +96,25 @@ void publish_run(const fs::path& from, const fs::path& to) {
   fs::remove(from, none);
 }
 
+/// Does what require_writable_output() does, and tells of an interrupted run.
+void require_new_run(const fs::path& folder, bool force) {
+  const bool interrupted =
+      fs::exists(folder / kUnfinished / app::kNotebookRun) ||
+      (fs::exists(folder / app::kNotebookRun) && !fs::exists(folder / app::kNotebookReport));
+  const auto go_on = fmt::format("{} mnist --resume {}", app::program_name(), folder.string());
+  if (interrupted && force) {
+    app::print_message(
+        fmt::format("note: the interrupted run in {} is discarded. (To go on with "
+                    "one instead: {})",
+                    folder.string(), go_on));
+  } else if (interrupted) {
+    fail<FileError>(
+        "output", fmt::format("\"{}\" must not exist yet, or be empty", folder.string()),
+        "an interrupted run", fmt::format("Go on with: {} (or pass --force to start over)", go_on));
+  }
+  require_writable_output(folder, force);
+}
+
 void run_mnist(const Flags& flags, MnistCommand& command) {
   const fs::path folder = command.folder.folder("mnist");
   const bool resume = !command.folder.resume.empty();
@@ -106,12 +127,12 @@ void run_mnist(const Flags& flags, MnistCommand& command) {
   const auto resources = app::apply_common_options(command.run.common);
   app::Notebook notebook(command.run, stage, folder, resources);
   notebook.prepare();
-  if (!resume) require_writable_output(folder, command.run.common.force);
+  if (!resume) require_new_run(folder, command.run.common.force);
   const app::FolderLock lock(folder);
   if (resume) {
     const auto file = stage / app::kNotebookRun;
-    app::require_same_options<ArgumentError>(read_json_file(file), identity(command.run, resources),
-                                             file.string());
+    require_same_options<ArgumentError>(read_json_file(file), identity(command.run, resources),
+                                        file.string());
   } else {
     clear_run(stage);
     write_file_atomically(stage / app::kNotebookRun,

@@ -121,6 +121,7 @@ void run_predict(PredictCommand& command) {
   std::optional<std::vector<double>> on;
   std::optional<LoadedAdapter> loaded;
   if (!command.adapter.empty()) {
+    app::require_finished(command.adapter);
     loaded = load_adapter(*classifier.model, command.adapter);
     app::warn(loaded->report, command.adapter);
     on = probabilities(classifier, picture.pixels, resources);

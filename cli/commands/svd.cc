@@ -68,8 +68,9 @@ std::pair<int64_t, int64_t> shape_of(const std::string& spec) {
 /// killer would end the process in the middle of it.
 template <class E>
 void require_memory(int64_t rows, int64_t columns, at::ScalarType dtype) {
-  // W, its copy for LAPACK, U and V, and the float64 residual of the error figures.
-  const auto entry = 4.0 * static_cast<double>(c10::elementSize(dtype)) + sizeof(double);
+  // As measured: W and its copies for LAPACK, U and V, and the float64 residual of the error
+  // figures.
+  const auto entry = 8.0 * static_cast<double>(c10::elementSize(dtype)) + sizeof(double);
   // A matrix without entries still needs vectors as long as its rows or columns.
   const double needed = entry * static_cast<double>(std::max<int64_t>(rows, 1)) *
                         static_cast<double>(std::max<int64_t>(columns, 1));
@@ -106,7 +107,12 @@ Source draw(const SvdOptions& options, const app::Resources& resources) {
 Source read(const SvdOptions& options, const app::Resources& resources) {
   const bool standard_input = options.file == "-";
   auto w = read_matrix(standard_input ? "/dev/stdin" : options.file, options.tensor);
-  if (w.dim() == 2) require_memory<TensorError>(w.size(0), w.size(1), w.scalar_type());
+  // thin_svd() computes whole numbers in float64, and half precision in float32.
+  const auto computed = options.dtype_given              ? resources.dtype
+                        : !w.is_floating_point()         ? at::kDouble
+                        : w.scalar_type() == at::kDouble ? at::kDouble
+                                                         : at::kFloat;
+  if (w.dim() == 2) require_memory<TensorError>(w.size(0), w.size(1), computed);
   if (options.dtype_given) w = w.to(resources.dtype);
   const std::string name = standard_input ? "standard input" : options.file;
   return {w, options.tensor ? fmt::format("{} of {}", *options.tensor, name) : name};

@@ -3,10 +3,12 @@
 #include <lowrank/io/atomic_file.h>
 #include <lowrank/io/json.h>
 #include <lowrank/io/printable.h>
+#include <unistd.h>
 
 #include <memory>
 
 #include "app/runs/runs.h"
+#include "app/terminal/message.h"
 #include "app/terminal/table.h"
 #include "cli/commands/commands.h"
 #include "cli/flags/common_flags.h"
@@ -43,24 +45,38 @@ double parameters_of(const std::vector<int64_t>& sizes) {
   return numbers;
 }
 
+/// W, its gradient and Adam's two moments.
+void require_memory_for(const app::BaseRun& run) {
+  const double needed = 4 * sizeof(float) * parameters_of(run.sizes);
+  const auto memory =
+      static_cast<double>(::sysconf(_SC_PHYS_PAGES)) * static_cast<double>(::sysconf(_SC_PAGESIZE));
+  if (memory <= 0 || needed <= memory) return;
+  fail<ArgumentError>("train", "the model, its gradients and Adam's moments must fit into memory",
+                      fmt::format("{:.3g} parameters, which take {:.3g} GB",
+                                  parameters_of(run.sizes), needed / 1e9),
+                      "Give smaller --sizes.");
+}
+
 void print(const app::BaseResult& result, const app::BaseRun& run, const std::string& folder) {
   int64_t parameters = 0;
   for (const auto& parameter : result.classifier.model->parameters()) {
     parameters += parameter.numel();
   }
   if (run.common.json) {
-    auto json = to_json(result.training, /*with_times=*/true);
+    auto json = app::to_json(result.training, /*with_times=*/true);
     json["parameters"] = parameters;
     json["out"] = folder;
     fmt::print("{}\n", to_text(json));
     return;
   }
-  fmt::print("Trained {} parameters for {} steps ({:.1f} a second); mean loss {:.4f}.\n",
-             app::with_thousands(parameters), app::with_thousands(result.training.steps),
-             result.training.steps_per_second, result.training.mean_loss);
+  app::print_text(fmt::format("Trained {} for {} ({:.1f} a second); mean loss {:.4f}.{}",
+                              app::counted(parameters, "parameter"),
+                              app::counted(result.training.steps, "step"),
+                              result.training.steps_per_second, result.training.mean_loss,
+                              app::words_on_end(result.training)));
   const auto path = std::filesystem::path(folder);
-  fmt::print("Wrote {} and {}.\n", printable((path / "model.safetensors").string()),
-             printable((path / "config.json").string()));
+  app::print_text(fmt::format("Wrote {} and {}.", printable((path / "model.safetensors").string()),
+                              printable((path / "config.json").string())));
 }
 
 void run_train(const Flags& flags, TrainCommand& command) {
@@ -78,11 +94,13 @@ void run_train(const Flags& flags, TrainCommand& command) {
   }
   command.run.train.seed = command.run.common.seed;
   const auto resources = app::apply_common_options(command.run.common);
+  require_memory_for(command.run);
   const auto data = app::load_image_dataset(command.run.data, app::Split::kTrain);
   if (!resume) app::require_new_run_folder(folder, command.run.common.force);
   const auto result = app::train_base(command.run, data,
                                       {.folder = folder,
                                        .title = "train",
+                                       .command = "train",
                                        .resume = resume,
                                        .quiet = command.run.common.quiet,
                                        .resources = resources});

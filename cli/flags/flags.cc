@@ -21,10 +21,11 @@ namespace {
 
 /// Says, for messages, what a number of type T must be.
 template <class T>
-std::string range_of() {
+std::string range_of(bool too_large) {
   if constexpr (std::is_floating_point_v<T>) return "a number in the range of a double";
   using Limits = std::numeric_limits<T>;
-  return fmt::format("a whole number from {} to {}", Limits::min(), Limits::max());
+  if (too_large) return fmt::format("a whole number from {} to {}", Limits::min(), Limits::max());
+  return std::is_unsigned_v<T> ? "a whole number of at least 0" : "a whole number";
 }
 
 /// Returns the whole text as a number in base ten. CLI11 would replace a number that is too large
@@ -35,8 +36,10 @@ T number_from(const CLI::App& app, const std::string& name, const std::string& t
   const auto* end = text.data() + text.size();
   const auto [stop, error] = std::from_chars(text.data(), end, value);
   if (error == std::errc() && stop == end) return value;
-  fail<ArgumentError>(app.get_name(), fmt::format("{} must be {}", name, range_of<T>()),
-                      fmt::format("\"{}\"", text));
+  fail<ArgumentError>(
+      app.get_name(),
+      fmt::format("{} must be {}", name, range_of<T>(error == std::errc::result_out_of_range)),
+      fmt::format("\"{}\"", text));
 }
 
 void require_text(const CLI::App& app, const std::string& name, const std::string& text) {
@@ -161,6 +164,9 @@ std::string complaint(const CLI::App& app, const CLI::ParseError& error) {
   if (const auto at = what.find(": 1 required "); at != std::string::npos) {  // "... DIR missing"
     what = what.substr(0, at) + " must be followed by a value";
   }
+  if (const auto at = what.find(": At Most 1 required"); at != std::string::npos) {
+    what = what.substr(0, at) + " may be given once";
+  }
   if (words.empty()) return what + ". ";
   const auto& command = named_command(app);
   const auto flag = std::find_if(words.begin(), words.end(),
@@ -169,6 +175,11 @@ std::string complaint(const CLI::App& app, const CLI::ParseError& error) {
   if (error.get_exit_code() == static_cast<int>(CLI::ExitCodes::RequiredError)) {
     what =
         fmt::format("\"{}\" is not a command or flag of \"{}\"", words.front(), path_of(command));
+  }
+  if (error.get_exit_code() == static_cast<int>(CLI::ExitCodes::ExtrasError)) {
+    what = fmt::format("\"{}\" is {} \"{}\"", unknown,
+                       flag == words.end() ? "one argument too many for" : "not a flag of",
+                       path_of(command));
   }
   return fmt::format("{}. {}", what, nearest(command, unknown));
 }

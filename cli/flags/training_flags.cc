@@ -6,7 +6,7 @@
 #include <filesystem>
 
 namespace lowrank::cli {
-void add_training_flags(const Flags& flags, app::TrainOptions& options) {
+void add_training_flags(const Flags& flags, TrainOptions& options) {
   const auto training = flags.under("Training");
   training.option("--epochs", &options.epochs, "Passes over the training examples").shows_default();
   training.option("--steps", &options.steps, "Optimizer steps, instead of --epochs");
@@ -25,12 +25,17 @@ void add_training_flags(const Flags& flags, app::TrainOptions& options) {
   training
       .option("--accumulate", &options.accumulate, "Batches whose gradients are averaged per step")
       .shows_default();
+  training.option("--weight-decay", &options.weight_decay, "Decoupled weight decay (AdamW)");
   training.option("--validation", &options.validation,
                   "Share of the examples to validate on; the best parameters are kept");
+  training.option("--validate-every", &options.validate_every, "Steps between validations")
+      .default_text("an epoch, or a tenth of the run");
+  training.option("--patience", &options.patience,
+                  "End after this many validations that did not lower the loss");
+  training.option("--time-limit", &options.seconds, "End after this many seconds of training");
 }
 
-void require_steps(const Flags& flags, const std::string& command,
-                   const app::TrainOptions& options) {
+void require_steps(const Flags& flags, const std::string& command, const TrainOptions& options) {
   if (options.steps != 0 || !flags.given("--steps")) return;
   fail<ArgumentError>(command, "--steps must be at least 1", "0", "Omit it to train for --epochs.");
 }
@@ -39,8 +44,11 @@ std::string RunFolder::folder(const std::string& command) const {
   if (out.empty() && resume.empty()) {
     fail<ArgumentError>(command, "--out must name the folder to write", "none");
   }
-  if (!out.empty() && !resume.empty() &&
-      std::filesystem::weakly_canonical(out) != std::filesystem::weakly_canonical(resume)) {
+  const auto canonical = [](const std::string& folder) {  // also without a slash at the end
+    return std::filesystem::weakly_canonical(std::filesystem::path(folder) / ".")
+        .lexically_normal();
+  };
+  if (!out.empty() && !resume.empty() && canonical(out) != canonical(resume)) {
     fail<ArgumentError>(command, "--out must name the same folder as --resume",
                         fmt::format("--out \"{}\" and --resume \"{}\"", out, resume),
                         "Omit --out.");
@@ -56,7 +64,7 @@ void add_run_folder(const Flags& flags, RunFolder& folder) {
       .type_name("DIR");
 }
 
-void restore_training(const Flags& flags, app::TrainOptions& options,
+void restore_training(const Flags& flags, TrainOptions& options,
                       const nlohmann::ordered_json& run) {
   restore_unless_given(flags, "--epochs", options.epochs, run.at("epochs"));
   restore_unless_given(flags, "--steps", options.steps, run.at("steps"));
@@ -68,7 +76,11 @@ void restore_training(const Flags& flags, app::TrainOptions& options,
   restore_unless_given(flags, "--warmup", options.schedule.warmup_steps, run.at("warmup_steps"));
   restore_unless_given(flags, "--clip-norm", options.clip_norm, run.at("clip_norm"));
   restore_unless_given(flags, "--accumulate", options.accumulate, run.at("accumulate"));
+  restore_unless_given(flags, "--weight-decay", options.weight_decay, run.at("weight_decay"));
   restore_unless_given(flags, "--validation", options.validation, run.at("validation"));
+  restore_unless_given(flags, "--validate-every", options.validate_every, run.at("validate_every"));
+  restore_unless_given(flags, "--patience", options.patience, run.at("patience"));
+  restore_unless_given(flags, "--time-limit", options.seconds, run.at("seconds"));
 }
 
 void restore_common(const Flags& flags, app::CommonOptions& options,

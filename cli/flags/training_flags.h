@@ -1,11 +1,12 @@
 #pragma once
 
+#include <lowrank/train/train_options.h>
+
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
 #include "app/runs/resources.h"
-#include "app/train/train_options.h"
 #include "cli/flags/flags.h"
 
 /// The flags of everything that trains.
@@ -13,7 +14,7 @@ namespace lowrank::cli {
 
 /// Adds --epochs, --steps, --batch-size, --lr, --schedule, --warmup, --clip-norm, --accumulate and
 /// --validation; the defaults are the values in `options`.
-void add_training_flags(const Flags& flags, app::TrainOptions& options);
+void add_training_flags(const Flags& flags, TrainOptions& options);
 
 /// --out and --resume: the folder to write, and the folder of a run to resume.
 struct RunFolder {
@@ -25,8 +26,7 @@ struct RunFolder {
 };
 
 /// Throws ArgumentError if --steps was given as 0, which would mean --epochs.
-void require_steps(const Flags& flags, const std::string& command,
-                   const app::TrainOptions& options);
+void require_steps(const Flags& flags, const std::string& command, const TrainOptions& options);
 
 void add_run_folder(const Flags& flags, RunFolder& folder);
 
@@ -36,8 +36,7 @@ void restore_unless_given(const Flags& flags, const std::string& flag, T& field,
                           const nlohmann::ordered_json& value) {
   if (!flags.given(flag) && !value.is_null()) field = value.get<T>();
 }
-void restore_training(const Flags& flags, app::TrainOptions& options,
-                      const nlohmann::ordered_json& run);
+void restore_training(const Flags& flags, TrainOptions& options, const nlohmann::ordered_json& run);
 void restore_common(const Flags& flags, app::CommonOptions& options,
                     const nlohmann::ordered_json& run);
 

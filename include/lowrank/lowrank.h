@@ -15,6 +15,7 @@
 #include <lowrank/io/atomic_file.h>
 #include <lowrank/io/file_bytes.h>
 #include <lowrank/io/json.h>
+#include <lowrank/io/json_difference.h>
 #include <lowrank/io/mapped_files.h>
 #include <lowrank/io/matrix_file.h>
 #include <lowrank/io/npy.h>
@@ -32,6 +33,11 @@
 #include <lowrank/nn/lora_layers.h>
 #include <lowrank/optim/accelerate.h>
 #include <lowrank/optim/adam.h>
+#include <lowrank/train/history.h>
 #include <lowrank/train/interrupt.h>
+#include <lowrank/train/sampler.h>
 #include <lowrank/train/schedule.h>
+#include <lowrank/train/train_options.h>
+#include <lowrank/train/train_task.h>
+#include <lowrank/train/trainer.h>
 #include <lowrank/version.h>

@@ -1,4 +1,4 @@
-#include "app/train/checkpoint_file.h"
+#include "train/checkpoint_file.h"
 
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
@@ -6,38 +6,29 @@
 #include <fmt/ranges.h>
 #include <lowrank/error.h>
 #include <lowrank/io/json.h>
+#include <lowrank/io/json_difference.h>
 #include <lowrank/io/safetensors.h>
 
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <utility>
 
-#include "app/train/json_difference.h"
+namespace lowrank {
 
-namespace lowrank::app {
-
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Counters, step, loss_sum, loss_count, last_mean, best_step,
-                                   best_loss)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Counters, step, loss_sum, loss_count, last_mean, point_sum,
+                                   seconds, best_step, best_loss)
 
 namespace {
 
 constexpr const char* kIdentity = "lowrank.identity";
 constexpr const char* kCounters = "lowrank.counters";
+constexpr const char* kHistory = "lowrank.history";
 constexpr const char* kGenerator = "generator";
 
 SafetensorsFile open_checkpoint(const std::filesystem::path& path) {
   if (!std::filesystem::exists(path)) {
-    std::error_code none;
-    const auto folder = path.parent_path();
-    const bool finished = std::filesystem::exists(folder / "adapter_config.json", none);
-    fail<FileError>(
-        "resume", fmt::format("\"{}\" must exist", path.string()), "no such file",
-        "A finished run keeps no checkpoint, so there is nothing to resume." +
-            (finished
-                 ? fmt::format(" Go on from its adapter with lowrank finetune BASE --adapter {} "
-                               "--out NEW.",
-                               folder.string())
-                 : std::string()));
+    fail<FileError>("resume", fmt::format("\"{}\" must exist", path.string()), "no such file",
+                    "A finished run keeps no checkpoint, so there is nothing to resume.");
   }
   return SafetensorsFile::open(path);
 }
@@ -104,6 +95,17 @@ Counters read_counters(const SafetensorsFile& file) {
                   json.dump().substr(0, 80));
 }
 
+TrainHistory read_history(const SafetensorsFile& file) {
+  const auto json =
+      parse_ordered_json(metadata(file, kHistory), "the history of a checkpoint", "resume");
+  try {
+    return history_from_json(json);
+  } catch (const nlohmann::json::exception&) {
+    fail<FileError>("resume", fmt::format("\"{}\" must hold a run's history", file.path().string()),
+                    json.dump().substr(0, 80));
+  }
+}
+
 }  // namespace
 
 at::Tensor generator_state(at::Device device) {
@@ -123,44 +125,42 @@ void restore_generator(at::Device device, const at::Tensor& state) {
 }
 
 void write_checkpoint(const std::filesystem::path& path, const std::string& identity,
-                      const std::vector<NamedTensor>& parameters, const Adam& optimizer,
+                      const std::vector<NamedParameter>& parameters, const Stepper& optimizer,
                       const TrainingState& state) {
   std::vector<SafetensorsEntry> entries;
+  std::map<std::string, std::string> metadata = {{kIdentity, identity},
+                                                 {kCounters, nlohmann::json(state.counters).dump()},
+                                                 {kHistory, to_json(state.history).dump()}};
   for (size_t i = 0; i < parameters.size(); ++i) {
     const auto& [name, tensor, rate] = parameters[i];
     entries.push_back({"parameter." + name, tensor.detach()});
-    const auto& moments = optimizer.moments()[i];
-    if (moments.steps > 0) {
-      entries.push_back({"exp_avg." + name, moments.exp_avg});
-      entries.push_back({"exp_avg_sq." + name, moments.exp_avg_sq});
-    }
     if (!state.best.empty()) entries.push_back({"best." + name, state.best[i]});
   }
   if (state.generator.defined()) entries.push_back({kGenerator, state.generator});
-  write_safetensors(path, entries,
-                    {{kIdentity, identity}, {kCounters, nlohmann::json(state.counters).dump()}});
+  optimizer.write(entries, metadata);
+  write_safetensors(path, entries, metadata);
 }
 
 TrainingState read_checkpoint(const std::filesystem::path& path, const std::string& identity,
-                              const std::vector<NamedTensor>& parameters, Adam& optimizer) {
+                              const std::vector<NamedParameter>& parameters, Stepper& optimizer) {
   const auto file = open_checkpoint(path);
   require_identity(file, identity);
   TrainingState state;
   state.counters = read_counters(file);
-  const at::NoGradGuard no_grad;
-  auto moments = optimizer.moments();
-  for (size_t i = 0; i < parameters.size(); ++i) {
-    const auto& [name, tensor, rate] = parameters[i];
-    auto parameter = tensor;
-    parameter.copy_(read_like(file, "parameter." + name, tensor));
-    if (file.contains("best." + name)) {
+  state.history = read_history(file);
+  std::vector<at::Tensor> values;
+  for (const auto& [name, tensor, rate] : parameters) {
+    values.push_back(read_like(file, "parameter." + name, tensor));
+    if (state.counters.best_step > 0) {
       state.best.push_back(read_like(file, "best." + name, tensor));
     }
-    if (!file.contains("exp_avg." + name)) continue;
-    moments[i] = {state.counters.step, read_like(file, "exp_avg." + name, tensor),
-                  read_like(file, "exp_avg_sq." + name, tensor)};
   }
-  optimizer.restore(moments);
+  optimizer.read(file);
+  const at::NoGradGuard no_grad;
+  for (size_t i = 0; i < values.size(); ++i) {
+    auto parameter = parameters[i].tensor;
+    parameter.copy_(values[i]);
+  }
   if (file.contains(kGenerator)) state.generator = file.tensor(kGenerator).clone();
   return state;
 }
@@ -169,4 +169,4 @@ std::string checkpoint_identity(const std::filesystem::path& checkpoint) {
   return metadata(open_checkpoint(checkpoint), kIdentity);
 }
 
-}  // namespace lowrank::app
+}  // namespace lowrank

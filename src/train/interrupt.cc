@@ -6,7 +6,7 @@ namespace lowrank {
 namespace {
 
 volatile std::sig_atomic_t flag = 0;
-struct sigaction before_interrupt, before_terminate;
+struct sigaction before_interrupt, before_terminate, before_hangup;
 
 void raise_flag(int signal) {
   if (flag != 0) {
@@ -24,11 +24,14 @@ InterruptGuard::InterruptGuard() {
   action.sa_handler = raise_flag;
   sigaction(SIGINT, &action, &before_interrupt);
   sigaction(SIGTERM, &action, &before_terminate);
+  sigaction(SIGHUP, &action, &before_hangup);
+  if (before_hangup.sa_handler == SIG_IGN) sigaction(SIGHUP, &before_hangup, nullptr);  // nohup
 }
 
 InterruptGuard::~InterruptGuard() {
   sigaction(SIGINT, &before_interrupt, nullptr);
   sigaction(SIGTERM, &before_terminate, nullptr);
+  sigaction(SIGHUP, &before_hangup, nullptr);
 }
 
 bool interrupted() { return flag != 0; }

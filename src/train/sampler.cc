@@ -1,15 +1,14 @@
-#include "app/images/sampler.h"
-
 #include <ATen/ATen.h>
 #include <ATen/CPUGeneratorImpl.h>
 #include <fmt/format.h>
 #include <lowrank/error.h>
+#include <lowrank/train/sampler.h>
 
 #include <algorithm>
 #include <cmath>
 #include <vector>
 
-namespace lowrank::app {
+namespace lowrank {
 namespace {
 
 constexpr const char* kSampler = "sampler";
@@ -162,4 +161,4 @@ ValidationSplit split_validation(const at::Tensor& indices, double share, uint64
   return {in_order(order.narrow(0, held, count - held)), in_order(order.narrow(0, 0, held))};
 }
 
-}  // namespace lowrank::app
+}  // namespace lowrank

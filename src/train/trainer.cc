@@ -1,11 +1,10 @@
-#include "app/train/trainer.h"
-
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
 #include <fmt/format.h>
 #include <lowrank/error.h>
-#include <lowrank/optim/adam.h>
 #include <lowrank/train/interrupt.h>
+#include <lowrank/train/sampler.h>
+#include <lowrank/train/trainer.h>
 
 #include <algorithm>
 #include <chrono>
@@ -13,51 +12,44 @@
 #include <optional>
 #include <utility>
 
-#include "app/images/sampler.h"
-#include "app/terminal/progress.h"
-#include "app/train/checkpoint_file.h"
+#include "train/checkpoint_file.h"
+#include "train/stepper.h"
+#include "train/task_checks.h"
 
-namespace lowrank::app {
+namespace lowrank {
 namespace {
 
 using Clock = std::chrono::steady_clock;
+
+/// About as many points as the history of a run has.
+constexpr int64_t kHistoryPoints = 1000;
 
 double seconds_since(Clock::time_point begin) {
   return std::chrono::duration<double>(Clock::now() - begin).count();
 }
 
-std::vector<at::Tensor> tensors_of(const std::vector<NamedTensor>& parameters) {
-  std::vector<at::Tensor> tensors;
-  for (const auto& parameter : parameters) tensors.push_back(parameter.tensor);
-  return tensors;
-}
-
-/// Makes one group for each parameter, so that the groups are in the order of the parameters.
-std::vector<ParameterGroup> groups_of(const std::vector<NamedTensor>& parameters, double rate) {
-  std::vector<ParameterGroup> groups;
-  for (const auto& parameter : parameters) {
-    groups.push_back({{parameter.tensor}, rate * parameter.rate});
-  }
-  return groups;
-}
+int64_t rounded_up(int64_t count, int64_t unit) { return (count + unit - 1) / unit; }
 
 /// Scales all gradients down to a joint 2-norm of `most`, as torch.nn.utils.clip_grad_norm_ does.
-void clip_gradients(const std::vector<at::Tensor>& parameters, double most) {
+/// Returns the norm that they had.
+double clip_gradients(const std::vector<NamedParameter>& parameters, double most) {
   std::vector<at::Tensor> norms;
-  for (const auto& parameter : parameters) {
+  for (const auto& [name, parameter, rate] : parameters) {
     if (parameter.grad().defined()) norms.push_back(parameter.grad().norm());
   }
-  if (norms.empty()) return;
-  const auto scale = (most / (at::stack(norms).norm() + 1e-6)).clamp_max(1.0);
-  for (const auto& parameter : parameters) {
+  if (norms.empty()) return 0;
+  const auto norm = at::stack(norms).norm();
+  const auto scale = (most / (norm + 1e-6)).clamp_max(1.0);
+  for (const auto& [name, parameter, rate] : parameters) {
     if (parameter.grad().defined()) parameter.mutable_grad().mul_(scale);
   }
+  return norm.item<double>();
 }
 
 /// Puts the model into train() or eval() until the end of the scope, and then into the other one.
 class ModeScope {
  public:
-  ModeScope(const TrainingTask& task, bool training) : task_(task), training_(training) {
+  ModeScope(const TrainTask& task, bool training) : task_(task), training_(training) {
     if (task_.set_training) task_.set_training(training_);
   }
   ~ModeScope() {
@@ -67,43 +59,43 @@ class ModeScope {
   ModeScope& operator=(const ModeScope&) = delete;
 
  private:
-  const TrainingTask& task_;
+  const TrainTask& task_;
   bool training_;
 };
 
 /// One run of the loop.
 class Run {
  public:
-  Run(const TrainingTask& task, const TrainOptions& options, const RunOptions& run)
+  Run(const TrainTask& task, const TrainOptions& options, const RunOptions& run)
       : task_(task),
         options_(options),
         run_(run),
-        split_(split_validation(task.indices, options.validation, options.seed)),
-        sampler_(split_.train,
-                 {.batch_size = options.batch_size, .seed = options.seed, .replay = options.replay},
-                 options.replay > 0 ? task.replay_indices : at::Tensor()),
-        parameters_(tensors_of(task.parameters)),
-        optimizer_(groups_of(task.parameters, options.learning_rate)),
-        rate_(optimizer_.options().learning_rate),
-        total_(options.steps > 0 ? options.steps
-                                 : steps_for(options.epochs * sampler_.batches_per_epoch())) {}
+        split_(split_examples(task, options)),
+        optimizer_(make_stepper(task, options)) {
+    if (task.next_loss == nullptr) {
+      sampler_.emplace(
+          split_.train,
+          SamplerOptions{
+              .batch_size = options.batch_size, .seed = options.seed, .replay = options.replay},
+          task.replay_indices);
+    }
+    total_ = options.steps > 0
+                 ? options.steps
+                 : rounded_up(options.epochs * sampler_->batches_per_epoch(), options.accumulate);
+  }
 
   TrainResult operator()() {
-    if (run_.resume) {
-      state_ = read_checkpoint(run_.checkpoint, run_.identity, task_.parameters, optimizer_);
-      require_possible(state_.counters);
-      if (state_.generator.defined()) restore_generator(task_.device, state_.generator);
-      sampler_.seek(sampler_.position_of_step(state_.counters.step * options_.accumulate));
-    }
+    if (run_.resume) resume();
     const InterruptGuard guard;
     const ModeScope mode(task_, /*training=*/true);
     std::optional<Acceleration> fast;
-    if (task_.accelerated != nullptr) fast = accelerate(*task_.accelerated, optimizer_);
+    if (task_.accelerated != nullptr) fast = optimizer_->accelerate(*task_.accelerated);
     begin_ = Clock::now();
+    earlier_ = state_.counters.seconds;
     const auto first = state_.counters.step;
     if (!run_.resume) save_checkpoint();
     loop();
-    if (options_.validation > 0) keep_best();
+    if (split_.validation.defined()) keep_best();
     const double seconds = seconds_since(begin_);
     const auto& counters = state_.counters;
     return {.steps = counters.step,
@@ -111,12 +103,26 @@ class Run {
             .seconds = seconds,
             .steps_per_second = static_cast<double>(counters.step - first) / seconds,
             .best_step = counters.best_step,
-            .best_validation_loss = counters.best_loss};
+            .best_validation_loss = counters.best_loss,
+            .end = end_.value_or(TrainEnd::kSteps),
+            .history = state_.history};
   }
 
  private:
-  int64_t steps_for(int64_t batches) const {
-    return (batches + options_.accumulate - 1) / options_.accumulate;
+  int64_t steps_per_epoch() const {
+    return sampler_ ? rounded_up(sampler_->batches_per_epoch(), options_.accumulate) : total_;
+  }
+
+  void resume() {
+    state_ = read_checkpoint(run_.checkpoint, run_.identity, task_.parameters, *optimizer_);
+    require_possible(state_.counters);
+    if (state_.generator.defined()) restore_generator(task_.device, state_.generator);
+    const auto batch = state_.counters.step * options_.accumulate;
+    if (sampler_) {
+      sampler_->seek(sampler_->position_of_step(batch));
+    } else {
+      task_.seek(batch);
+    }
   }
 
   void require_possible(const Counters& counters) const {
@@ -132,23 +138,42 @@ class Run {
 
   void loop() {
     auto& counters = state_.counters;
-    Progress progress(run_.title, total_, "steps", run_.quiet);
-    progress.start_at(counters.step);
-    while (counters.step < total_) {
-      const double loss = step();
-      ++counters.step;
-      progress.update(counters.step, loss);
-      if (validates_at(counters.step)) validate();
+    end_where_patience_ends();
+    while (counters.step < total_ && !end_) {
+      auto progress = step();
+      if (!progress) {
+        end_with(TrainEnd::kStream);
+        break;
+      }
+      counters.seconds = earlier_ + seconds_since(begin_);
+      progress->seconds = counters.seconds;
+      record(*progress);
+      if (run_.on_step && !run_.on_step(*progress)) end_with(TrainEnd::kCallback);
+      if (validates_at(counters.step)) validate(progress->learning_rate);
+      if (options_.seconds > 0 && counters.seconds >= options_.seconds)
+        end_with(TrainEnd::kSeconds);
       if (interrupted()) stop();
       checkpoint_if_due();
+    }
+    // The parameters of a run that ended early may be better than the best so far.
+    const auto& validations = state_.history.validations;
+    if (split_.validation.defined() && counters.step > 0 &&
+        (validations.empty() || validations.back().step != counters.step)) {
+      validate(optimizer_->rate() * factor(counters.step - 1));
     }
     require_finite();
   }
 
-  double step() {
-    const double factor = schedule_factor(options_.schedule, state_.counters.step, total_);
-    optimizer_.options().learning_rate = rate_ * factor;
-    optimizer_.zero_grad();
+  /// The first reason counts.
+  void end_with(TrainEnd end) {
+    if (!end_) end_ = end;
+  }
+
+  double factor(int64_t step) const { return schedule_factor(options_.schedule, step, total_); }
+
+  /// Takes a step. Returns nothing at the end of a stream.
+  std::optional<TrainProgress> step() {
+    optimizer_->zero_grad();
     double sum = 0;
     const Counters before = state_.counters;
     const auto generator = options_.accumulate > 1 ? generator_state(task_.device) : at::Tensor();
@@ -158,22 +183,36 @@ class Run {
         if (i > 0) restore_generator(task_.device, generator);
         stop();
       }
-      sum += batch();
+      const auto loss = batch();
+      if (!loss) {
+        state_.counters = before;  // a step that lacks batches is not taken
+        return std::nullopt;
+      }
+      sum += *loss;
     }
+    const double factor_here = factor(state_.counters.step);
+    TrainProgress progress = {.step = ++state_.counters.step,
+                              .total = total_,
+                              .loss = sum / static_cast<double>(options_.accumulate),
+                              .learning_rate = optimizer_->rate() * factor_here};
     if (options_.clip_norm > 0) {
-      optimizer_.form_gradients();
-      clip_gradients(parameters_, options_.clip_norm);
+      optimizer_->form_gradients();
+      progress.gradient_norm = clip_gradients(task_.parameters, options_.clip_norm);
     }
-    optimizer_.step();
-    return sum / static_cast<double>(options_.accumulate);
+    optimizer_->step(factor_here);
+    return progress;
   }
 
-  /// Runs the next batch forward and backward; returns its loss.
-  double batch() {
-    const bool new_epoch = sampler_.position().batch == 0;
-    const auto indices = sampler_.next();
-    auto loss = loss_on(indices);
-    const double value = loss.item<double>();
+  /// Runs the next batch forward and backward. Returns its loss, or nothing at the end of a stream.
+  std::optional<double> batch() {
+    const bool new_epoch = sampler_ && sampler_->position().batch == 0;
+    auto loss = sampler_ ? task_.loss(sampler_->next()) : task_.next_loss();
+    if (!sampler_ && !loss.defined()) return std::nullopt;
+    const double value = value_of(loss);
+    if (!loss.requires_grad()) {
+      fail<TensorError>("train", "the loss must depend on the parameters that are trained",
+                        "one without a gradient");
+    }
     if (!std::isfinite(value)) {
       fail_diverged("the loss",
                     fmt::format("{} at step {}", not_finite(value), state_.counters.step + 1));
@@ -191,6 +230,26 @@ class Run {
     return value;
   }
 
+  static double value_of(const at::Tensor& loss) {
+    if (!loss.defined() || loss.numel() != 1) {
+      fail<TensorError>(
+          "train", "the loss must be a tensor of one number",
+          loss.defined() ? fmt::format("{} numbers", loss.numel()) : "an undefined tensor");
+    }
+    return loss.item<double>();
+  }
+
+  void record(const TrainProgress& progress) {
+    auto& counters = state_.counters;
+    auto& points = state_.history.points;
+    counters.point_sum += progress.loss;
+    if (progress.step % rounded_up(total_, kHistoryPoints) != 0 && progress.step != total_) return;
+    const auto since = progress.step - (points.empty() ? 0 : points.back().step);
+    points.push_back(
+        {progress.step, counters.point_sum / static_cast<double>(since), progress.learning_rate});
+    counters.point_sum = 0;
+  }
+
   static const char* not_finite(double value) { return std::isnan(value) ? "NaN" : "Inf"; }
 
   /// The checkpoint goes, because a run that went on from it would diverge again.
@@ -198,7 +257,7 @@ class Run {
     std::error_code none;
     if (!run_.checkpoint.empty()) std::filesystem::remove(run_.checkpoint, none);
     fail<TensorError>("train", what + " must stay finite", found,
-                      "Nothing was kept. A lower learning rate or --clip-norm may help.");
+                      "Nothing was kept. A lower learning rate or clipping may help.");
   }
 
   /// A step that diverges shows in the next step's loss. The last step has none, so this is called
@@ -212,50 +271,74 @@ class Run {
     }
   }
 
-  at::Tensor loss_on(const at::Tensor& indices) const {
-    const auto inputs = batch_inputs(*task_.data, indices, task_.normalization, task_.dtype);
-    const auto labels = batch_labels(*task_.data, indices);
-    return at::cross_entropy_loss(task_.forward(inputs.to(task_.device)), labels.to(task_.device));
-  }
-
   double mean_loss() const {
     const auto& counters = state_.counters;
     return counters.loss_count > 0 ? counters.loss_sum / static_cast<double>(counters.loss_count)
                                    : counters.last_mean;
   }
 
-  /// Returns whether to validate after `step`: at the end of each epoch, or ten times in the whole
-  /// run if that is more often.
+  /// Returns whether to validate after `step`: where the options say, or at the end of each epoch,
+  /// or ten times in the whole run if that is more often.
   bool validates_at(int64_t step) const {
-    if (options_.validation <= 0) return false;
-    const auto every =
-        std::max<int64_t>(1, std::min(steps_for(sampler_.batches_per_epoch()), total_ / 10));
+    if (!split_.validation.defined()) return false;
+    const auto every = options_.validate_every > 0
+                           ? options_.validate_every
+                           : std::max<int64_t>(1, std::min(steps_per_epoch(), total_ / 10));
     return step % every == 0 || step == total_;
   }
 
-  void validate() {
+  void validate(double learning_rate) {
     const at::NoGradGuard no_grad;
     const ModeScope mode(task_, /*training=*/false);
+    const auto most =
+        options_.validation_batch_size > 0 ? options_.validation_batch_size : options_.batch_size;
     double sum = 0;
-    for (const auto& part : split_.validation.split(1000)) {
-      sum += loss_on(part).item<double>() * static_cast<double>(part.size(0));
+    for (const auto& part : split_.validation.split(most)) {
+      sum += value_of(task_.loss(part)) * static_cast<double>(part.size(0));
     }
+    auto& counters = state_.counters;
     const double loss = sum / static_cast<double>(split_.validation.size(0));
     if (!std::isfinite(loss)) {
       fail_diverged("the validation loss",
-                    fmt::format("{} after step {}", not_finite(loss), state_.counters.step));
+                    fmt::format("{} after step {}", not_finite(loss), counters.step));
     }
-    auto& counters = state_.counters;
-    if (!state_.best.empty() && !(loss < counters.best_loss)) return;
-    counters.best_loss = loss;
-    counters.best_step = counters.step;
-    state_.best.clear();
-    for (const auto& parameter : parameters_) state_.best.push_back(parameter.detach().clone());
+    const auto metrics = task_.metrics ? task_.metrics(split_.validation) : Metrics();
+    state_.history.validations.push_back({counters.step, loss, metrics});
+    const bool is_best = state_.best.empty() || loss < counters.best_loss;
+    if (is_best) {
+      counters.best_loss = loss;
+      counters.best_step = counters.step;
+      state_.best.clear();
+      for (const auto& parameter : task_.parameters) {
+        state_.best.push_back(parameter.tensor.detach().clone());
+      }
+    }
+    end_where_patience_ends();
+    if (run_.on_validation && !run_.on_validation({.step = counters.step,
+                                                   .total = total_,
+                                                   .loss = loss,
+                                                   .learning_rate = learning_rate,
+                                                   .seconds = counters.seconds,
+                                                   .is_best = is_best,
+                                                   .metrics = metrics})) {
+      end_with(TrainEnd::kCallback);
+    }
+  }
+
+  void end_where_patience_ends() {
+    const auto& validations = state_.history.validations;
+    const auto since = std::count_if(
+        validations.begin(), validations.end(),
+        [&](const auto& validation) { return validation.step > state_.counters.best_step; });
+    if (options_.patience > 0 && since >= options_.patience) end_with(TrainEnd::kPatience);
   }
 
   void keep_best() {
     const at::NoGradGuard no_grad;
-    for (size_t i = 0; i < state_.best.size(); ++i) parameters_[i].copy_(state_.best[i]);
+    for (size_t i = 0; i < state_.best.size(); ++i) {
+      auto parameter = task_.parameters[i].tensor;
+      parameter.copy_(state_.best[i]);
+    }
   }
 
   void save_checkpoint() {
@@ -263,7 +346,7 @@ class Run {
     require_finite();
     const auto begin = Clock::now();
     state_.generator = generator_state(task_.device);
-    write_checkpoint(run_.checkpoint, run_.identity, task_.parameters, optimizer_, state_);
+    write_checkpoint(run_.checkpoint, run_.identity, task_.parameters, *optimizer_, state_);
     // Checkpoints take at most about a fiftieth of the time, however slow the disk is.
     next_checkpoint_ = Clock::now() + std::max<Clock::duration>(std::chrono::seconds(1),
                                                                 50 * (Clock::now() - begin));
@@ -275,36 +358,33 @@ class Run {
 
   [[noreturn]] void stop() {
     save_checkpoint();
-    std::string kept = "Nothing was saved.";
-    if (!run_.checkpoint.empty()) {
-      const auto& named = run_.resume_folder;
-      kept = fmt::format("Its state is in \"{}\"; go on with the same command and --resume {}.",
-                         run_.checkpoint.string(),
-                         (named.empty() ? run_.checkpoint.parent_path() : named).string());
-    }
+    const auto kept = run_.checkpoint.empty()
+                          ? std::string("Nothing was saved.")
+                          : fmt::format("Its state is in \"{}\"; {}", run_.checkpoint.string(),
+                                        run_.how_to_resume);
     throw Interrupted(fmt::format("[train] the run was interrupted at step {} of {}. {}",
                                   state_.counters.step, total_, kept));
   }
 
-  const TrainingTask& task_;
+  const TrainTask& task_;
   const TrainOptions& options_;
   const RunOptions& run_;
   ValidationSplit split_;
-  Sampler sampler_;
-  std::vector<at::Tensor> parameters_;
-  Adam optimizer_;
-  double rate_;  // the optimizer's peak learning rate
-  int64_t total_;
+  std::optional<Sampler> sampler_;  // nothing for a stream
+  std::unique_ptr<Stepper> optimizer_;
+  int64_t total_ = 0;
   TrainingState state_;
+  std::optional<TrainEnd> end_;  // nothing while the run goes on, and if all its steps were done
   Clock::time_point begin_, next_checkpoint_;
+  double earlier_ = 0;  // seconds of the run's earlier parts
 };
 
 }  // namespace
 
-TrainResult train(const TrainingTask& task, const TrainOptions& options, const RunOptions& run) {
+TrainResult train(const TrainTask& task, const TrainOptions& options, const RunOptions& run) {
   check(options);
-  check(task.normalization);
+  require_task(task, options, run.resume);
   return Run(task, options, run)();
 }
 
-}  // namespace lowrank::app
+}  // namespace lowrank

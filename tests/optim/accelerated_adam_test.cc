@@ -6,6 +6,8 @@
 #include <lowrank/error.h>
 #include <lowrank/optim/accelerate.h>
 #include <lowrank/optim/adam.h>
+#include <lowrank/train/sampler.h>
+#include <lowrank/train/trainer.h>
 #include <torch/nn/modules/linear.h>
 
 #include <memory>
@@ -13,7 +15,6 @@
 #include <vector>
 
 #include "app/models/mlp.h"
-#include "app/train/trainer.h"
 #include "support/expect_error.h"
 
 // accelerate(model, optimizer) is compared with accelerate(model): it takes the same steps, without
@@ -183,22 +184,20 @@ TEST(AcceleratedAdam, EndsWithTheAcceleration) {
 
 /// Clipping must see every gradient.
 TEST(AcceleratedAdam, TrainsWithClippedGradients) {
-  app::ImageDataset data;
   at::manual_seed(6);
-  data.images = at::randint(0, 256, {40, 4, 5}, at::kByte);
-  data.labels = at::randint(0, 7, {40}, at::kLong);
-  data.classes = 7;
+  const auto inputs = at::randn({40, 20});
+  const auto labels = at::randint(0, 7, {40}, at::kLong);
   const auto trained = [&](bool accelerated) {
     auto model = seeded_model();
-    app::TrainingTask task;
-    task.forward = [&](const at::Tensor& x) { return model->forward(x); };
-    task.data = &data;
-    task.indices = at::arange(40, at::kLong);
-    for (const auto& item : model->named_parameters()) {
-      task.parameters.push_back({item.key(), item.value()});
-    }
+    TrainTask task;
+    task.examples = 40;
+    task.loss = [&](const at::Tensor& indices) {
+      return at::cross_entropy_loss(model->forward(inputs.index_select(0, indices)),
+                                    labels.index_select(0, indices));
+    };
+    task.parameters = trained_parameters(*model);
     if (accelerated) task.accelerated = model.get();
-    train(task, {.steps = 12, .clip_norm = 0.01, .accumulate = 2}, {.quiet = true});
+    train(task, {.steps = 12, .clip_norm = 0.01, .accumulate = 2});
     return model->parameters();
   };
   const auto found = trained(true), expected = trained(false);

@@ -5,17 +5,19 @@
 #include <lowrank/error.h>
 #include <lowrank/io/safetensors.h>
 #include <lowrank/optim/adam.h>
+#include <lowrank/train/sampler.h>
+#include <lowrank/train/trainer.h>
 #include <torch/nn/modules/linear.h>
 #include <torch/optim/adamw.h>
 
 #include <limits>
 #include <string>
 
-#include "app/images/sampler.h"
 #include "app/models/mlp.h"
-#include "app/train/trainer.h"
 #include "support/expect_error.h"
+#include "support/temporary_folder.h"
 
+// Covers optim/adam.cc and adam_file.cc.
 // The optimizer is compared with torch::optim::Adam in float64, then train() with PyTorch's Adam on
 // the fixtures' ten batches of four examples.
 namespace lowrank {
@@ -23,32 +25,24 @@ namespace {
 
 constexpr double kMostError = 1e-5;  // for ten steps in float32 with another order of summation
 
-/// The fixture's examples in the order in which train() draws them. Image i is one pixel with the
-/// number of its example, which `forward` replaces by the example's eight inputs.
+/// The fixture's examples in the order in which train() draws them.
 struct Fixture {
   SafetensorsFile file;
   app::Mlp model{app::MlpOptions{.sizes = {8, 6, 5, 3}}};
-  app::ImageDataset data;
-  app::TrainingTask task;
+  TrainTask task;
 
   explicit Fixture(const std::string& name)
       : file(SafetensorsFile::open(std::string(LOWRANK_FIXTURES) + "/" + name)) {
-    app::Sampler sampler(at::arange(40, at::kLong), {.batch_size = 4});
+    Sampler sampler(at::arange(40, at::kLong), {.batch_size = 4});
     std::vector<at::Tensor> batches;
     for (int i = 0; i < 10; ++i) batches.push_back(sampler.next());
-    const auto order = at::cat(batches);
-    data.images = at::zeros({40, 1, 1}, at::kByte);
-    data.images.index_put_({order}, at::arange(40, at::kByte).view({40, 1, 1}));
-    data.labels = at::zeros({40}, at::kLong);
-    data.labels.index_put_({order}, file.tensor("labels").flatten());
-    data.classes = 3;
-
-    task.data = &data;
-    task.indices = at::arange(40, at::kLong);
-    task.normalization = {.mean = 0, .deviation = 1.0 / 255};
-    const auto inputs = file.tensor("inputs").view({40, 8});
-    task.forward = [this, inputs](const at::Tensor& x) {
-      return model->forward(inputs.index_select(0, x.flatten().round().to(at::kLong)));
+    const auto place = at::cat(batches).argsort();  // of each example in the fixture
+    const auto inputs = file.tensor("inputs").view({40, 8}).index_select(0, place);
+    const auto labels = file.tensor("labels").flatten().index_select(0, place);
+    task.examples = 40;
+    task.loss = [this, inputs, labels](const at::Tensor& indices) {
+      return at::cross_entropy_loss(model->forward(inputs.index_select(0, indices)),
+                                    labels.index_select(0, indices));
     };
     const at::NoGradGuard no_grad;
     for (auto& item : model->named_parameters()) {
@@ -56,8 +50,8 @@ struct Fixture {
     }
   }
 
-  app::TrainResult run(int64_t steps) const {
-    return train(task, {.steps = steps, .batch_size = 4, .learning_rate = 0.01}, {.quiet = true});
+  TrainResult run(int64_t steps) const {
+    return train(task, {.steps = steps, .batch_size = 4, .learning_rate = 0.01});
   }
 
   void expect_losses(double mean_loss, int64_t steps) const {
@@ -295,6 +289,50 @@ TEST(Adam, RefusesOptionsOutOfTheirRange) {
                        ArgumentError, "epsilon must be finite and at least 0. Got nan");
   LOWRANK_EXPECT_ERROR(Adam({parameter}, {.weight_decay = -0.1}), ArgumentError,
                        "the weight decay must be finite and at least 0. Got -0.1");
+}
+
+TEST(Adam, GoesOnFromAFile) {
+  const TemporaryFolder folder;
+  const auto make = [] {
+    at::manual_seed(3);
+    return std::vector<at::Tensor>{at::randn({3, 4}).requires_grad_(),
+                                   at::randn({2}, at::kDouble).requires_grad_(),
+                                   at::randn({5}).requires_grad_()};
+  };
+  const auto step = [](Adam& adam, const std::vector<at::Tensor>& parameters, int number) {
+    for (size_t i = 0; i < 2; ++i) {  // the third never has a gradient
+      auto parameter = parameters[i];
+      parameter.mutable_grad() = at::full_like(parameter, number + 1.0);
+    }
+    adam.step();
+  };
+  const auto whole = make(), parts = make();
+  Adam expected(whole), first(parts), second(parts);
+  for (int i = 0; i < 6; ++i) step(expected, whole, i);
+  for (int i = 0; i < 3; ++i) step(first, parts, i);
+  first.save(folder / "adam");
+  second.load(folder / "adam");
+  EXPECT_EQ(second.moments()[0].steps, 3);
+  EXPECT_EQ(second.moments()[2].steps, 0);
+  for (int i = 3; i < 6; ++i) step(second, parts, i);
+  for (size_t i = 0; i < whole.size(); ++i) EXPECT_TRUE(at::equal(parts[i], whole[i])) << i;
+
+  auto other = std::vector<at::Tensor>{at::randn({4, 3}).requires_grad_(),
+                                       at::randn({2}, at::kDouble).requires_grad_(),
+                                       at::randn({5}).requires_grad_()};
+  Adam unlike(other);
+  LOWRANK_EXPECT_ERROR(unlike.load(folder / "adam"), FileError, "\"exp_avg.0\" in ");
+  EXPECT_EQ(unlike.moments()[0].steps, 0);
+  other.pop_back();
+  Adam fewer(other);
+  LOWRANK_EXPECT_ERROR(fewer.load(folder / "adam"), FileError,
+                       "must hold the number of steps of 2 parameters. Got [3,3,0].");
+  write_safetensors(folder / "none", {});
+  LOWRANK_EXPECT_ERROR(fewer.load(folder / "none"), FileError, "must hold Adam's moments");
+  for (const std::string steps : {"[1]", "[1,-1]", "[1,1.5]", "{}", "[", "3"}) {
+    write_safetensors(folder / "spoilt", {}, {{"lowrank.adam_steps", steps}});
+    EXPECT_THROW(fewer.load(folder / "spoilt"), FileError) << steps;
+  }
 }
 
 TEST(Adam, TrainsAnMlpAsPyTorchDoes) {

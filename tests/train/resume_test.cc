@@ -1,4 +1,4 @@
-// Covers runs that are interrupted and resumed: app/train/trainer.cc and checkpoint_file.cc.
+// Covers runs that are interrupted and resumed: train/trainer.cc and checkpoint_file.cc.
 
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
@@ -7,19 +7,23 @@
 #include <lowrank/train/interrupt.h>
 
 #include <csignal>
+#include <map>
+#include <nlohmann/json.hpp>
 #include <string>
 
-#include "app/train/training_problem.h"
 #include "support/expect_error.h"
 #include "support/temporary_folder.h"
+#include "train/training_problem.h"
 
-namespace lowrank::app {
+namespace lowrank {
 namespace {
+
+constexpr const char* kNoHistory = R"({"points": [], "validations": []})";
 
 class Resume : public ::testing::Test {
  protected:
   RunOptions run(bool resume) const {
-    return {.checkpoint = checkpoint_, .identity = "the run", .resume = resume, .quiet = true};
+    return {.checkpoint = checkpoint_, .identity = "the run", .resume = resume};
   }
 
   /// Trains until Ctrl-C comes during forward number `forward`.
@@ -37,7 +41,7 @@ class Resume : public ::testing::Test {
   void expect_same_end(const TrainOptions& options, int64_t first, int64_t second) {
     TrainingProblem whole;
     whole.dropout = dropout_;
-    const auto expected = train(whole.task(), options, quiet_run());
+    const auto expected = train(whole.task(), options);
     interrupt_at(first, options);
     interrupt_at(second, options, /*resume=*/true);
     TrainingProblem resumed(2);
@@ -49,6 +53,7 @@ class Resume : public ::testing::Test {
     EXPECT_EQ(result.mean_loss, expected.mean_loss);
     EXPECT_EQ(result.best_step, expected.best_step);
     EXPECT_EQ(result.best_validation_loss, expected.best_validation_loss);
+    EXPECT_EQ(to_json(result.history), to_json(expected.history));
   }
 
   void expect_refused(const std::string& message) {
@@ -85,9 +90,36 @@ TEST_F(Resume, EndsTheSameWithDropout) {
   expect_same_end({.steps = 25, .batch_size = 7, .accumulate = 3, .validation = 0.25}, 20, 26);
 }
 
+TEST_F(Resume, PatienceCountsOverItsParts) {
+  expect_same_end({.steps = 400,
+                   .learning_rate = 0.02,
+                   .validation = 0.25,
+                   .validate_every = 4,
+                   .patience = 3,
+                   .seed = 3},
+                  9, 4);
+}
+
+TEST_F(Resume, TimeCountsOverItsParts) {
+  TrainingProblem problem;
+  problem.on_forward = [](int64_t number) {
+    if (number == 4) std::raise(SIGINT);
+  };
+  EXPECT_THROW(train(problem.task(), {.steps = 9}, run(false)), Interrupted);
+  double seconds = 0;
+  auto second = run(true);
+  second.on_step = [&](const TrainProgress& progress) {
+    seconds = progress.seconds;
+    return false;
+  };
+  const auto result = train(problem.task(), {.steps = 9}, second);
+  EXPECT_EQ(result.steps, 5);
+  EXPECT_GT(seconds, result.seconds) << "with those of the first part";
+}
+
 TEST_F(Resume, AtTheLastStepOnlyTheEndIsLeft) {
   TrainingProblem whole;
-  train(whole.task(), {.steps = 6, .validation = 0.25}, quiet_run());
+  train(whole.task(), {.steps = 6, .validation = 0.25});
   interrupt_at(6, {.steps = 6, .validation = 0.25});
   TrainingProblem resumed(1);
   EXPECT_EQ(train(resumed.task(), {.steps = 6, .validation = 0.25}, run(true)).steps, 6);
@@ -101,12 +133,10 @@ TEST_F(Resume, InterruptSaysWhatIsOnDisk) {
   };
   LOWRANK_EXPECT_ERROR(train(problem.task(), {.steps = 9}, run(false)), Interrupted,
                        "[train] the run was interrupted at step 3 of 9. Its state is in \"" +
-                           checkpoint_.string() + "\"; go on with the same command and --resume " +
-                           folder_.path().string() + ".");
+                           checkpoint_.string() + "\"; go on with RunOptions::resume.");
   EXPECT_EQ(checkpoint_identity(checkpoint_), "the run");
   problem.forwards = 0;
-  LOWRANK_EXPECT_ERROR(train(problem.task(), {.steps = 9}, quiet_run()), Interrupted,
-                       "Nothing was saved.");
+  LOWRANK_EXPECT_ERROR(train(problem.task(), {.steps = 9}), Interrupted, "Nothing was saved.");
 }
 
 TEST_F(Resume, AnInterruptDoesNotWaitForTheOtherBatchesOfAStep) {
@@ -129,6 +159,20 @@ TEST_F(Resume, SigtermStopsCleanlyToo) {
   };
   LOWRANK_EXPECT_ERROR(train(problem.task(), {.steps = 9}, run(false)), Interrupted,
                        "at step 2 of 9");
+}
+
+TEST_F(Resume, AClosedTerminalStopsCleanlyUnlessItIsIgnored) {
+  TrainingProblem problem;
+  problem.on_forward = [](int64_t number) {
+    if (number == 2) std::raise(SIGHUP);
+  };
+  const auto before = std::signal(SIGHUP, SIG_DFL);
+  LOWRANK_EXPECT_ERROR(train(problem.task(), {.steps = 9}, run(false)), Interrupted,
+                       "at step 2 of 9");
+  std::signal(SIGHUP, SIG_IGN);
+  problem.forwards = 0;
+  EXPECT_EQ(train(problem.task(), {.steps = 9}, run(false)).steps, 9);
+  std::signal(SIGHUP, before);
 }
 
 TEST_F(Resume, HandlersBeforeARunComeBack) {
@@ -181,7 +225,8 @@ TEST_F(Resume, RefusesAMissingOrDamagedCheckpoint) {
 
 TEST_F(Resume, RefusesACheckpointWithoutItsParts) {
   const std::string counters =
-      R"({"step":1,"loss_sum":1,"loss_count":1,"last_mean":0,"best_step":0,"best_loss":0})";
+      R"({"step":1,"loss_sum":1,"loss_count":1,"last_mean":0,"point_sum":0,
+          "seconds":0,"best_step":0,"best_loss":0})";
   write_safetensors(checkpoint_, {});
   expect_refused("must be a checkpoint. Got a file without lowrank.identity in its metadata.");
   write_safetensors(checkpoint_, {}, {{"lowrank.identity", "the run"}});
@@ -193,9 +238,20 @@ TEST_F(Resume, RefusesACheckpointWithoutItsParts) {
   expect_refused("must hold a run's counters. Got {\"step\":1}.");
   write_safetensors(checkpoint_, {},
                     {{"lowrank.identity", "the run"}, {"lowrank.counters", counters}});
+  expect_refused("without lowrank.history");
+  for (const std::string history : {"{}", "3", R"({"points": [[1]], "validations": []})"}) {
+    write_safetensors(checkpoint_, {},
+                      {{"lowrank.identity", "the run"},
+                       {"lowrank.counters", counters},
+                       {"lowrank.history", history}});
+    expect_refused("must hold a run's history");
+  }
+  const std::map<std::string, std::string> metadata = {{"lowrank.identity", "the run"},
+                                                       {"lowrank.counters", counters},
+                                                       {"lowrank.history", kNoHistory}};
+  write_safetensors(checkpoint_, {}, metadata);
   expect_refused("parameter.linear1.weight");
-  write_safetensors(checkpoint_, {{"parameter.linear1.weight", at::ones({2, 2})}},
-                    {{"lowrank.identity", "the run"}, {"lowrank.counters", counters}});
+  write_safetensors(checkpoint_, {{"parameter.linear1.weight", at::ones({2, 2})}}, metadata);
   expect_refused("must be Float of shape (12, 16). Got Float of shape (2, 2).");
 }
 
@@ -224,10 +280,13 @@ TEST_F(Resume, RefusesCountersThatNoRunHas) {
                       {{"lowrank.identity", "the run"},
                        {"lowrank.counters", "{\"step\":" + step +
                                                 ",\"loss_sum\":1,\"loss_count\":1,\"last_mean\":0,"
-                                                "\"best_step\":0,\"best_loss\":0}"}});
+                                                "\"point_sum\":0,\"seconds\":0,"
+                                                "\"best_step\":0,\"best_loss\":0}"},
+                       {"lowrank.history", kNoHistory},
+                       {"lowrank.adam_steps", file.metadata().at("lowrank.adam_steps")}});
     expect_refused(checkpoint_.string());
   }
 }
 
 }  // namespace
-}  // namespace lowrank::app
+}  // namespace lowrank

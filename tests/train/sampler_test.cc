@@ -1,8 +1,7 @@
-#include "app/images/sampler.h"
-
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 #include <lowrank/error.h>
+#include <lowrank/train/sampler.h>
 
 #include <algorithm>
 #include <limits>
@@ -10,7 +9,7 @@
 
 #include "support/expect_error.h"
 
-namespace lowrank::app {
+namespace lowrank {
 namespace {
 
 at::Tensor sorted(const at::Tensor& values) { return std::get<0>(values.sort()); }
@@ -184,4 +183,4 @@ TEST(SplitValidation, KeepsOneOfEither) {
 }
 
 }  // namespace
-}  // namespace lowrank::app
+}  // namespace lowrank

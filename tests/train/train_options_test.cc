@@ -1,7 +1,6 @@
-#include "app/train/train_options.h"
-
 #include <gtest/gtest.h>
 #include <lowrank/error.h>
+#include <lowrank/train/train_options.h>
 
 #include <functional>
 #include <limits>
@@ -10,7 +9,7 @@
 
 #include "support/expect_error.h"
 
-namespace lowrank::app {
+namespace lowrank {
 namespace {
 
 constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
@@ -37,6 +36,17 @@ TEST(TrainOptions, RefusesWhatIsOutOfRange) {
     expect_refused([rate](auto& o) { o.learning_rate = rate; },
                    "the learning rate must be finite and above 0. Got ");
   }
+  for (const double decay : {-1e-3, kNan, kInf}) {
+    expect_refused([decay](auto& o) { o.weight_decay = decay; },
+                   "the weight decay must be finite and at least 0. Got ");
+    expect_refused([decay](auto& o) { o.seconds = decay; },
+                   "seconds must be finite and at least 0 (0: no limit). Got ");
+  }
+  expect_refused([](auto& o) { o.validate_every = -1; },
+                 "steps between validations must be at least 0. Got -1.");
+  expect_refused([](auto& o) { o.validation_batch_size = -1; },
+                 "the batch size of a validation must be at least 0. Got -1.");
+  expect_refused([](auto& o) { o.patience = -1; }, "patience must be at least 0. Got -1.");
   expect_refused([](auto& o) { o.schedule.warmup_steps = -2; },
                  "warm-up steps must be at least 0. Got -2.");
   for (const double norm : {-1.0, kNan, kInf}) {
@@ -74,6 +84,11 @@ TEST(TrainOptions, EveryOptionIsInTheirText) {
       [](auto& o) { o.clip_norm = 1; },
       [](auto& o) { o.accumulate = 2; },
       [](auto& o) { o.validation = 0.1; },
+      [](auto& o) { o.validate_every = 3; },
+      [](auto& o) { o.validation_batch_size = 3; },
+      [](auto& o) { o.patience = 3; },
+      [](auto& o) { o.weight_decay = 0.1; },
+      [](auto& o) { o.seconds = 9; },
       [](auto& o) { o.replay = 0.5; },
       [](auto& o) { o.seed = std::numeric_limits<uint64_t>::max(); },
   };
@@ -85,4 +100,4 @@ TEST(TrainOptions, EveryOptionIsInTheirText) {
 }
 
 }  // namespace
-}  // namespace lowrank::app
+}  // namespace lowrank

@@ -1,20 +1,22 @@
 #pragma once
 
 #include <ATen/ATen.h>
+#include <lowrank/train/trainer.h>
 
 #include <functional>
 #include <string>
 #include <vector>
 
+#include "app/images/dataset.h"
 #include "app/models/mlp.h"
-#include "app/train/trainer.h"
+#include "app/train/image_task.h"
 
-namespace lowrank::app {
+namespace lowrank {
 
 /// Forty images of 4 x 4 random pixels with random labels, and a small net for them.
 struct TrainingProblem {
-  ImageDataset data;
-  Mlp model = nullptr;
+  app::ImageDataset data;
+  app::Mlp model = nullptr;
   double dropout = 0;                               // of the inputs, while the model is in train()
   int64_t forwards = 0;                             // number of forwards so far
   std::function<void(int64_t forward)> on_forward;  // called with the forward's number, from 1
@@ -24,24 +26,26 @@ struct TrainingProblem {
     data = {at::randint(0, 256, {40, 4, 4}, at::kByte), at::randint(0, 10, {40}, at::kLong),
             "random", 10};
     at::manual_seed(weights_seed);
-    model = Mlp(MlpOptions{.sizes = {16, 12, 10}});
+    model = app::Mlp(app::MlpOptions{.sizes = {16, 12, 10}});
     model->to(dtype);
   }
 
-  TrainingTask task() {
-    TrainingTask task;
-    task.forward = [this](const at::Tensor& x) {
-      ++forwards;
-      if (on_forward) on_forward(forwards);
-      return model->forward(dropout > 0 ? at::dropout(x, dropout, model->is_training()) : x);
-    };
+  app::ImageTask images() {
+    return {.forward =
+                [this](const at::Tensor& x) {
+                  ++forwards;
+                  if (on_forward) on_forward(forwards);
+                  return model->forward(dropout > 0 ? at::dropout(x, dropout, model->is_training())
+                                                    : x);
+                },
+            .data = &data,
+            .dtype = model->parameters().front().scalar_type()};
+  }
+  TrainTask task() { return task(images()); }
+  TrainTask task(const app::ImageTask& images) {
+    auto task = app::train_task(images);
     task.set_training = [this](bool training) { model->train(training); };
-    for (const auto& item : model->named_parameters()) {
-      task.parameters.push_back({item.key(), item.value()});
-    }
-    task.data = &data;
-    task.indices = at::arange(data.size(), at::kLong);
-    task.dtype = model->parameters().front().scalar_type();
+    task.parameters = trained_parameters(*model);
     return task;
   }
 
@@ -58,6 +62,4 @@ struct TrainingProblem {
   }
 };
 
-inline RunOptions quiet_run() { return {.quiet = true}; }
-
-}  // namespace lowrank::app
+}  // namespace lowrank

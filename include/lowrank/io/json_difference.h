@@ -1,12 +1,13 @@
 #pragma once
 
 #include <lowrank/error.h>
+#include <lowrank/export.h>
 
 #include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <string>
 
-namespace lowrank::app {
+namespace lowrank {
 
 /// The place where two JSON values differ, for messages.
 struct JsonDifference {
@@ -16,8 +17,8 @@ struct JsonDifference {
 };
 
 /// Returns the first field that differs, or nullopt if the values are equal.
-std::optional<JsonDifference> first_difference(const nlohmann::json& one,
-                                               const nlohmann::json& other);
+LOWRANK_API std::optional<JsonDifference> first_difference(const nlohmann::json& one,
+                                                           const nlohmann::json& other);
 
 /// Throws E if the options `given` differ from those `held` in `file`. The message names the first
 /// that does.
@@ -30,4 +31,4 @@ void require_same_options(const nlohmann::json& held, const nlohmann::json& give
           difference->other, "Give the options that the run was started with.");
 }
 
-}  // namespace lowrank::app
+}  // namespace lowrank

@@ -6,6 +6,7 @@
 #include <lowrank/optim/accelerate.h>
 
 #include <cstdint>
+#include <filesystem>
 #include <memory>
 #include <vector>
 
@@ -70,6 +71,13 @@ class LOWRANK_API Adam {
   /// Continues from these moments. Throws TensorError if their shapes or dtypes are not those of
   /// the parameters.
   void restore(const std::vector<Moments>& moments);
+
+  /// Writes the moments to a safetensors file, atomically: "exp_avg.0", "exp_avg_sq.0" and so on,
+  /// in the order of the parameters. The options are not in it. Throws FileError if it cannot.
+  void save(const std::filesystem::path& path) const;
+  /// Continues from the moments in a file that save() wrote. Throws FileError, before anything
+  /// changes, if the file is damaged or holds the moments of other parameters.
+  void load(const std::filesystem::path& path);
 
  private:
   friend Acceleration accelerate(torch::nn::Module& model, Adam& optimizer);

@@ -1,10 +1,11 @@
 #pragma once
 
 #include <ATen/core/Tensor.h>
+#include <lowrank/export.h>
 
 #include <cstdint>
 
-namespace lowrank::app {
+namespace lowrank {
 
 struct SamplerOptions {
   int64_t batch_size = 10;  // at least 1; the last batch of an epoch may be smaller
@@ -31,7 +32,7 @@ struct SamplerPosition {
 /// 1; halves are rounded up). The indices of the first set come first. An epoch is one pass over
 /// the first set. The second set is drawn without repetition until it is used up, and drawn anew in
 /// each epoch. A smaller last batch keeps the mixture, rounded in the same way.
-class Sampler {
+class LOWRANK_API Sampler {
  public:
   /// `indices` and `replayed` are int64 of one dimension, and are copied to the CPU. Throws
   /// ArgumentError for an option out of range, for no indices, for a replay share without a second
@@ -76,6 +77,7 @@ struct ValidationSplit {
 /// Holds back round(N * share) of `indices` (int64 (N)), at least one and at most N - 1. The choice
 /// is random and depends only on `seed`. A share of 0 holds back nothing. Throws ArgumentError for
 /// a share outside of [0, 1), and for fewer than two indices.
-ValidationSplit split_validation(const at::Tensor& indices, double share, uint64_t seed);
+LOWRANK_API ValidationSplit split_validation(const at::Tensor& indices, double share,
+                                             uint64_t seed);
 
-}  // namespace lowrank::app
+}  // namespace lowrank

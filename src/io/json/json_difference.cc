@@ -1,8 +1,8 @@
-#include "app/train/json_difference.h"
+#include <lowrank/io/json_difference.h>
 
 #include <nlohmann/json.hpp>
 
-namespace lowrank::app {
+namespace lowrank {
 namespace {
 
 using Json = nlohmann::json;
@@ -33,4 +33,4 @@ std::optional<JsonDifference> first_difference(const Json& one, const Json& othe
   return JsonDifference{dotted(field), text_at(one, field), text_at(other, field)};
 }
 
-}  // namespace lowrank::app
+}  // namespace lowrank

@@ -63,6 +63,28 @@ TEST(DataCommand, NamesWhatItTriedInVain) {
   EXPECT_THAT(result.err, HasSubstr("into " + (folder / "cache/mnist").string() + " by hand"));
 }
 
+TEST(DataCommand, StartsNoMoreThreadsThanTheEnvironmentAsksFor) {
+  const TemporaryFolder folder;
+  app::write_small_set(folder, 12);
+  for (const auto* threads : {"99999999", "2147483647"}) {
+    const ScopedEnvironment omp("OMP_NUM_THREADS", threads);
+    const auto result = run_lowrank({"data", "info", folder.path().string()});
+    EXPECT_EQ(result.status, 0) << threads << result.err;
+  }
+}
+
+TEST(DataCommand, ExportsOverNoFileOfTheSet) {
+  const TemporaryFolder folder;
+  app::write_small_set(folder, 12);
+  const auto file = (folder / "train-images-idx3-ubyte").string();
+  const auto before = read_bytes(file);
+  const auto result =
+      run_lowrank({"data", "export", folder.path().string(), "--out", file, "--force"});
+  EXPECT_EQ(result.status, 1);
+  EXPECT_THAT(result.err, HasSubstr("must not be an input of the command"));
+  EXPECT_EQ(read_bytes(file), before);
+}
+
 TEST(DataCommand, HelpEndsWithExamples) {
   const auto help = run_lowrank({"data", "fetch", "--help"});
   EXPECT_EQ(help.status, 0);

@@ -232,6 +232,19 @@ TEST_F(EvalCommand, TakesNoMemoryForARankThatNoTensorHas) {
                     "the rank of a layer must be that of its tensors. Got rank 900000"}});
 }
 
+/// A tensor of bytes has a dimension for any rank at little cost.
+TEST_F(EvalCommand, TakesNoMemoryForFactorsThatTheFileDoesNotHold) {
+  const auto base = save_tiny_base(folder_ / "base");
+  const auto adapter = save_tiny_adapter(base, folder_ / "adapter");
+  auto json = nlohmann::json::parse(read_bytes(folder_ / "adapter" / "adapter_config.json"));
+  json["r"] = 1'000'000;
+  folder_.write("adapter/adapter_config.json", json.dump());
+  write_safetensors(folder_ / "adapter" / "adapter_model.safetensors",
+                    {{"x", at::zeros({1'000'000}, at::kChar)}});
+  expect_refusals({{eval(base, {"--adapter", adapter}), 1,
+                    "the factors of all layers must be in the file. Got 1000000 numbers in "}});
+}
+
 TEST_F(EvalCommand, RefusesWrongArguments) {
   const auto base = save_tiny_base(folder_ / "base");
   const auto wide = save_tiny_base(folder_ / "wide", 0, {9, 10});

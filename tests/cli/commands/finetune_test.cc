@@ -53,15 +53,16 @@ TEST_F(FinetuneCommand, ARunThatWasInterruptedEndsAsOneThatWasNot) {
   const auto started = [&] { return fs::exists(folder_ / "cut" / "checkpoint.safetensors"); };
   const auto stopped = RunningCommand(command("cut", options)).stop(SIGINT, started);
   EXPECT_EQ(stopped.status, 1) << stopped.out;
-  EXPECT_THAT(stopped.err, HasSubstr("and --resume " + (folder_ / "cut").string() + "."));
+  EXPECT_THAT(stopped.err, HasSubstr(" finetune --resume " + (folder_ / "cut").string() + "\n"));
   EXPECT_FALSE(fs::exists(folder_ / "cut" / "adapter_model.safetensors"));
 
   const auto resumed = run_lowrank({"finetune", "--resume", (folder_ / "cut").string()});
   EXPECT_EQ(resumed.status, 0) << resumed.err;
-  for (const char* name : {"adapter_model.safetensors", "adapter_config.json", "training.json"}) {
+  for (const char* name :
+       {"adapter_model.safetensors", "adapter_config.json", "training.json", "history.json"}) {
     EXPECT_EQ(read_bytes(folder_ / "cut" / name), read_bytes(folder_ / "whole" / name)) << name;
   }
-  EXPECT_EQ(std::distance(fs::directory_iterator(folder_ / "cut"), {}), 3) << "something is left";
+  EXPECT_EQ(std::distance(fs::directory_iterator(folder_ / "cut"), {}), 4) << "something is left";
   EXPECT_EQ(read_bytes(folder_ / "base" / "model.safetensors"), base_before);
 }
 
@@ -90,7 +91,8 @@ TEST_F(FinetuneCommand, StartsFromDataAsOftenAsItIsResumed) {
     ASSERT_EQ(stopped.status, 1) << stopped.out;
     const auto resumed = run_lowrank({"finetune", "--resume", cut.string()});
     EXPECT_EQ(resumed.status, 0) << resumed.err;
-    for (const char* file : {"adapter_model.safetensors", "adapter_config.json", "training.json"}) {
+    for (const char* file :
+         {"adapter_model.safetensors", "adapter_config.json", "training.json", "history.json"}) {
       EXPECT_EQ(read_bytes(cut / file), read_bytes(folder_ / (name + "whole") / file))
           << name << ", " << file;
     }
@@ -105,8 +107,82 @@ TEST_F(FinetuneCommand, RefusesToGoOnOnABaseThatChanged) {
   const auto refused =
       run_lowrank({"finetune", "--resume", (folder_ / "cut").string(), "--steps", "3000"});
   EXPECT_EQ(refused.status, 1);
-  EXPECT_THAT(refused.err, HasSubstr("base"));
+  EXPECT_THAT(refused.err, AllOf(HasSubstr("must be the one that the run was started on"),
+                                 HasSubstr("put the old one back, or start anew")));
   EXPECT_FALSE(fs::exists(folder_ / "cut" / "adapter_model.safetensors"));
+}
+
+TEST_F(FinetuneCommand, GoesOnWithTheSameBaseInAnotherPlace) {
+  const auto cut = (folder_ / "cut").string(), out = (folder_ / "whole").string();
+  const auto started = [&] { return fs::exists(fs::path(cut) / "checkpoint.safetensors"); };
+  ASSERT_EQ(run_lowrank(command("whole", {"--steps", "3000"})).status, 0);
+  const auto stopped = RunningCommand(command("cut", {"--steps", "3000"})).stop(SIGINT, started);
+  ASSERT_EQ(stopped.status, 1) << stopped.out;
+  fs::rename(base_, folder_ / "moved");
+  const auto resumed =
+      run_lowrank({"finetune", (folder_ / "moved").string(), "--resume", cut + "/", "--out", cut});
+  EXPECT_EQ(resumed.status, 0) << resumed.err;
+  for (const auto* name :
+       {"/adapter_model.safetensors", "/adapter_config.json", "/training.json", "/history.json"}) {
+    EXPECT_EQ(read_bytes(cut + name), read_bytes(out + name)) << name;
+  }
+}
+
+TEST_F(FinetuneCommand, AnUnfinishedRunIsCalledByName) {
+  const auto cut = (folder_ / "cut").string();
+  const auto started = [&] { return fs::exists(fs::path(cut) / "checkpoint.safetensors"); };
+  const auto stopped = RunningCommand(command("cut", {"--steps", "3000000"})).stop(SIGINT, started);
+  ASSERT_EQ(stopped.status, 1) << stopped.out;
+  const std::string advice = " finetune --resume " + cut + "\n";
+  const std::string unfinished =
+      "must hold a finished run. Got one that was interrupted. Finish it";
+  const auto nothing = (folder_ / "nothing").string();
+  expect_refusals(
+      {{{"eval", base_, "--adapter", cut, "--data", data_}, 1, unfinished},
+       {{"eval", base_, "--adapter", cut, "--data", data_}, 1, advice},
+       {{"info", cut}, 1, unfinished},
+       {{"finetune", cut, "--out", nothing, "--data", data_}, 1, unfinished},
+       {command("new", {"--adapter", cut}), 1, unfinished},
+       {{"train", "--resume", cut}, 1, advice},
+       {{"finetune", "--resume", cut, "--adapter", base_},
+        2,
+        "--adapter must be left out, because the run in "},
+       {{"info", nothing}, 1, "[load] there must be a folder \"" + nothing + "\". Got none."},
+       {{"eval", nothing, "--data", data_}, 1, "[load] there must be a folder"},
+       {{"eval", base_, "--adapter", nothing, "--data", data_},
+        1,
+        "[load] there must be a folder"}});
+}
+
+/// A folder that somebody else has made must not lead what is written to other places.
+TEST_F(FinetuneCommand, WritesThroughNoLinks) {
+  const auto base_before = read_bytes(folder_ / "base" / "model.safetensors");
+  const auto config_before = read_bytes(folder_ / "base" / "config.json");
+  fs::create_directories(folder_ / "out");
+  fs::create_symlink("../base/model.safetensors", folder_ / "out/checkpoint.safetensors");
+  fs::create_symlink("../base/model.safetensors", folder_ / "out/adapter_model.safetensors");
+  fs::create_symlink("../base/config.json", folder_ / "out/training.json");
+  const auto result = run_lowrank(command("out", {"--steps", "2", "--force"}));
+  EXPECT_EQ(result.status, 0) << result.err;
+  EXPECT_EQ(read_bytes(folder_ / "base" / "model.safetensors"), base_before);
+  EXPECT_EQ(read_bytes(folder_ / "base" / "config.json"), config_before);
+  EXPECT_FALSE(fs::is_symlink(folder_ / "out/adapter_model.safetensors"));
+  EXPECT_EQ(run_lowrank({"info", (folder_ / "out").string()}).status, 0);
+}
+
+TEST_F(FinetuneCommand, EndsByPatienceAndKeepsTheHistory) {
+  const auto result = run_lowrank(
+      command("out", {"--steps", "4000", "--lr", "0.05", "--validation", "0.25", "--validate-every",
+                      "5", "--patience", "2", "--weight-decay", "0.01"}));
+  EXPECT_EQ(result.status, 0) << result.err;
+  EXPECT_THAT(result.out, HasSubstr("Ended by --patience; the parameters of step "));
+  const auto training = nlohmann::json::parse(read_bytes(folder_ / "out" / "training.json"));
+  const auto history = nlohmann::json::parse(read_bytes(folder_ / "out" / "history.json"));
+  const auto& validations = history.at("validations");
+  ASSERT_GE(validations.size(), 3U);
+  EXPECT_EQ(validations.back().at("step"), training.at("result").at("steps"));
+  EXPECT_EQ(training.at("run").at("train").at("patience"), 2);
+  EXPECT_FALSE(history.at("points").empty());
 }
 
 TEST_F(FinetuneCommand, WarnsOfARankThatBringsNothing) {
@@ -133,7 +209,7 @@ TEST_F(FinetuneCommand, RefusesWrongArguments) {
       {command("a", {"--init", "norml"}), 2, "Did you mean \"normal\"?"},
       {command("a", {"--init", "lora_ga", "--rank", "5"}), 2,
        "half of the smaller of out and in, 4. Got 5. (At the layer \"linear1\".)"},
-      {command("a", {"--init-batches", "0"}), 2, "--init-batches must be at least 1. Got 0."},
+      {command("a", {"--init-batches", "0"}), 2, "--init-batches must be 1 to 1000000. Got 0."},
       {command("a", {"--lora-plus-ratio", "0"}), 2, "must be finite and above 0. Got 0."},
       {{"finetune", "--resume", (folder_ / "base").string()}, 1, "must exist. Got no such file."},
   });
@@ -158,7 +234,7 @@ TEST_F(FinetuneCommand, RefusesSpoiltBases) {
   };
   const std::string weights = "model.safetensors";
   expect_refusals({
-      {on((folder_ / "none").string(), "a"), 1, "config.json\" must exist"},
+      {on((folder_ / "none").string(), "a"), 1, "[load] there must be a folder"},
       {spoil("json", "config.json", [](const std::string& s) { return s.substr(0, 20); }), 1,
        "must be valid JSON. Got wrong syntax at byte"},
       {spoil("short", weights, [](const std::string& s) { return s.substr(0, s.size() - 4); }), 1,

@@ -118,9 +118,10 @@ TEST_F(MnistCommand, TellsTheNotebooksStoryTheSameAfterAnInterruption) {
   const auto started = [&] { return fs::exists(cut + "/base/checkpoint.safetensors"); };
   const auto stopped = RunningCommand(command("cut", "2")).stop(SIGINT, started);
   EXPECT_EQ(stopped.status, 1) << stopped.out;
-  EXPECT_THAT(stopped.err, HasSubstr("and --resume " + cut + "."));
+  EXPECT_THAT(stopped.err, HasSubstr(" mnist --resume " + cut + "\n"));
   EXPECT_FALSE(fs::exists(cut + "/report.json"));
-  expect_refusals({{{"mnist", "--resume", cut, "--digit", "3"}, 2, "digit must be \"2\", as in"}});
+  expect_refusals({{{"mnist", "--resume", cut, "--digit", "3"}, 2, "digit must be \"2\", as in"},
+                   {command("cut", "2"), 1, "Got an interrupted run. Go on with: "}});
 
   const auto resumed = run_lowrank({"mnist", "--resume", cut, "--json"});
   EXPECT_EQ(resumed.status, 0) << resumed.err;
@@ -132,7 +133,8 @@ TEST_F(MnistCommand, TellsTheNotebooksStoryTheSameAfterAnInterruption) {
   for (const char* name :
        {"base/model.safetensors", "base/training.json", "adapter/adapter_model.safetensors",
         "adapter/adapter_config.json", "adapter/training.json", "replay/adapter_model.safetensors",
-        "replay/adapter_config.json", "replay/training.json"}) {
+        "replay/adapter_config.json", "replay/training.json", "base/history.json",
+        "adapter/history.json", "replay/history.json"}) {
     EXPECT_EQ(read_bytes(cut + "/" + name), read_bytes(folder_ / "whole" / name)) << name;
   }
   EXPECT_FALSE(fs::exists(cut + "/base/checkpoint.safetensors"));

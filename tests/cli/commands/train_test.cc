@@ -76,9 +76,9 @@ TEST_F(TrainCommand, ARunThatWasKilledEndsAsOneThatWasNot) {
   const auto started = [&] { return fs::exists(checkpoint); };
   const auto stopped = RunningCommand(command("cut", options)).stop(SIGINT, started);
   EXPECT_EQ(stopped.status, 1) << stopped.out;
-  EXPECT_THAT(stopped.err, AllOf(HasSubstr("[train] the run was interrupted at step "),
-                                 HasSubstr("go on with the same command and --resume " +
-                                           (folder_ / "cut").string() + ".")));
+  EXPECT_THAT(stopped.err,
+              AllOf(HasSubstr("[train] the run was interrupted at step "),
+                    HasSubstr(" train --resume " + (folder_ / "cut").string() + "\n")));
   EXPECT_FALSE(fs::exists(folder_ / "cut" / "model.safetensors"));
 
   const auto refused = run_lowrank({"train", "--resume", (folder_ / "cut").string(), "--lr", "1"});
@@ -92,10 +92,10 @@ TEST_F(TrainCommand, ARunThatWasKilledEndsAsOneThatWasNot) {
 
   const auto ended = run_lowrank(resume);
   EXPECT_EQ(ended.status, 0) << ended.err;
-  for (const char* name : {"model.safetensors", "config.json", "training.json"}) {
+  for (const char* name : {"model.safetensors", "config.json", "training.json", "history.json"}) {
     EXPECT_EQ(read_bytes(folder_ / "cut" / name), read_bytes(folder_ / "whole" / name)) << name;
   }
-  EXPECT_EQ(std::distance(fs::directory_iterator(folder_ / "cut"), {}), 3) << "something is left";
+  EXPECT_EQ(std::distance(fs::directory_iterator(folder_ / "cut"), {}), 4) << "something is left";
   expect_refusals({{resume, 1, "A finished run keeps no checkpoint"}});
 }
 
@@ -153,6 +153,13 @@ TEST_F(TrainCommand, NamesTheWayOnWhereARunWasInterrupted) {
                         cut + "\", or pass --force to start over."}});
 }
 
+TEST_F(TrainCommand, TakesNoMemoryForAModelThatCannotFit) {
+  expect_refusals({{{"train", "--data", data_, "--sizes", "16,9999999999,10", "--out",
+                     (folder_ / "large").string()},
+                    2,
+                    "the model, its gradients and Adam's moments must fit into memory. Got "}});
+}
+
 TEST_F(TrainCommand, TakesNoMemoryForSizesThatTheCheckpointCannotHold) {
   write_safetensors(
       folder_ / "ck" / "checkpoint.safetensors", {},
@@ -160,7 +167,8 @@ TEST_F(TrainCommand, TakesNoMemoryForSizesThatTheCheckpointCannotHold) {
         R"({"seed":0,"threads":1,"device":"cpu","dtype":"float32","data":"d",)"
         R"("sizes":[16,30000000,10],"mean":0.1307,"deviation":0.3081,"train":{"epochs":1,"steps":2,)"
         R"("batch_size":10,"learning_rate":0.001,"schedule":"constant","warmup_steps":0,)"
-        R"("clip_norm":0.0,"accumulate":1,"validation":0.0,"replay":0.0,"seed":0}})"},
+        R"("clip_norm":0.0,"accumulate":1,"validation":0.0,"replay":0.0,"seed":0,"seconds":0.0,)"
+        R"("weight_decay":0.0,"validate_every":0,"patience":0}})"},
        {"lowrank.counters", "{}"}});
   expect_refusals({{{"train", "--data", data_, "--resume", (folder_ / "ck").string()},
                     1,

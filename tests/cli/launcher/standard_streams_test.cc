@@ -59,8 +59,8 @@ TEST(Output, IsASentenceWhereMemoryEndsOrALinkLeadsToItself) {
   std::filesystem::create_symlink("loop", loop);
   expect_refusals(
       {{{"train", "--sizes", "784,9223372036854775807,10", "--out", (folder / "big").string()},
-        1,
-        "[memory] the work must fit into memory."},
+        2,
+        "Adam's moments must fit into memory. Got 7.32e+21 parameters"},
        {{"info", loop.string()}, 1, "Too many levels of symbolic links"}});
 }
 

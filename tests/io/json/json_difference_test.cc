@@ -1,11 +1,11 @@
-#include "app/train/json_difference.h"
+#include <lowrank/io/json_difference.h>
 
 #include <gtest/gtest.h>
 
 #include <nlohmann/json.hpp>
 #include <string>
 
-namespace lowrank::app {
+namespace lowrank {
 namespace {
 
 std::string difference(const char* one, const char* other) {
@@ -25,4 +25,4 @@ TEST(JsonDifference, NamesTheFieldAndBothValues) {
 }
 
 }  // namespace
-}  // namespace lowrank::app
+}  // namespace lowrank
