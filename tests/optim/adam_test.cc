@@ -301,7 +301,7 @@ TEST(Adam, GoesOnFromAFile) {
   };
   const auto step = [](Adam& adam, const std::vector<at::Tensor>& parameters, int number) {
     for (size_t i = 0; i < 2; ++i) {  // the third never has a gradient
-      auto parameter = parameters[i];
+      const auto& parameter = parameters[i];
       parameter.mutable_grad() = at::full_like(parameter, number + 1.0);
     }
     adam.step();

@@ -64,7 +64,7 @@ struct Fit {
     return task;
   }
 
-  void refuse(TrainTask task, const TrainOptions& options, const std::string& message) {
+  void refuse(const TrainTask& task, const TrainOptions& options, const std::string& message) {
     LOWRANK_EXPECT_ERROR(train(task, options), ArgumentError, "[train] " + message);
     EXPECT_EQ(calls, 0);
   }
