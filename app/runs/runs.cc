@@ -23,6 +23,7 @@
 #include "app/terminal/progress.h"
 #include "app/train/evaluate.h"
 #include "app/train/image_task.h"
+#include "app/train/run_figures.h"
 
 namespace lowrank::app {
 namespace {
@@ -52,9 +53,17 @@ TrainTask task_for(const ImageClassifier& classifier, const ImageTask& images) {
   return task;
 }
 
-/// Trains with a progress bar.
-TrainResult train_visibly(const TrainTask& task, const TrainOptions& options,
-                          const RunContext& context, const Json& identity) {
+/// What a run shows of itself, in the terminal and in its log.
+struct Shown {
+  const RunContext& context;
+  const Json& identity;
+  const ImageTask& images;
+  const Adapter* adapter = nullptr;  // null for a base
+};
+
+/// Trains with a progress bar, and with a log if the context has one.
+TrainResult train_visibly(const TrainTask& task, const TrainOptions& options, const Shown& shown) {
+  const auto& context = shown.context;
   std::optional<Progress> progress;  // it begins with the first step
   const auto on_step = [&](const TrainProgress& now) {
     if (!progress) {
@@ -64,13 +73,22 @@ TrainResult train_visibly(const TrainTask& task, const TrainOptions& options,
     progress->update(now.step, now.loss);
     return true;
   };
+  const auto held_back =
+      split_validation(task.indices, options.validation, options.seed).validation;
+  const auto on_log = [&](RunLog& log, const TrainProgress& now) {
+    if (now.step == 0) return log_options(log, shown.identity);
+    if (shown.adapter != nullptr) log_spectra(log, now.step, *shown.adapter);
+    if (held_back.defined()) log_mistakes(log, now.step, shown.images, held_back);
+  };
   const auto& named = context.resume_folder.empty() ? context.folder : context.resume_folder;
   return train(task, options,
                {.checkpoint = checkpoint_of(context.folder),
-                .identity = to_text(identity, -1),
+                .identity = to_text(shown.identity, -1),
                 .resume = context.resume,
                 .how_to_resume = fmt::format("go on with: {} {} --resume {}", program_name(),
                                              context.command, named.string()),
+                .log_to = context.log_to,
+                .on_log = on_log,
                 .on_step = on_step});
 }
 
@@ -191,6 +209,14 @@ void require_new_run_folder(const std::filesystem::path& folder, bool force) {
   require_writable_output(folder, force);
 }
 
+void require_new_log(const std::filesystem::path& folder, bool force) {
+  const auto metrics = folder / "metrics.jsonl";
+  std::error_code none;
+  if (folder.empty() || force || !std::filesystem::exists(metrics, none)) return;
+  fail<FileError>("log", fmt::format("\"{}\" must not exist yet", metrics.string()),
+                  "the log of another run", "Name another folder, or pass --force to replace it.");
+}
+
 void require_finished(const std::filesystem::path& folder) {
   std::error_code none, error;
   if (const auto status = std::filesystem::status(folder, error);
@@ -296,12 +322,13 @@ BaseResult train_base(const BaseRun& run, const ImageDataset& data, const RunCon
                              data.images.size(1), data.images.size(2), named_data(run.data)};
   classifier.model->to(context.resources.device, context.resources.dtype);
   require_fit(classifier, data);
-  auto task = task_for(classifier, image_task(classifier, data, context.resources));
+  const auto images = image_task(classifier, data, context.resources);
+  auto task = task_for(classifier, images);
   task.parameters = trained_parameters(*classifier.model);
   const auto id = identity(run, context.resources);
   task.accelerated = classifier.model.get();
   const FolderLock lock(context.folder);
-  const auto result = train_visibly(task, run.train, context, id);
+  const auto result = train_visibly(task, run.train, {context, id, images});
   classifier.model->zero_grad(/*set_to_none=*/true);  // later steps must not see old gradients
   const InterruptGuard uninterrupted;                 // a signal waits until the files are written
   save_classifier(classifier, context.folder, files_on_training(id, result));
@@ -333,7 +360,7 @@ FinetuneResult finetune(const FinetuneRun& run, ImageClassifier& classifier,
   own.lora = run.adapter.empty() ? run.lora : adapter.config();
   const auto id = identity(own, base_sha256, context.resources);
   const FolderLock lock(context.folder);
-  const auto result = train_visibly(task, run.train, context, id);
+  const auto result = train_visibly(task, run.train, {context, id, images, &adapter});
   const InterruptGuard uninterrupted;
   adapter.save(
       context.folder,

@@ -25,6 +25,7 @@ struct RunContext {
   std::string title;                         ///< of the progress bar
   std::string command = {};                  ///< "train": what goes on with the run
   std::filesystem::path resume_folder = {};  ///< the folder to give to its --resume
+  std::filesystem::path log_to = {};         ///< folder of a RunLog; empty: none
   bool resume = false;
   bool quiet = false;
   Resources resources;
@@ -105,6 +106,10 @@ void require_finished(const std::filesystem::path& folder);
 /// Does what require_writable_output() does. For the folder of an interrupted run, the message
 /// names --resume.
 void require_new_run_folder(const std::filesystem::path& folder, bool force);
+
+/// Throws FileError if `folder` holds the log of another run, unless `force` says to replace it. An
+/// empty name means no log.
+void require_new_log(const std::filesystem::path& folder, bool force);
 
 /// Throws TensorError if a row of (N, classes) holds NaN or Inf.
 void require_finite_outputs(const at::Tensor& outputs);

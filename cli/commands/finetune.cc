@@ -23,6 +23,7 @@ namespace {
 struct FinetuneCommand {
   app::FinetuneRun run;
   RunFolder folder;
+  std::string log_to;
 };
 
 constexpr auto kFinetuneExamples = R"(Examples:
@@ -168,11 +169,13 @@ void run_finetune(const Flags& flags, FinetuneCommand& command) {
   run.data = app::data_for(classifier, run.data);
   const auto data = app::load_image_dataset(run.data, app::Split::kTrain);
   app::require_not_an_input(folder, {base.string(), run.adapter});
+  if (!resume) app::require_new_log(command.log_to, run.common.force);
   if (!resume) app::require_new_run_folder(folder, run.common.force);
   const auto result = finetune(run, classifier, data,
                                {.folder = folder,
                                 .title = "finetune",
                                 .command = "finetune",
+                                .log_to = command.log_to,
                                 .resume = resume,
                                 .quiet = run.common.quiet,
                                 .resources = resources});
@@ -202,6 +205,7 @@ void add_finetune(const Flags& flags) {
   finetune.option("--replay", &run.train.replay,
                   "Share of each batch taken from the other classes");
   add_run_folder(finetune, command->folder);
+  add_log_flag(finetune, command->log_to);
   add_lora_flags(finetune, run.lora);
   finetune
       .option("--init-batches", &run.init_batches,

@@ -20,6 +20,7 @@ namespace {
 struct TrainCommand {
   app::BaseRun run;
   RunFolder folder;
+  std::string log_to;
 };
 
 constexpr auto kTrainExamples = R"(Examples:
@@ -96,11 +97,13 @@ void run_train(const Flags& flags, TrainCommand& command) {
   const auto resources = app::apply_common_options(command.run.common);
   require_memory_for(command.run);
   const auto data = app::load_image_dataset(command.run.data, app::Split::kTrain);
+  if (!resume) app::require_new_log(command.log_to, command.run.common.force);
   if (!resume) app::require_new_run_folder(folder, command.run.common.force);
   const auto result = app::train_base(command.run, data,
                                       {.folder = folder,
                                        .title = "train",
                                        .command = "train",
+                                       .log_to = command.log_to,
                                        .resume = resume,
                                        .quiet = command.run.common.quiet,
                                        .resources = resources});
@@ -125,6 +128,7 @@ void add_train(const Flags& flags) {
               "Standard deviation that pixels are divided by")
       .shows_default();
   add_run_folder(train, command->folder);
+  add_log_flag(train, command->log_to);
   add_training_flags(train, command->run.train);
   add_common_flags(train, command->run.common);
   train.footer(kTrainExamples);

@@ -64,6 +64,13 @@ void add_run_folder(const Flags& flags, RunFolder& folder) {
       .type_name("DIR");
 }
 
+void add_log_flag(const Flags& flags, std::string& log_to) {
+  flags
+      .option("--log-to", &log_to,
+              "Folder for metrics.jsonl and TensorBoard's events, written during the run")
+      .type_name("DIR");
+}
+
 void restore_training(const Flags& flags, TrainOptions& options,
                       const nlohmann::ordered_json& run) {
   restore_unless_given(flags, "--epochs", options.epochs, run.at("epochs"));

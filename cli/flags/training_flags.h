@@ -30,6 +30,8 @@ void require_steps(const Flags& flags, const std::string& command, const TrainOp
 
 void add_run_folder(const Flags& flags, RunFolder& folder);
 
+void add_log_flag(const Flags& flags, std::string& log_to);
+
 /// For --resume: takes what was not given on the command line from the interrupted run.
 template <class T>
 void restore_unless_given(const Flags& flags, const std::string& flag, T& field,

@@ -9,10 +9,12 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <limits>
 #include <optional>
 #include <utility>
 
 #include "train/checkpoint_file.h"
+#include "train/log/run_logger.h"
 #include "train/stepper.h"
 #include "train/task_checks.h"
 
@@ -31,7 +33,7 @@ double seconds_since(Clock::time_point begin) {
 int64_t rounded_up(int64_t count, int64_t unit) { return (count + unit - 1) / unit; }
 
 /// Scales all gradients down to a joint 2-norm of `most`, as torch.nn.utils.clip_grad_norm_ does.
-/// Returns the norm that they had.
+/// Infinity scales nothing. Returns the norm that they had.
 double clip_gradients(const std::vector<NamedParameter>& parameters, double most) {
   std::vector<at::Tensor> norms;
   for (const auto& [name, parameter, rate] : parameters) {
@@ -39,6 +41,7 @@ double clip_gradients(const std::vector<NamedParameter>& parameters, double most
   }
   if (norms.empty()) return 0;
   const auto norm = at::stack(norms).norm();
+  if (std::isinf(most)) return norm.item<double>();
   const auto scale = (most / (norm + 1e-6)).clamp_max(1.0);
   for (const auto& [name, parameter, rate] : parameters) {
     if (parameter.grad().defined()) parameter.mutable_grad().mul_(scale);
@@ -71,7 +74,8 @@ class Run {
         options_(options),
         run_(run),
         split_(split_examples(task, options)),
-        optimizer_(make_stepper(task, options)) {
+        optimizer_(make_stepper(task, options)),
+        logger_(run) {
     if (task.next_loss == nullptr) {
       sampler_.emplace(
           split_.train,
@@ -94,6 +98,7 @@ class Run {
     earlier_ = state_.counters.seconds;
     const auto first = state_.counters.step;
     if (!run_.resume) save_checkpoint();
+    logger_.begin(first, total_);
     loop();
     if (split_.validation.defined()) keep_best();
     const double seconds = seconds_since(begin_);
@@ -150,8 +155,9 @@ class Run {
       record(*progress);
       if (run_.on_step && !run_.on_step(*progress)) end_with(TrainEnd::kCallback);
       if (validates_at(counters.step)) validate(progress->learning_rate);
-      if (options_.seconds > 0 && counters.seconds >= options_.seconds)
+      if (options_.seconds > 0 && counters.seconds >= options_.seconds) {
         end_with(TrainEnd::kSeconds);
+      }
       if (interrupted()) stop();
       checkpoint_if_due();
     }
@@ -195,9 +201,11 @@ class Run {
                               .total = total_,
                               .loss = sum / static_cast<double>(options_.accumulate),
                               .learning_rate = optimizer_->rate() * factor_here};
-    if (options_.clip_norm > 0) {
+    if (options_.clip_norm > 0 || (logger_.is_on() && is_recorded(progress.step))) {
       optimizer_->form_gradients();
-      progress.gradient_norm = clip_gradients(task_.parameters, options_.clip_norm);
+      const bool clips = options_.clip_norm > 0;
+      progress.gradient_norm = clip_gradients(
+          task_.parameters, clips ? options_.clip_norm : std::numeric_limits<double>::infinity());
     }
     optimizer_->step(factor_here);
     return progress;
@@ -206,7 +214,7 @@ class Run {
   /// Runs the next batch forward and backward. Returns its loss, or nothing at the end of a stream.
   std::optional<double> batch() {
     const bool new_epoch = sampler_ && sampler_->position().batch == 0;
-    auto loss = sampler_ ? task_.loss(sampler_->next()) : task_.next_loss();
+    auto loss = sampler_ ? task_.loss(next_indices()) : task_.next_loss();
     if (!sampler_ && !loss.defined()) return std::nullopt;
     const double value = value_of(loss);
     if (!loss.requires_grad()) {
@@ -230,6 +238,12 @@ class Run {
     return value;
   }
 
+  at::Tensor next_indices() {
+    auto indices = sampler_->next();
+    logger_.count(indices.numel());
+    return indices;
+  }
+
   static double value_of(const at::Tensor& loss) {
     if (!loss.defined() || loss.numel() != 1) {
       fail<TensorError>(
@@ -243,11 +257,16 @@ class Run {
     auto& counters = state_.counters;
     auto& points = state_.history.points;
     counters.point_sum += progress.loss;
-    if (progress.step % rounded_up(total_, kHistoryPoints) != 0 && progress.step != total_) return;
+    if (!is_recorded(progress.step)) return;
     const auto since = progress.step - (points.empty() ? 0 : points.back().step);
     points.push_back(
         {progress.step, counters.point_sum / static_cast<double>(since), progress.learning_rate});
     counters.point_sum = 0;
+    logger_.point(points.back().loss, progress);
+  }
+
+  bool is_recorded(int64_t step) const {
+    return step % rounded_up(total_, kHistoryPoints) == 0 || step == total_;
   }
 
   static const char* not_finite(double value) { return std::isnan(value) ? "NaN" : "Inf"; }
@@ -314,13 +333,15 @@ class Run {
       }
     }
     end_where_patience_ends();
-    if (run_.on_validation && !run_.on_validation({.step = counters.step,
-                                                   .total = total_,
-                                                   .loss = loss,
-                                                   .learning_rate = learning_rate,
-                                                   .seconds = counters.seconds,
-                                                   .is_best = is_best,
-                                                   .metrics = metrics})) {
+    const TrainProgress progress = {.step = counters.step,
+                                    .total = total_,
+                                    .loss = loss,
+                                    .learning_rate = learning_rate,
+                                    .seconds = counters.seconds,
+                                    .is_best = is_best,
+                                    .metrics = metrics};
+    logger_.validation(progress, task_.parameters);
+    if (run_.on_validation && !run_.on_validation(progress)) {
       end_with(TrainEnd::kCallback);
     }
   }
@@ -377,6 +398,7 @@ class Run {
   std::optional<TrainEnd> end_;  // nothing while the run goes on, and if all its steps were done
   Clock::time_point begin_, next_checkpoint_;
   double earlier_ = 0;  // seconds of the run's earlier parts
+  RunLogger logger_;
 };
 
 }  // namespace

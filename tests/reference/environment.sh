@@ -10,7 +10,7 @@ top=$(cd "$(dirname "$0")/../.." && pwd)
 folder=${1:-$top/build/interop-venv}
 # With --no-deps, because their dependencies would replace Debian's PyTorch by a 2 GB download.
 pinned=(peft==0.21.2 transformers==4.46.3 tokenizers==0.20.3 accelerate==1.10.1 safetensors==0.8.0)
-with_needs=(huggingface_hub==0.30.2 jinja2 psutil regex tqdm)
+with_needs=(huggingface_hub==0.30.2 jinja2 psutil regex tqdm tensorboard==2.21.0)
 
 stamp=$folder/lowrank-complete
 wanted="${pinned[*]} ${with_needs[*]}"

@@ -25,7 +25,7 @@ train=(--data "$data" --seed 0 --threads 1 --quiet)  # one thread is quick on a 
 "$lowrank" train "${train[@]}" --steps 200 --out "$work/base"
 "$lowrank" finetune "$work/base" "${train[@]}" --only 2 --rank 1 --alpha 1 --steps 50 --out "$work/two"
 "$lowrank" finetune "$work/base" "${train[@]}" --only 7 --rank 4 --alpha 8 --steps 20 \
-  --target-modules linear1,linear3 --out "$work/seven"
+  --target-modules linear1,linear3 --validation 0.1 --log-to "$work/log" --out "$work/seven"
 
 read -ra flags <<< "${INTEROP_FLAGS:-}"
 exec "$python" -W ignore "$here/interop_test.py" --lowrank "$lowrank" --driver "$driver" \

@@ -7,6 +7,7 @@
 #include <lowrank/train/interrupt.h>
 
 #include <csignal>
+#include <fstream>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -115,6 +116,38 @@ TEST_F(Resume, TimeCountsOverItsParts) {
   const auto result = train(problem.task(), {.steps = 9}, second);
   EXPECT_EQ(result.steps, 5);
   EXPECT_GT(seconds, result.seconds) << "with those of the first part";
+}
+
+TEST_F(Resume, TheLogGoesOnWhereTheCheckpointIs) {
+  const TrainOptions options = {.steps = 20, .validation = 0.25};
+  const auto logged = [&](TrainingProblem& problem, RunOptions to, const char* name) {
+    to.log_to = folder_ / name;
+    train(problem.task(), options, to);
+  };
+  TrainingProblem whole, first, second(1);
+  logged(whole, {}, "whole");
+  first.on_forward = [](int64_t number) {
+    if (number == 9) std::raise(SIGINT);
+  };
+  EXPECT_THROW(logged(first, run(false), "cut"), Interrupted);
+  {  // as if it had gone on for a while after its checkpoint, and been killed then
+    std::ofstream more(folder_ / "cut" / "metrics.jsonl", std::ios::app);
+    more << R"({"step": 19, "train/loss": 1})"
+         << "\n"
+         << R"({"step": 20, "tr)";
+  }
+  logged(second, run(true), "cut");
+  const auto losses = [&](const char* name) {
+    std::vector<std::string> found;
+    std::ifstream file(folder_ / name / "metrics.jsonl");
+    for (std::string line; std::getline(file, line);) {
+      const auto json = nlohmann::json::parse(line);
+      const auto* key = json.contains("train/loss") ? "train/loss" : "validation/loss";
+      found.push_back(json["step"].dump() + " " + json[key].dump());
+    }
+    return found;
+  };
+  EXPECT_EQ(losses("cut"), losses("whole"));
 }
 
 TEST_F(Resume, AtTheLastStepOnlyTheEndIsLeft) {

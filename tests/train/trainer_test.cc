@@ -8,6 +8,8 @@
 
 #include <cmath>
 #include <limits>
+#include <nlohmann/json.hpp>
+#include <sstream>
 #include <vector>
 
 #include "support/expect_error.h"
@@ -234,6 +236,37 @@ TEST(Trainer, EndsWhereAValidationIsNotWanted) {
             {.on_validation = [](const TrainProgress& progress) { return progress.step < 10; }});
   EXPECT_EQ(result.steps, 10);
   EXPECT_EQ(result.end, TrainEnd::kCallback);
+}
+
+TEST(Trainer, LogsItsCourseWithoutChangingIt) {
+  const TemporaryFolder folder;
+  const TrainOptions options = {.steps = 12, .validation = 0.25, .validate_every = 6, .seed = 3};
+  TrainingProblem plain, logged;
+  for (auto* problem : {&plain, &logged}) problem->model->train();
+  auto accelerated = plain.task();
+  accelerated.accelerated = plain.model.get();
+  train(accelerated, options);
+  auto task = logged.task();
+  task.accelerated = logged.model.get();
+  task.metrics = [](const at::Tensor&) { return Metrics{{"accuracy", 0.5}}; };
+  std::vector<int64_t> told;
+  const auto result = train(
+      task, options,
+      {.log_to = folder.path(),
+       .on_log = [&](RunLog&, const TrainProgress& progress) { told.push_back(progress.step); }});
+  EXPECT_TRUE(at::equal(logged.weights(), plain.weights()));
+  EXPECT_EQ(told, (std::vector<int64_t>{0, 6, 12}));
+  std::vector<nlohmann::json> lines;
+  std::istringstream text(read_bytes(folder / "metrics.jsonl"));
+  for (std::string line; std::getline(text, line);) lines.push_back(nlohmann::json::parse(line));
+  ASSERT_EQ(lines.size(), 14U);
+  EXPECT_EQ(lines[0]["step"], 1);
+  EXPECT_EQ(lines[0]["train/loss"], result.history.points[0].loss);
+  EXPECT_GT(lines[0]["train/gradient_norm"], 0);
+  EXPECT_GT(lines[0]["train/examples_per_second"], 0);
+  EXPECT_GT(lines[0]["memory_mb"], 1);
+  EXPECT_EQ(lines[6]["validation/loss"], result.history.validations[0].loss);
+  EXPECT_EQ(lines[6]["validation/accuracy"], 0.5);
 }
 
 TEST(Trainer, HistoryHasTheMeanLossOfItsSteps) {

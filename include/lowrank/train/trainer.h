@@ -13,6 +13,8 @@
 
 namespace lowrank {
 
+class RunLog;
+
 /// What on_step and on_validation are told.
 struct TrainProgress {
   int64_t step = 0;   ///< steps done
@@ -20,7 +22,7 @@ struct TrainProgress {
   double loss = 0;    ///< of this step, or of the validation
   double learning_rate = 0;
   double seconds = 0;                     ///< since the run was started, over all its parts
-  std::optional<double> gradient_norm{};  ///< before clipping; only with TrainOptions::clip_norm
+  std::optional<double> gradient_norm{};  ///< before clipping, where it is known
   bool is_best = false;                   ///< of a validation: the lowest loss so far
   Metrics metrics{};                      ///< of a validation
 };
@@ -37,6 +39,14 @@ struct RunOptions {
   bool resume = false;
   /// Ends the message on an interrupt: what the reader does to go on.
   std::string how_to_resume = "go on with RunOptions::resume.";
+  /// The folder of a RunLog of this run; empty means none. It gets "train/loss" (the mean since the
+  /// entry before), "train/learning_rate", "train/gradient_norm", "train/examples_per_second" and
+  /// "memory_mb" at the steps of TrainHistory, and at each validation "validation/loss", the task's
+  /// metrics and a histogram of each parameter. A run that is resumed goes on with it.
+  std::filesystem::path log_to = {};
+  /// Called when the log is begun, with step 0 or that of the resumed run, and after each
+  /// validation, to add figures of one's own.
+  std::function<void(RunLog& log, const TrainProgress&)> on_log = {};
   /// Called after each step, and after each validation. The run ends if one returns false.
   std::function<bool(const TrainProgress&)> on_step = {};
   std::function<bool(const TrainProgress&)> on_validation = {};

@@ -170,6 +170,23 @@ TEST_F(FinetuneCommand, WritesThroughNoLinks) {
   EXPECT_EQ(run_lowrank({"info", (folder_ / "out").string()}).status, 0);
 }
 
+TEST_F(FinetuneCommand, LogsItsRun) {
+  const auto log = (folder_ / "log").string();
+  const auto words = command("out", {"--steps", "20", "--validation", "0.25", "--log-to", log});
+  ASSERT_EQ(run_lowrank(words).status, 0);
+  std::string events;
+  for (const auto& entry : fs::directory_iterator(log)) {
+    if (entry.path().extension() != ".jsonl") events = read_bytes(entry.path());
+  }
+  for (const auto* name : {"options", "train/loss", "validation/loss", "mistakes/",
+                           "singular_values/linear1", "parameters/linear1.lora_A.weight"}) {
+    EXPECT_THAT(events, HasSubstr(name));
+  }
+  expect_refusals({{command("two", {"--steps", "20", "--log-to", log}), 1,
+                    "metrics.jsonl\" must not exist yet. Got the log of another run."}});
+  EXPECT_FALSE(fs::exists(folder_ / "two"));
+}
+
 TEST_F(FinetuneCommand, EndsByPatienceAndKeepsTheHistory) {
   const auto result = run_lowrank(
       command("out", {"--steps", "4000", "--lr", "0.05", "--validation", "0.25", "--validate-every",

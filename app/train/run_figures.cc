@@ -1,0 +1,44 @@
+#include "app/train/run_figures.h"
+
+#include <ATen/ATen.h>
+#include <fmt/format.h>
+#include <lowrank/io/json.h>
+
+#include <algorithm>
+
+#include "app/images/image_file.h"
+
+namespace lowrank::app {
+
+void log_options(RunLog& log, const nlohmann::ordered_json& identity) {
+  log.text(0, "options", "```json\n" + to_text(identity) + "\n```");
+}
+
+void log_spectra(RunLog& log, int64_t step, const Adapter& adapter) {
+  for (const auto& layer : adapter.layers()) {
+    if (layer.a.dim() != 2 || layer.b.dim() != 2 || layer.a.size(0) != layer.b.size(1)) continue;
+    // B·A has the singular values of R_B·R_Aᵀ, where B = Q_B·R_B and Aᵀ = Q_A·R_A.
+    const auto r_b = std::get<1>(at::linalg_qr(layer.b.detach().to(at::kDouble)));
+    const auto r_a = std::get<1>(at::linalg_qr(layer.a.detach().to(at::kDouble).t()));
+    const auto values = at::linalg_svdvals(r_b.mm(r_a.t())) * std::abs(layer.scaling);
+    log.histogram(step, "singular_values/" + layer.name, values);
+  }
+}
+
+void log_mistakes(RunLog& log, int64_t step, const ImageTask& task, const at::Tensor& indices) {
+  constexpr int64_t kMostTried = 1000, kMostShown = 8;
+  const auto tried = indices.slice(0, 0, kMostTried);
+  const auto found = logits_at(task, tried).argmax(1).cpu();
+  const auto wrong = found.ne(batch_labels(*task.data, tried)).nonzero().flatten();
+  for (int64_t i = 0; i < std::min(kMostShown, wrong.numel()); ++i) {
+    const auto place = wrong[i].item<int64_t>();
+    const auto index = tried[place].item<int64_t>();
+    const auto image = task.data->images[index];
+    log.image(step,
+              fmt::format("mistakes/{} ({} taken for {})", index,
+                          task.data->labels[index].item<int64_t>(), found[place].item<int64_t>()),
+              png_bytes(image), image.size(0), image.size(1));
+  }
+}
+
+}  // namespace lowrank::app

@@ -1,0 +1,23 @@
+#pragma once
+
+#include <lowrank/adapter/adapter.h>
+#include <lowrank/train/run_log.h>
+
+#include <nlohmann/json_fwd.hpp>
+
+#include "app/train/image_task.h"
+
+/// What the command adds to the log of a run.
+namespace lowrank::app {
+
+/// Writes the options of a run as text.
+void log_options(RunLog& log, const nlohmann::ordered_json& identity);
+
+/// Writes the singular values of s·B·A of each layer as a histogram. Layers with other than
+/// matrices are left out.
+void log_spectra(RunLog& log, int64_t step, const Adapter& adapter);
+
+/// Writes the first images at `indices` (int64 (N)) that are classified wrong, at most eight.
+void log_mistakes(RunLog& log, int64_t step, const ImageTask& task, const at::Tensor& indices);
+
+}  // namespace lowrank::app
