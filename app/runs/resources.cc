@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <fstream>
+#include <limits>
 #include <mutex>
 #include <nlohmann/json.hpp>
 #include <system_error>
@@ -116,6 +117,21 @@ int usable_cores() {
   CPU_ZERO(&set);
   if (sched_getaffinity(0, sizeof(set), &set) == 0) return std::max(1, CPU_COUNT(&set));
   return std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+}
+
+double machine_memory() {
+  const auto pages = ::sysconf(_SC_PHYS_PAGES), page = ::sysconf(_SC_PAGESIZE);
+  if (pages <= 0 || page <= 0) return std::numeric_limits<double>::infinity();
+  return static_cast<double>(pages) * static_cast<double>(page);
+}
+
+void require_memory_to_train(const std::string& operation, const std::string& what,
+                             double parameters, const std::string& hint) {
+  const double needed = 4 * sizeof(float) * parameters;
+  if (needed <= machine_memory()) return;
+  fail<ArgumentError>(
+      operation, fmt::format("the {}, its gradients and Adam's moments must fit into memory", what),
+      fmt::format("{:.3g} parameters, which take {:.3g} GB", parameters, needed / 1e9), hint);
 }
 
 Resources apply_common_options(const CommonOptions& options) {

@@ -38,4 +38,12 @@ nlohmann::ordered_json to_json(const CommonOptions& options, const Resources& re
 /// set.
 int usable_cores();
 
+/// Returns the memory of this machine in bytes; infinity if the system does not say.
+double machine_memory();
+
+/// Throws ArgumentError if `what`, its gradients and Adam's two moments cannot fit into memory. The
+/// system would end this process, or another one, without a word.
+void require_memory_to_train(const std::string& operation, const std::string& what,
+                             double parameters, const std::string& hint);
+
 }  // namespace lowrank::app

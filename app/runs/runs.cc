@@ -11,7 +11,6 @@
 #include <lowrank/io/printable.h>
 #include <lowrank/train/interrupt.h>
 #include <lowrank/train/sampler.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <optional>
@@ -119,20 +118,6 @@ void run_first_batches(const FinetuneRun& run, const TrainTask& task, const Imag
   }
 }
 
-/// An adapter takes memory for itself, its gradients and Adam's two moments. If there is too
-/// little, the system would end this process, or another one, without a word.
-void require_memory_for(const AdapterPlan& plan) {
-  constexpr int64_t kBytesPerParameter = 4 * sizeof(float);
-  const auto pages = ::sysconf(_SC_PHYS_PAGES), page = ::sysconf(_SC_PAGESIZE);
-  const auto needed = plan.trained_parameters * kBytesPerParameter;
-  if (pages <= 0 || page <= 0 || needed <= int64_t{pages} * page) return;
-  fail<ArgumentError>("finetune",
-                      "the adapter, its gradients and Adam's moments must fit into memory",
-                      fmt::format("{} parameters, which take {} GB", plan.trained_parameters,
-                                  needed / 1'000'000'000),
-                      "Lower --rank.");
-}
-
 /// Attaches a new adapter, or the finished one that the run goes on from.
 Adapter starting_adapter(const FinetuneRun& run, ImageClassifier& classifier, const TrainTask& task,
                          const ImageTask& images, const RunContext& context) {
@@ -144,7 +129,8 @@ Adapter starting_adapter(const FinetuneRun& run, ImageClassifier& classifier, co
       require_checkpoint_size(checkpoint_of(context.folder),
                               static_cast<double>(plan.trained_parameters));
     }
-    require_memory_for(plan);
+    require_memory_to_train("finetune", "adapter", static_cast<double>(plan.trained_parameters),
+                            "Lower --rank.");
     return attach(*classifier.model, run.lora, [&] { run_first_batches(run, task, images); });
   }
   require_finished(run.adapter);

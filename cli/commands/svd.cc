@@ -6,7 +6,6 @@
 #include <lowrank/io/matrix_file.h>
 #include <lowrank/io/safetensors.h>
 #include <lowrank/linalg/numerical_rank.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <charconv>
@@ -74,8 +73,7 @@ void require_memory(int64_t rows, int64_t columns, at::ScalarType dtype) {
   // A matrix without entries still needs vectors as long as its rows or columns.
   const double needed = entry * static_cast<double>(std::max<int64_t>(rows, 1)) *
                         static_cast<double>(std::max<int64_t>(columns, 1));
-  const double memory =
-      static_cast<double>(sysconf(_SC_PHYS_PAGES)) * static_cast<double>(sysconf(_SC_PAGE_SIZE));
+  const double memory = app::machine_memory();
   if (needed <= memory) return;
   fail<E>("svd",
           fmt::format("the work must fit into this machine's {:.3g} GB of memory", memory / 1e9),
@@ -108,11 +106,11 @@ Source read(const SvdOptions& options, const app::Resources& resources) {
   const bool standard_input = options.file == "-";
   auto w = read_matrix(standard_input ? "/dev/stdin" : options.file, options.tensor);
   // thin_svd() computes whole numbers in float64, and half precision in float32.
-  const auto computed = options.dtype_given              ? resources.dtype
-                        : !w.is_floating_point()         ? at::kDouble
-                        : w.scalar_type() == at::kDouble ? at::kDouble
-                                                         : at::kFloat;
-  if (w.dim() == 2) require_memory<TensorError>(w.size(0), w.size(1), computed);
+  const bool is_single = w.is_floating_point() && w.scalar_type() != at::kDouble;
+  const auto own = is_single ? at::kFloat : at::kDouble;
+  if (w.dim() == 2) {
+    require_memory<TensorError>(w.size(0), w.size(1), options.dtype_given ? resources.dtype : own);
+  }
   if (options.dtype_given) w = w.to(resources.dtype);
   const std::string name = standard_input ? "standard input" : options.file;
   return {w, options.tensor ? fmt::format("{} of {}", *options.tensor, name) : name};

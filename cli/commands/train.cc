@@ -3,7 +3,6 @@
 #include <lowrank/io/atomic_file.h>
 #include <lowrank/io/json.h>
 #include <lowrank/io/printable.h>
-#include <unistd.h>
 
 #include <memory>
 
@@ -46,18 +45,6 @@ double parameters_of(const std::vector<int64_t>& sizes) {
   return numbers;
 }
 
-/// W, its gradient and Adam's two moments.
-void require_memory_for(const app::BaseRun& run) {
-  const double needed = 4 * sizeof(float) * parameters_of(run.sizes);
-  const auto memory =
-      static_cast<double>(::sysconf(_SC_PHYS_PAGES)) * static_cast<double>(::sysconf(_SC_PAGESIZE));
-  if (memory <= 0 || needed <= memory) return;
-  fail<ArgumentError>("train", "the model, its gradients and Adam's moments must fit into memory",
-                      fmt::format("{:.3g} parameters, which take {:.3g} GB",
-                                  parameters_of(run.sizes), needed / 1e9),
-                      "Give smaller --sizes.");
-}
-
 void print(const app::BaseResult& result, const app::BaseRun& run, const std::string& folder) {
   int64_t parameters = 0;
   for (const auto& parameter : result.classifier.model->parameters()) {
@@ -95,7 +82,8 @@ void run_train(const Flags& flags, TrainCommand& command) {
   }
   command.run.train.seed = command.run.common.seed;
   const auto resources = app::apply_common_options(command.run.common);
-  require_memory_for(command.run);
+  app::require_memory_to_train("train", "model", parameters_of(command.run.sizes),
+                               "Give smaller --sizes.");
   const auto data = app::load_image_dataset(command.run.data, app::Split::kTrain);
   if (!resume) app::require_new_log(command.log_to, command.run.common.force);
   if (!resume) app::require_new_run_folder(folder, command.run.common.force);

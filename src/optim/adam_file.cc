@@ -2,11 +2,13 @@
 
 #include <ATen/ATen.h>
 #include <fmt/format.h>
-#include <fmt/ranges.h>
 #include <lowrank/error.h>
 #include <lowrank/io/json.h>
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
+
+#include "io/arrays/tensor_like.h"
 
 namespace lowrank {
 namespace {
@@ -43,18 +45,6 @@ std::vector<int64_t> read_steps(const SafetensorsFile& file, size_t count) {
                   it->second.substr(0, 80));
 }
 
-at::Tensor read_moment(const SafetensorsFile& file, const std::string& name,
-                       const at::Tensor& like) {
-  const auto tensor = file.tensor(name);
-  if (tensor.sizes() == like.sizes() && tensor.scalar_type() == like.scalar_type()) return tensor;
-  fail<FileError>(
-      kOperation,
-      fmt::format("\"{}\" in \"{}\" must be {} of shape ({})", name, file.path().string(),
-                  c10::toString(like.scalar_type()), fmt::join(like.sizes(), ", ")),
-      fmt::format("{} of shape ({})", c10::toString(tensor.scalar_type()),
-                  fmt::join(tensor.sizes(), ", ")));
-}
-
 }  // namespace
 
 void append_moments(const Adam& optimizer, const std::vector<std::string>& names,
@@ -79,7 +69,8 @@ void restore_moments(Adam& optimizer, const std::vector<std::string>& names,
     auto& own = moments[i];
     own.steps = steps[i];
     const auto read = [&](const char* kind, const at::Tensor& like) {
-      return own.steps > 0 ? read_moment(file, kind + names[i], like) : at::zeros_like(like);
+      return own.steps > 0 ? io::tensor_like(file, kind + names[i], like, kOperation)
+                           : at::zeros_like(like);
     };
     own.exp_avg = read("exp_avg.", own.exp_avg);
     own.exp_avg_sq = read("exp_avg_sq.", own.exp_avg_sq);

@@ -3,7 +3,7 @@
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
 #include <c10/util/Exception.h>
-#include <fmt/ranges.h>
+#include <fmt/format.h>
 #include <lowrank/error.h>
 #include <lowrank/io/json.h>
 #include <lowrank/io/json_difference.h>
@@ -12,6 +12,8 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <utility>
+
+#include "io/arrays/tensor_like.h"
 
 namespace lowrank {
 
@@ -40,20 +42,6 @@ const std::string& metadata(const SafetensorsFile& file, const char* key) {
                     fmt::format("a file without {} in its metadata", key));
   }
   return it->second;
-}
-
-at::Tensor read_like(const SafetensorsFile& file, const std::string& name,
-                     const at::Tensor& parameter) {
-  auto tensor = file.tensor(name);
-  if (tensor.sizes() != parameter.sizes() || tensor.scalar_type() != parameter.scalar_type()) {
-    fail<FileError>(
-        "resume",
-        fmt::format("\"{}\" in \"{}\" must be {} of shape ({})", name, file.path().string(),
-                    c10::toString(parameter.scalar_type()), fmt::join(parameter.sizes(), ", ")),
-        fmt::format("{} of shape ({})", c10::toString(tensor.scalar_type()),
-                    fmt::join(tensor.sizes(), ", ")));
-  }
-  return tensor.clone();  // the file's tensors are only valid until it is closed
 }
 
 /// Returns an identity as JSON, or nullopt if it is some other text.
@@ -150,9 +138,10 @@ TrainingState read_checkpoint(const std::filesystem::path& path, const std::stri
   state.history = read_history(file);
   std::vector<at::Tensor> values;
   for (const auto& [name, tensor, rate] : parameters) {
-    values.push_back(read_like(file, "parameter." + name, tensor));
+    values.push_back(io::tensor_like(file, "parameter." + name, tensor, "resume"));
     if (state.counters.best_step > 0) {
-      state.best.push_back(read_like(file, "best." + name, tensor));
+      // A copy, so that the file can go once later checkpoints have replaced it.
+      state.best.push_back(io::tensor_like(file, "best." + name, tensor, "resume").clone());
     }
   }
   optimizer.read(file);

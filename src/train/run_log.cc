@@ -61,7 +61,7 @@ struct RunLog::Impl {
   Impl(const std::filesystem::path& folder, int64_t step)
       : metrics((cut_back(made(folder) / kMetricsFile, step), folder / kMetricsFile)),
         events(folder) {
-    events.start(step);
+    events.start(step > 0 ? step + 1 : 0);
   }
 
   AppendedFile metrics;

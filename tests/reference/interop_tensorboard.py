@@ -6,6 +6,8 @@ import math
 import pathlib
 import shutil
 import struct
+import subprocess
+import time
 
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -33,14 +35,36 @@ def figures(folder):
     return found
 
 
-def check_log(checks, folder):
-    """Compares a log, and then what is left of its event file after a cut at any place."""
+def check_scalars(checks, name, folder):
+    """Returns the reader and the figures that metrics.jsonl has."""
     reader = read(folder)
     wanted = figures(folder)
     found = {tag: {event.step: event.value for event in reader.Scalars(tag)}
              for tag in reader.Tags()["scalars"]}
-    checks.expect("TensorBoard reads every figure of metrics.jsonl", found == wanted,
+    checks.expect(name, found == wanted,
                   f"{sum(map(len, wanted.values()))} figures under {len(wanted)} names")
+    return reader, wanted
+
+
+def check_resumed_log(checks, lowrank, work, data):
+    """The same for a run that is killed and goes on."""
+    out, log = work / "killed", work / "killed_log"
+    run = subprocess.Popen([lowrank, "finetune", work / "base", "--data", data, "--steps", "1000",
+                            "--log-to", log, "--out", out, "--quiet"])
+    metrics = log / "metrics.jsonl"
+    while run.poll() is None and not (metrics.exists() and metrics.read_text().count("\n") > 400):
+        time.sleep(0.1)
+    run.kill()
+    run.wait()
+    subprocess.run([lowrank, "finetune", "--resume", out, "--log-to", log, "--quiet"], check=True,
+                   stdout=subprocess.DEVNULL)
+    check_scalars(checks, "TensorBoard reads the log of a run that was killed", log)
+    checks.expect("two event files hold that log", len(list(log.glob("events.*"))) == 2)
+
+
+def check_log(checks, folder):
+    """Compares a log, and then what is left of its event file after a cut at any place."""
+    reader, wanted = check_scalars(checks, "TensorBoard reads every figure of metrics.jsonl", folder)
     histograms = [reader.Histograms(tag)[-1].histogram_value for tag in reader.Tags()["histograms"]]
     checks.expect("TensorBoard reads the histograms",
                   histograms and all(h.num > 0 and h.num == sum(h.bucket) and

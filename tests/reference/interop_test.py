@@ -15,7 +15,7 @@ import mnist_images
 from interop_broken import check_broken_folders
 from interop_parts import check_parts
 from interop_random import Driver, check_random_adapters
-from interop_tensorboard import check_log
+from interop_tensorboard import check_log, check_resumed_log
 from notebook_net import Mlp
 
 warnings.filterwarnings("ignore")
@@ -209,6 +209,7 @@ def main():
     try:
         check_files(checks, args.work)
         check_log(checks, args.work / "log")
+        check_resumed_log(checks, args.lowrank, args.work, args.data)
         check_theirs_reads_ours(checks, lowrank, images, labels)
         check_ours_reads_theirs(checks, lowrank, images)
         check_ours_reads_a_python_base(checks, lowrank, images)

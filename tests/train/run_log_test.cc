@@ -97,10 +97,10 @@ TEST(RunLog, IsCutBackToTheStepThatARunGoesOnFrom) {
   ASSERT_EQ(lines.size(), 4U);
   EXPECT_EQ(lines[2]["step"], 3);
   EXPECT_EQ(lines[3]["loss"], 9);
-  // SessionLog.START with step 3, in the second file.
+  // SessionLog.START with step 4, in the second file: TensorBoard forgets what is older from there.
   const auto records = records_in(folder.path());
   ASSERT_EQ(records.size(), 2 + 5 + 2 + 1U);
-  EXPECT_TRUE(records[8].ends_with(std::string("\x10\x03\x3a\x02\x08\x01", 6)));
+  EXPECT_TRUE(records[8].ends_with(std::string("\x10\x04\x3a\x02\x08\x01", 6)));
   RunLog anew(folder.path());
   EXPECT_TRUE(lines_in(folder.path()).empty());
 }

@@ -12,8 +12,8 @@
 namespace lowrank {
 
 /// The figures of a run in a folder, while it runs: `metrics.jsonl`, one JSON object a line, and an
-/// event file for TensorBoard (events.out.tfevents.*). Every call is on the disk before it returns,
-/// so a run that is killed leaves files that can be read.
+/// event file for TensorBoard (events.out.tfevents.*). Every call hands its record to the system
+/// before it returns, so a run that is killed leaves files that can be read.
 class LOWRANK_API RunLog {
  public:
   /// Begins to log after `step` steps, 0 for a new run. What metrics.jsonl holds of later steps is

@@ -18,8 +18,8 @@ class EventFile {
   /// Makes a new file in the folder.
   explicit EventFile(const std::filesystem::path& folder);
 
-  /// Tells readers that the run starts after this step, and that later steps in older files are
-  /// void.
+  /// Tells readers that the run starts with this step, and that it and later steps in older files
+  /// are void.
   void start(int64_t step);
   void scalars(int64_t step, const Metrics& values);
   void histogram(int64_t step, const std::string& tag, const at::Tensor& values);
