@@ -125,8 +125,6 @@ void end_acceleration(const at::Tensor& weight) {
   remove_unused_mark(weight);
 }
 
-bool is_marked(const at::Tensor& tensor) { return tensor.defined() && tensor.key_set().has(kMark); }
-
 bool is_bound(const at::Tensor& weight, const Site& site) {
   const auto sites = sites_of(weight);
   return is_marked(weight) && std::any_of(sites.begin(), sites.end(),

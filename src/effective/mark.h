@@ -36,7 +36,9 @@ void unbind(const at::Tensor& weight, const Site& site);
 bool accelerate_weight(const at::Tensor& weight, std::weak_ptr<DeferredGradient> deferred = {});
 void end_acceleration(const at::Tensor& weight);
 
-bool is_marked(const at::Tensor& tensor);
+inline bool is_marked(const at::Tensor& tensor) {
+  return tensor.defined() && tensor.key_set().has(kMark);
+}
 
 /// Returns whether `weight` is still bound to `site`; set_data() with another kind of tensor ends
 /// that.

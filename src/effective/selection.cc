@@ -71,6 +71,11 @@ uint64_t next_id() {
 
 }  // namespace
 
+const Meaning& Selection::of_base() {
+  static const Meaning base;
+  return base;
+}
+
 Switchboard::Switchboard() : id_(next_id()), current_(std::make_shared<Selection>()) {}
 
 void Switchboard::publish(std::shared_ptr<const Selection> selection) {

@@ -25,9 +25,9 @@ struct Selection {
   bool is_mixed() const { return !parts.empty(); }
   /// The meaning of a site. A site that is newer than this selection means its base.
   const Meaning& of(const Site& site) const {
-    static const Meaning base;
-    return site.index < meanings.size() ? meanings[site.index] : base;
+    return site.index < meanings.size() ? meanings[site.index] : of_base();
   }
+  static const Meaning& of_base();
 };
 
 /// Holds one model's current selection. Readers take no lock: each thread caches what it read last,

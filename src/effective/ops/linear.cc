@@ -125,7 +125,6 @@ struct Product {
   const at::Tensor& weight;
   Role role;               ///< kMatrix: `weight` is M; kTranspose: Mᵀ
   const at::Tensor* bias;  ///< null where there is none
-  bool is_layer = true;    ///< whether y is just the product plus the bias
 
   OptionalTensor optional_bias() const { return bias ? OptionalTensor(*bias) : OptionalTensor(); }
 };
@@ -138,34 +137,39 @@ bool needs_operators(const Product& product) {
   return of(product.x) || is_differentiated(product.weight) || (product.bias && of(*product.bias));
 }
 
+template <class IsLayer>
 at::Tensor try_accelerated(const Product& product, const at::Tensor& bias,
-                           const WeightReading& reading) {
-  if (reading.computation != Computation::kAccelerated || !product.is_layer) return {};
+                           const WeightReading& reading, const IsLayer& is_layer) {
+  if (reading.computation != Computation::kAccelerated || !is_layer()) return {};
   return try_linear_node(product.x, matrix_of(product.weight, product.role), bias,
                          reading.accelerated);
 }
 
 /// Computes a product as read_weight() says. `stored` continues the operator's call below the mark
 /// and below autograd; `operate` calls the operator again with an x, a weight and a bias that carry
-/// no mark.
-template <class Stored, class Operate>
-at::Tensor compute(const Product& product, const Stored& stored, const Operate& operate) {
-  const auto& [x, weight, role, bias, is_layer] = product;
+/// no mark. `is_layer` returns whether y is just the product plus the bias. What comes first is all
+/// that a disabled adapter costs.
+template <class Stored, class Operate, class IsLayer>
+at::Tensor compute(const Product& product, const Stored& stored, const Operate& operate,
+                   const IsLayer& is_layer) {
+  const auto& [x, weight, role, bias] = product;
   const auto reading = read_weight(weight, role);
   if (reading.is_base() && !reading.is_observed && !needs_operators(product)) {
-    const auto y = try_accelerated(product, bias ? *bias : at::Tensor(), reading);
+    if (reading.computation == Computation::kStored) return stored();
+    const auto y = try_accelerated(product, bias ? *bias : at::Tensor(), reading, is_layer);
     return y.defined() ? y : stored();
   }
   if (is_marked(x)) return operate(effective_value(x), weight, product.optional_bias());
-  if (reading.computation == Computation::kFactored && x.dim() >= 1 && is_layer) {
+  const bool layer = is_layer();
+  if (reading.computation == Computation::kFactored && x.dim() >= 1 && layer) {
     return factored_linear(x, matrix_of(weight, role), product.optional_bias(), reading);
   }
-  if (reading.is_observed && is_layer) reading.meaning().observe(x);
-  const auto by_row = bias && is_layer ? read_mixed_bias(*bias) : std::nullopt;
+  if (reading.is_observed && layer) reading.meaning().observe(x);
+  const auto by_row = bias && layer ? read_mixed_bias(*bias) : std::nullopt;
   const auto own_bias = !bias    ? at::Tensor()
                         : by_row ? stored_weight(*bias)
                                  : effective_value(*bias);
-  auto y = try_accelerated(product, own_bias, reading);
+  auto y = try_accelerated(product, own_bias, reading, is_layer);
   if (!y.defined()) {
     // This operator cannot apply the site's factors, so it reads the weight as a dense value.
     const auto value = reading.computation == Computation::kFactored
@@ -175,6 +179,8 @@ at::Tensor compute(const Product& product, const Stored& stored, const Operate& 
   }
   return by_row ? add_bias_by_row(y, *bias, *by_row) : y;
 }
+
+bool always_layer() { return true; }
 
 /// Continues an operator's call below the mark and below autograd.
 template <class Operator, class... Args>
@@ -199,7 +205,8 @@ at::Tensor linear(c10::DispatchKeySet keys, const at::Tensor& x, const at::Tenso
       [&] { return on_stored<at::_ops::linear>(keys, x, weight, bias); },
       [](const at::Tensor& input, const at::Tensor& w, const OptionalTensor& b) {
         return at::linear(input, w, b);
-      });
+      },
+      always_layer);
 }
 
 at::Tensor matmul(c10::DispatchKeySet keys, const at::Tensor& x, const at::Tensor& weight_t) {
@@ -208,7 +215,8 @@ at::Tensor matmul(c10::DispatchKeySet keys, const at::Tensor& x, const at::Tenso
       [&] { return on_stored<at::_ops::matmul>(keys, x, weight_t); },
       [](const at::Tensor& input, const at::Tensor& w, const OptionalTensor& /*none*/) {
         return at::matmul(input, w);
-      });
+      },
+      always_layer);
 }
 
 at::Tensor mm(c10::DispatchKeySet keys, const at::Tensor& x, const at::Tensor& weight_t) {
@@ -217,18 +225,21 @@ at::Tensor mm(c10::DispatchKeySet keys, const at::Tensor& x, const at::Tensor& w
       [&] { return on_stored<at::_ops::mm>(keys, x, weight_t); },
       [](const at::Tensor& input, const at::Tensor& w, const OptionalTensor& /*none*/) {
         return at::mm(input, w);
-      });
+      },
+      always_layer);
 }
 
 at::Tensor addmm(c10::DispatchKeySet keys, const at::Tensor& bias, const at::Tensor& x,
                  const at::Tensor& weight_t, const at::Scalar& beta, const at::Scalar& alpha) {
-  const bool is_layer = bias.dim() == 1 && weight_t.dim() == 2 &&
-                        bias.size(0) == weight_t.size(1) && beta.equal(1) && alpha.equal(1);
   return compute(
-      {.x = x, .weight = weight_t, .role = Role::kTranspose, .bias = &bias, .is_layer = is_layer},
+      {.x = x, .weight = weight_t, .role = Role::kTranspose, .bias = &bias},
       [&] { return on_stored<at::_ops::addmm>(keys, bias, x, weight_t, beta, alpha); },
       [&](const at::Tensor& input, const at::Tensor& w, const OptionalTensor& b) {
         return at::addmm(*b, input, w, beta, alpha);
+      },
+      [&] {
+        return bias.dim() == 1 && weight_t.dim() == 2 && bias.size(0) == weight_t.size(1) &&
+               beta.equal(1) && alpha.equal(1);
       });
 }
 
