@@ -24,7 +24,7 @@
 #include <stdexcept>
 #include <vector>
 
-#include "app/images/dataset.h"
+#include "app/data/dataset.h"
 #include "app/models/mlp.h"
 #include "app/train/evaluate.h"
 
@@ -167,7 +167,7 @@ class Server {
   int64_t correct() {
     auto& model = trainer().model();
     model->eval();
-    const auto logits = lowrank::app::compute_logits(
+    const auto logits = lowrank::app::compute_outputs(
         [&](const at::Tensor& x) { return model->forward(x); }, images(), {});
     return lowrank::app::evaluate(logits, images()).correct;
   }
@@ -182,10 +182,10 @@ class Server {
     return clock.line(static_cast<double>(count));
   }
 
-  const lowrank::app::ImageDataset& images() {
-    if (!images_.images.defined()) {
+  const lowrank::app::Dataset& images() {
+    if (!images_.inputs.defined()) {
       torch::manual_seed(4);
-      images_.images = at::randint(0, 256, {kEvaluatedImages, 28, 28}, at::kByte);
+      images_.inputs = at::randint(0, 256, {kEvaluatedImages, 28, 28}, at::kByte);
       images_.labels = at::randint(0, 10, {kEvaluatedImages}, at::kLong);
     }
     return images_;
@@ -203,7 +203,7 @@ class Server {
 
   bool whole_;
   std::map<Shape, std::unique_ptr<Trainer>> trainers_;
-  lowrank::app::ImageDataset images_;
+  lowrank::app::Dataset images_;
 };
 
 void serve(bool whole) {

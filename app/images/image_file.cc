@@ -10,6 +10,8 @@
 #include <string>
 #include <string_view>
 
+#include "app/images/jpeg.h"
+
 namespace lowrank::app {
 namespace {
 
@@ -18,15 +20,6 @@ constexpr uint64_t kMostBytes = uint64_t{256} << 20;
 constexpr int64_t kMostPixels = int64_t{64} << 20;
 constexpr int64_t kMostSize = int64_t{1} << 24;
 constexpr std::string_view kPngSignature = "\x89PNG\r\n\x1a\n";
-
-void check_size(int64_t width, int64_t height, const std::string& name) {
-  if (width > 0 && height > 0 && width <= kMostSize && height <= kMostSize &&
-      width * height <= kMostPixels) {
-    return;
-  }
-  fail<FileError>(kImageFile, fmt::format("{} must have 1 to {} pixels", name, kMostPixels),
-                  fmt::format("{} x {}", width, height));
-}
 
 /// An image of libpng's simplified interface. It frees its memory also when an error is thrown.
 struct PngImage {
@@ -43,17 +36,24 @@ struct PngImage {
   }
 };
 
-at::Tensor read_png(const std::string& bytes, const std::string& name) {
+at::Tensor read_png(const std::string& bytes, ImageChannels channels, const std::string& name) {
   PngImage reader;
   reader.require(png_image_begin_read_from_memory(&reader.image, bytes.data(), bytes.size()), name);
-  check_size(reader.image.width, reader.image.height, name);
-  reader.image.format = PNG_FORMAT_GRAY;
-  at::Tensor pixels = at::empty({reader.image.height, reader.image.width}, at::kByte);
+  check_image_size(reader.image.width, reader.image.height, name);
+  const bool is_gray = (reader.image.format & PNG_FORMAT_FLAG_COLOR) == 0;
+  const bool one = channels == ImageChannels::kGray || (channels == ImageChannels::kAny && is_gray);
+  reader.image.format = is_gray ? PNG_FORMAT_GRAY : PNG_FORMAT_RGB;
+  at::Tensor pixels =
+      at::empty({reader.image.height, reader.image.width, is_gray ? 1 : 3}, at::kByte);
   const png_color white = {255, 255, 255};
   reader.require(png_image_finish_read(&reader.image, &white, pixels.data_ptr<uint8_t>(),
                                        /*row_stride=*/0, /*colormap=*/nullptr),
                  name);
-  return pixels;
+  if (is_gray) {
+    const auto gray = pixels.squeeze(2);
+    return one ? gray : gray.expand({3, -1, -1}).contiguous();
+  }
+  return one ? luminance(pixels) : pixels.permute({2, 0, 1}).contiguous();
 }
 
 /// Reads a PGM file from start to end (netpbm's pgm(5)).
@@ -67,7 +67,7 @@ class PgmReader {
     const int64_t width = number(kMostSize, "a width");
     const int64_t height = number(kMostSize, "a height");
     const int64_t most = number(65535, "a largest value");
-    check_size(width, height, name_);
+    check_image_size(width, height, name_);
     if (most == 0) fail_content("a largest value of 1 to 65535", "0");
     const int64_t count = width * height;
     require_length(plain, plain ? 2 * count : 1 + count * (most < 256 ? 1 : 2));
@@ -158,21 +158,41 @@ std::string first_bytes(const std::string& bytes) {
 
 }  // namespace
 
-at::Tensor read_grayscale_image(const std::filesystem::path& path) {
+void check_image_size(int64_t width, int64_t height, const std::string& name) {
+  if (width > 0 && height > 0 && width <= kMostSize && height <= kMostSize &&
+      width * height <= kMostPixels) {
+    return;
+  }
+  fail<FileError>(kImageFile, fmt::format("{} must have 1 to {} pixels", name, kMostPixels),
+                  fmt::format("{} x {}", width, height));
+}
+
+at::Tensor luminance(const at::Tensor& pixels) {
+  const auto weights = at::tensor({19595, 38470, 7471}, at::kInt);  // of 2^16
+  const auto sum = (pixels.to(at::kInt) * weights).sum(-1, /*keepdim=*/false, at::kInt);
+  return (sum + (1 << 15)).div(1 << 16, "floor").to(at::kByte);
+}
+
+at::Tensor read_image(const std::filesystem::path& path, ImageChannels channels) {
   const std::string name = path.string();
   const std::string bytes = read_file(path, kMostBytes);
-  if (bytes.starts_with(kPngSignature)) return read_png(bytes, name);
-  if (bytes.starts_with("P2") || bytes.starts_with("P5")) return PgmReader(bytes, name).read();
-  fail<FileError>(kImageFile, fmt::format("{} must be a PNG or PGM (P2, P5) image", name),
+  if (bytes.starts_with(kPngSignature)) return read_png(bytes, channels, name);
+  if (is_jpeg(bytes)) return read_jpeg(bytes, channels, name);
+  if (bytes.starts_with("P2") || bytes.starts_with("P5")) {
+    const auto gray = PgmReader(bytes, name).read();
+    return channels == ImageChannels::kRgb ? gray.expand({3, -1, -1}).contiguous() : gray;
+  }
+  fail<FileError>(kImageFile, fmt::format("{} must be a PNG, JPEG or PGM (P2, P5) image", name),
                   first_bytes(bytes));
 }
 
 std::string png_bytes(const at::Tensor& image) {
-  const auto pixels = image.contiguous();
+  const bool is_gray = image.dim() == 2;
+  const auto pixels = (is_gray ? image : image.permute({1, 2, 0})).contiguous();
   PngImage writer;
   writer.image.width = static_cast<png_uint_32>(pixels.size(1));
   writer.image.height = static_cast<png_uint_32>(pixels.size(0));
-  writer.image.format = PNG_FORMAT_GRAY;
+  writer.image.format = is_gray ? PNG_FORMAT_GRAY : PNG_FORMAT_RGB;
   const auto* values = pixels.data_ptr<uint8_t>();
   png_alloc_size_t size = PNG_IMAGE_PNG_SIZE_MAX(writer.image);
   std::string bytes(size, '\0');

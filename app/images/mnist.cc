@@ -1,10 +1,12 @@
 #include "app/images/mnist.h"
 
+#include <fmt/format.h>
 #include <lowrank/error.h>
 
 #include <cstdlib>
 
 #include "app/images/fetch.h"
+#include "app/images/layout.h"
 
 namespace lowrank::app {
 namespace {
@@ -53,6 +55,22 @@ std::filesystem::path data_cache() {
 
 FetchResult fetch_mnist(const FetchOptions& options) {
   return fetch_files("mnist", mnist_files(), mnist_sources(), options);
+}
+
+void check_cached_mnist(Split split) {
+  const auto folder = data_cache() / "mnist";
+  for (const auto& file : mnist_files()) {
+    if (!file.name.starts_with(layout_prefix(split))) continue;
+    const auto path = find_layout_file(folder, file.name);
+    if (path.empty()) {
+      fail<FileError>("data", fmt::format("the cache {} must hold {}", folder.string(), file.name),
+                      "a folder without it", "Run `lowrank data fetch mnist` first.");
+    }
+    const std::string sum = content_sha256(path, file.bytes);
+    if (sum == file.sha256) continue;
+    fail<FileError>("data", fmt::format("{} must have the SHA-256 {}", path.string(), file.sha256),
+                    sum, "Run `lowrank data fetch mnist` to replace it.");
+  }
 }
 
 }  // namespace lowrank::app

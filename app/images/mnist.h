@@ -6,6 +6,8 @@
 #include <string>
 #include <vector>
 
+#include "app/images/split.h"
+
 namespace lowrank::app {
 
 /// One file of a known data set: its name in the cache, and its content.
@@ -53,5 +55,9 @@ struct FetchResult {
 /// Throws FileError that says what was tried, why each source failed and where to put the files by
 /// hand.
 FetchResult fetch_mnist(const FetchOptions& options = {});
+
+/// Throws FileError if a file of one half of MNIST is missing in the cache, or has a wrong
+/// checksum: anyone could have written to the cache, so what is loaded by name is checked.
+void check_cached_mnist(Split split);
 
 }  // namespace lowrank::app

@@ -51,35 +51,6 @@ std::vector<int64_t> read_sizes(const nlohmann::json& config, const Path& file) 
   return sizes;
 }
 
-double read_number(const nlohmann::json& config, const char* name, double otherwise,
-                   const Path& file) {
-  const auto it = config.find(name);
-  if (it == config.end()) return otherwise;
-  if (!it->is_number() || !std::isfinite(it->get<double>())) {
-    fail_field(file, fmt::format("a finite number {}", name), it->dump());
-  }
-  return it->get<double>();
-}
-
-/// Returns the height and width of the images, whose product must be the number of inputs; zeros if
-/// the config has neither.
-std::pair<int64_t, int64_t> read_image_size(const nlohmann::json& config, int64_t inputs,
-                                            const Path& file) {
-  const auto height = config.find("image_height"), width = config.find("image_width");
-  if (height == config.end() && width == config.end()) return {0, 0};
-  const auto fits = [&](const auto& size) {
-    return size != config.end() && size->is_number_integer() && *size >= 1 && *size <= inputs;
-  };
-  if (!fits(height) || !fits(width) || height->get<int64_t>() * width->get<int64_t>() != inputs) {
-    const auto text = [&](const auto& size) {
-      return size == config.end() ? "none" : size->dump();
-    };
-    fail_field(file, fmt::format("image_height and image_width whose product is {}", inputs),
-               fmt::format("{} and {}", text(height), text(width)));
-  }
-  return {height->get<int64_t>(), width->get<int64_t>()};
-}
-
 nlohmann::json parse_config(const std::string& text, const Path& file) {
   auto config = parse_json(text, fmt::format("\"{}\"", file.string()));
   if (!config.is_object()) fail_field(file, "a JSON object", config.type_name());
@@ -166,23 +137,18 @@ void warn_of_another_config(const Path& config_file) {
       config_file.string()));
 }
 
-void save_classifier(const ImageClassifier& classifier, const Path& folder,
-                     const std::vector<std::pair<std::string, std::string>>& further_files) {
+void save_mlp(const TrainedMlp& trained, const Path& folder,
+              const std::vector<std::pair<std::string, std::string>>& further_files) {
   std::vector<SafetensorsEntry> entries;
-  for (const auto& item : classifier.model->named_parameters()) {
+  for (const auto& item : trained.model->named_parameters()) {
     entries.push_back({item.key(), item.value().detach()});
   }
   nlohmann::ordered_json config;
   config["model_type"] = "mlp";
-  config["sizes"] = classifier.model->options().sizes;
+  config["sizes"] = trained.model->options().sizes;
   config["activation"] = "relu";
-  config["image_mean"] = classifier.normalization.mean;
-  config["image_deviation"] = classifier.normalization.deviation;
-  if (classifier.image_height > 0) {
-    config["image_height"] = classifier.image_height;
-    config["image_width"] = classifier.image_width;
-  }
-  if (!classifier.data.empty()) config["data"] = classifier.data;
+  add_preparation(config, trained.preparation);
+  if (!trained.data.empty()) config["data"] = trained.data;
   const auto text = to_text(config) + "\n";
   FileGroup files;
   write_safetensors(files.open(folder / kWeightsFile), entries,
@@ -192,7 +158,7 @@ void save_classifier(const ImageClassifier& classifier, const Path& folder,
   files.commit();
 }
 
-ImageClassifier load_classifier(const Path& folder) {
+TrainedMlp load_mlp(const Path& folder) {
   const auto config_file = folder / kConfigFile;
   require_model(folder);
   const auto text = read_file(config_file, kLongestJson);
@@ -201,24 +167,13 @@ ImageClassifier load_classifier(const Path& folder) {
   const auto file = SafetensorsFile::open(folder / kWeightsFile);
   if (!is_config_of(text, file)) warn_of_another_config(config_file);
   check_tensors(file, sizes);
-
-  Normalization normalization;
-  normalization.mean = read_number(config, "image_mean", normalization.mean, config_file);
-  normalization.deviation =
-      read_number(config, "image_deviation", normalization.deviation, config_file);
-  try {
-    check(normalization);
-  } catch (const ArgumentError& error) {
-    throw FileError(fmt::format("{} (in \"{}\")", error.what(), config_file.string()));
-  }
-
-  const auto [height, width] = read_image_size(config, sizes.front(), config_file);
+  auto preparation = read_preparation(config, sizes.front(), sizes.back(), config_file);
   Mlp model(MlpOptions{.sizes = sizes});
   model->to(widest_dtype(file));
   const at::NoGradGuard no_grad;
   for (auto& item : model->named_parameters()) item.value().copy_(file.tensor(item.key()));
   model->eval();
-  return {model, normalization, height, width, read_data(config, config_file)};
+  return {model, std::move(preparation), read_data(config, config_file)};
 }
 
 }  // namespace lowrank::app

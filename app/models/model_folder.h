@@ -7,33 +7,29 @@
 #include <utility>
 #include <vector>
 
-#include "app/images/dataset.h"
+#include "app/data/preparation.h"
 #include "app/models/mlp.h"
 
 namespace lowrank::app {
 
-/// An image classifier, as it is saved on disk.
-struct ImageClassifier {
+/// A multi-layer perceptron as it is saved on disk.
+struct TrainedMlp {
   Mlp model;
-  /// How its inputs were normalized in training, and must be normalized afterwards.
-  Normalization normalization = {};
-  /// Height and width of the images that it was trained on; 0 if unknown.
-  int64_t image_height = 0;
-  int64_t image_width = 0;
+  Preparation preparation = {};
   /// The data set that it was trained on, as --data names it; empty if unknown.
   std::string data = {};
 };
 
-/// Writes model.safetensors and config.json (model_type "mlp", sizes, image_mean,
-/// image_deviation, image_height, image_width, data), and the further files of this name and
-/// content: all files or none. Throws FileError if the folder cannot be written.
-void save_classifier(const ImageClassifier& classifier, const std::filesystem::path& folder,
-                     const std::vector<std::pair<std::string, std::string>>& further_files = {});
+/// Writes model.safetensors and config.json (model_type "mlp", sizes, the preparation, data), and
+/// the further files of this name and content: all files or none. Throws FileError if the folder
+/// cannot be written.
+void save_mlp(const TrainedMlp& trained, const std::filesystem::path& folder,
+              const std::vector<std::pair<std::string, std::string>>& further_files = {});
 
-/// Reads what save_classifier wrote; the model is in eval(). Throws FileError, naming the file and
+/// Reads what save_mlp wrote; the model is in eval(). Throws FileError, naming the file and
 /// the field or tensor, if one is missing, unexpected, of the wrong shape or type, or not finite.
 /// Prints a warning if is_config_of() does not hold.
-ImageClassifier load_classifier(const std::filesystem::path& folder);
+TrainedMlp load_mlp(const std::filesystem::path& folder);
 
 /// Returns whether the weights were saved with this text as config.json. Weights that do not say so
 /// belong to any.

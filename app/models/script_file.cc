@@ -35,7 +35,7 @@ void require_archive(const fs::path& file) {
   const char* found = !is_file            ? "a pipe or device"
                       : !stream.is_open() ? "a file that cannot be read"
                                           : "a file that is not a zip archive";
-  fail<FileError>("targets", requirement(file), found, kScriptHint);
+  fail<FileError>("load", requirement(file), found, kScriptHint);
 }
 
 /// Bytes of a zip archive. What lies outside of them reads as zeros.
@@ -96,7 +96,7 @@ void require_modest(const fs::path& file) {
     at += kEntry + number_at(entry, 28, 2) + number_at(entry, 30, 2) + number_at(entry, 32, 2);
   }
   if (unpacked <= kMostUnpacked) return;
-  fail<FileError>("targets",
+  fail<FileError>("load",
                   fmt::format("the compressed parts of \"{}\" must unpack to at most {} MiB",
                               file.string(), kMostUnpacked >> 20),
                   fmt::format("{} MiB", unpacked >> 20));
@@ -117,7 +117,7 @@ std::string reason_of(const std::exception& error) {
 
 std::string too_deep_message(const fs::path& file) {
   return error_message(
-      "targets", fmt::format("\"{}\" must not nest its code or data too deeply", file.string()),
+      "load", fmt::format("\"{}\" must not nest its code or data too deeply", file.string()),
       "so many levels that LibTorch, which reads them recursively, ran out of stack");
 }
 
@@ -127,7 +127,7 @@ torch::jit::Module load_script(const fs::path& file) {
   try {
     return torch::jit::load(file.string(), at::kCPU);
   } catch (const std::exception& error) {  // c10::Error, or torch::jit::ErrorReport about its code
-    fail<FileError>("targets", requirement(file), reason_of(error), kScriptHint);
+    fail<FileError>("load", requirement(file), reason_of(error), kScriptHint);
   }
 }
 

@@ -20,6 +20,10 @@ std::string shape_of(const at::Tensor& tensor) {
   return fmt::format("({})", fmt::join(tensor.sizes(), ", "));
 }
 
+std::string shown_class(const std::vector<std::string>& names, size_t number) {
+  return number < names.size() ? names[number] : std::to_string(number);
+}
+
 struct LayerRow {
   std::string shapes;
   int64_t base = 0;
@@ -28,30 +32,48 @@ struct LayerRow {
 
 }  // namespace
 
-void print_evaluation(const std::string& title, const Evaluation& evaluation) {
+void print_evaluation(const std::string& title, const Evaluation& evaluation,
+                      const std::vector<std::string>& class_names) {
   fmt::print("{}: accuracy {:.4f} ({} of {})\n", printable(title), evaluation.accuracy(),
              with_thousands(evaluation.correct), with_thousands(evaluation.total));
   Table table({"class", "wrong", "of"});
   for (size_t i = 0; i < evaluation.wrong_by_class.size(); ++i) {
-    table.add({std::to_string(i), std::to_string(evaluation.wrong_by_class[i]),
+    table.add({shown_class(class_names, i), std::to_string(evaluation.wrong_by_class[i]),
                std::to_string(evaluation.total_by_class[i])});
   }
   fmt::print("{}\n", table.text());
 }
 
-void print_confusion(const Evaluation& evaluation) {
+void print_confusion(const Evaluation& evaluation, const std::vector<std::string>& class_names) {
   const auto classes = evaluation.confusion.size(0);
   std::vector<std::string> header = {"true \\ pred"};
-  for (int64_t i = 0; i < classes; ++i) header.push_back(std::to_string(i));
+  for (int64_t i = 0; i < classes; ++i) {
+    header.push_back(shown_class(class_names, static_cast<size_t>(i)));
+  }
   Table table(header);
   for (int64_t i = 0; i < classes; ++i) {
-    std::vector<std::string> row = {std::to_string(i)};
+    std::vector<std::string> row = {shown_class(class_names, static_cast<size_t>(i))};
     for (int64_t j = 0; j < classes; ++j) {
       row.push_back(std::to_string(evaluation.confusion[i][j].item<int64_t>()));
     }
     table.add(row);
   }
   fmt::print("{}\n", table.text());
+}
+
+void print_evaluation(const std::string& title, const RegressionError& error) {
+  fmt::print(
+      "{}: mean squared error {:.6g}, mean absolute error {:.6g}, explained variance "
+      "{:.4f} ({} examples)\n",
+      printable(title), error.mean_squared, error.mean_absolute, error.explained,
+      with_thousands(error.total));
+}
+
+Json to_json(const RegressionError& error) {
+  return {{"mean_squared_error", error.mean_squared},
+          {"mean_absolute_error", error.mean_absolute},
+          {"explained_variance", error.explained},
+          {"total", error.total}};
 }
 
 Json to_json(const Evaluation& evaluation) {

@@ -11,12 +11,18 @@
 /// Prints evaluations and parameter counts in the same way for every command.
 namespace lowrank::app {
 
-/// Prints the accuracy, then one line per class with its wrong and total counts.
-void print_evaluation(const std::string& title, const Evaluation& evaluation);
-void print_confusion(const Evaluation& evaluation);
+/// Prints the accuracy, then one line per class with its wrong and total counts. Classes without
+/// names are shown by their numbers.
+void print_evaluation(const std::string& title, const Evaluation& evaluation,
+                      const std::vector<std::string>& class_names = {});
+void print_confusion(const Evaluation& evaluation,
+                     const std::vector<std::string>& class_names = {});
+void print_evaluation(const std::string& title, const RegressionError& error);
 
 /// Returns {accuracy, correct, total, wrong_by_class, total_by_class}.
 nlohmann::ordered_json to_json(const Evaluation& evaluation);
+/// Returns {mean_squared_error, mean_absolute_error, explained_variance, total}.
+nlohmann::ordered_json to_json(const RegressionError& error);
 nlohmann::ordered_json confusion_json(const Evaluation& evaluation);
 
 /// How many parameters a base has, and how many its adapter adds.

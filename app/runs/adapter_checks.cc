@@ -6,8 +6,6 @@
 #include <lowrank/io/sha256.h>
 #include <torch/nn/module.h>
 
-#include "app/runs/runs.h"
-
 namespace lowrank::app {
 namespace {
 
@@ -30,7 +28,7 @@ at::Tensor exact_weight(const AdaptedLayer& layer) {
 }
 
 Check unchanged_base(const Checked& checked) {
-  const auto now = parameter_sums(*checked.classifier.model);
+  const auto now = parameter_sums(*checked.base_model.model.mlp());
   size_t same = 0;
   for (const auto& [name, sum] : checked.sums_before) same += now.at(name) == sum ? 1 : 0;
   return {"base_unchanged", same == now.size() && same == checked.sums_before.size(),
@@ -40,7 +38,7 @@ Check unchanged_base(const Checked& checked) {
 
 Check only_factors_have_gradients(const Checked& checked) {
   size_t base = 0;
-  for (const auto& parameter : checked.classifier.model->parameters()) {
+  for (const auto& parameter : checked.base_model.model.mlp()->parameters()) {
     if (parameter.grad().defined() || parameter.requires_grad()) ++base;
   }
   const auto factors = checked.adapter.parameters();
@@ -59,7 +57,7 @@ Check identity_matrix(const Checked& checked) {
   double worst = 0;
   size_t exact = 0;
   const auto layers = checked.adapter.layers();
-  const auto parameters = checked.classifier.model->named_parameters();
+  const auto parameters = checked.base_model.model.mlp()->named_parameters();
   for (const auto& layer : layers) {
     const auto eye = at::eye(layer.weight.size(1), layer.weight.options());
     const auto& adapted = parameters[layer.parameter];
@@ -78,12 +76,12 @@ Check identity_matrix(const Checked& checked) {
 
 Check dense_model(const Checked& checked) {
   auto dense = load_base(checked.base_folder, checked.resources);
-  auto parameters = dense.model->named_parameters();
+  auto parameters = dense.model.mlp()->named_parameters();
   for (const auto& layer : checked.adapter.layers()) {
     parameters[layer.parameter].copy_(exact_weight(layer));
   }
   const double difference =
-      relative_difference(checked.on, logits_of(dense, *checked.data, checked.resources));
+      relative_difference(checked.on, outputs_of(dense, *checked.data, checked.resources));
   const double most = tolerance(checked.resources.dtype);
   return {"equals_dense_model", difference <= most,
           "an ordinary network with those weights answers the same",
@@ -99,8 +97,8 @@ Check off_is_base(const Checked& checked) {
 
 Check reloaded(const Checked& checked) {
   auto fresh = load_base(checked.base_folder, checked.resources);
-  const auto loaded = load_adapter(*fresh.model, checked.adapter_folder);
-  const auto logits = logits_of(fresh, *checked.data, checked.resources);
+  const auto loaded = fresh.model.load_adapter(checked.adapter_folder);
+  const auto logits = outputs_of(fresh, *checked.data, checked.resources);
   return {"reloaded_is_same", at::equal(logits, checked.on) && loaded.report.base_matches(),
           "saved and read again, the adapter is the same",
           fmt::format("{} logits bit-identical with base and adapter read from disk",
@@ -111,7 +109,7 @@ Check reloaded(const Checked& checked) {
 /// wherever the two largest logits differ by more than that.
 Check merged(Checked& checked) {
   checked.adapter.merge();
-  const auto logits = logits_of(checked.classifier, *checked.data, checked.resources);
+  const auto logits = outputs_of(checked.base_model, *checked.data, checked.resources);
   checked.adapter.unmerge();
   const double difference = relative_difference(logits, checked.on);
   const double most = tolerance(checked.resources.dtype);

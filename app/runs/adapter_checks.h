@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "app/models/model_folder.h"
+#include "app/runs/base.h"
 #include "app/runs/resources.h"
 #include "app/train/evaluate.h"
 
@@ -27,10 +27,10 @@ std::map<std::string, std::string> parameter_sums(const torch::nn::Module& model
 
 /// The inputs of the checks.
 struct Checked {
-  ImageClassifier classifier;  ///< with the adapter attached
+  Base base_model;  ///< a multi-layer perceptron with the adapter attached
   Adapter adapter;
-  const ImageDataset* data = nullptr;  ///< the images of `base`, `on` and `off`
-  at::Tensor base, on, off;            ///< logits before attaching, with the adapter on, and off
+  const Dataset* data = nullptr;  ///< the images of `base`, `on` and `off`
+  at::Tensor base, on, off;       ///< logits before attaching, with the adapter on, and off
   std::map<std::string, std::string> sums_before;  ///< of the base, before it was adapted
   std::filesystem::path base_folder, adapter_folder;
   Resources resources;

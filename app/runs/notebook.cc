@@ -58,11 +58,11 @@ std::optional<int64_t> digit_of(const std::string& text) {
 }
 
 void Notebook::prepare() {
-  train_ = load_image_dataset(run_.data, Split::kTrain);
-  test_ = load_image_dataset(run_.data, Split::kTest);
+  train_ = load_dataset(run_.data, Split::kTrain);
+  test_ = load_dataset(run_.data, Split::kTest);
   base_run_.common = run_.common;
-  base_run_.data = run_.data;
-  base_run_.sizes.front() = train_.images.size(1) * train_.images.size(2);
+  base_run_.data.source.data = run_.data;
+  base_run_.sizes.front() = train_.values();
   base_run_.train.epochs = run_.epochs;
   base_run_.train.seed = run_.common.seed;
   check(base_run_.train);
@@ -104,33 +104,33 @@ RunContext Notebook::context(const fs::path& folder, const char* part) const {
 void Notebook::show_data() const {
   heading("Data");
   say("{}: {} training and {} test images of {} x {}.\n", train_.name,
-      with_thousands(train_.size()), with_thousands(test_.size()), train_.images.size(1),
-      train_.images.size(2));
+      with_thousands(train_.size()), with_thousands(test_.size()), train_.inputs.size(1),
+      train_.inputs.size(2));
 }
 
 void Notebook::pretrain() {
   heading("Pretraining");
   const auto folder = folder_ / "base";
   if (fs::exists(folder / "model.safetensors") && !fs::exists(checkpoint_of(folder))) {
-    classifier_ = std::make_unique<ImageClassifier>(load_base(folder, resources_));
+    base_model_ = load_base(folder, resources_);
     say("Read the finished base from {}.", folder.string());
   } else {
     at::manual_seed(run_.common.seed);
     auto result = train_base(base_run_, train_, context(folder, "base"));
-    classifier_ = std::make_unique<ImageClassifier>(result.classifier);
+    base_model_ = Base(result.trained);
     seconds_["pretraining"] = result.training.seconds;
     say("{} steps of {} images, {:.1f} a second; mean loss {:.4f}.",
         with_thousands(result.training.steps), base_run_.train.batch_size,
         result.training.steps_per_second, result.training.mean_loss);
   }
-  if (!run_.common.json) print_parameters(*classifier_->model, nullptr);
+  if (!run_.common.json) print_parameters(*base_model_.model.mlp(), nullptr);
   pretraining_ = read_json_file(folder / "training.json").at("result");
 }
 
 void Notebook::evaluate_base() {
-  base_logits_ = logits_of(*classifier_, test_, resources_);
+  base_logits_ = outputs_of(base_model_, test_, resources_);
   base_ = evaluate(base_logits_, test_);
-  sums_before_ = parameter_sums(*classifier_->model);
+  sums_before_ = parameter_sums(*base_model_.model.mlp());
   if (!run_.common.json) print_evaluation("Base", base_);
   digit_ = digit_of(run_.digit).value_or(worst_class(base_));
 }
@@ -140,11 +140,11 @@ FinetuneResult Notebook::adapt(const char* part, double replay) {
   auto finetuning = run_.finetune;
   finetuning.common = run_.common;
   finetuning.base = "../base";  // relative to the adapter's folder, so that the run can be moved
-  finetuning.data = run_.data;
+  finetuning.data.source.data = run_.data;
   finetuning.only = digit_;
   finetuning.train.seed = run_.common.seed;
   finetuning.train.replay = replay;
-  auto result = finetune(finetuning, *classifier_, train_, context(folder_ / part, part));
+  auto result = finetune(finetuning, base_model_, train_, context(folder_ / part, part));
   say("{} steps, {:.1f} a second; mean loss {:.4f}.\n", result.training.steps,
       result.training.steps_per_second, result.training.mean_loss);
   return result;
@@ -156,19 +156,19 @@ void Notebook::adapt_to_the_digit_alone() {
       with_thousands(class_counts(train_)[static_cast<size_t>(digit_)]), digit_);
   auto result = adapt("adapter", 0);
   adapter_ = std::make_unique<Adapter>(result.adapter);
-  counts_ = count_parameters(*classifier_->model, adapter_.get());
+  counts_ = count_parameters(*base_model_.model.mlp(), adapter_.get());
   seconds_["finetuning"] = result.training.seconds;
   finetuning_ = to_json(result.training, /*with_times=*/false);
   if (run_.common.json) return;
   std::vector<std::string> frozen, trained;
-  for (const auto& item : classifier_->model->named_parameters()) {
+  for (const auto& item : base_model_.model.mlp()->named_parameters()) {
     if (!item.value().requires_grad()) frozen.push_back(item.key());
   }
   for (const auto& [name, factor] : adapter_->named_parameters()) trained.push_back(name);
   constexpr size_t kAll = 100;
   say("Frozen: {}.", list_names(frozen, kAll));
   say("Trained: {}.\n", list_names(trained, kAll));
-  print_parameters(*classifier_->model, adapter_.get());
+  print_parameters(*base_model_.model.mlp(), adapter_.get());
 }
 
 void Notebook::adapt_with_replay() {
@@ -180,20 +180,20 @@ void Notebook::adapt_with_replay() {
   adapter_ = std::make_unique<Adapter>(result.adapter);
   seconds_["replaying"] = result.training.seconds;
   replaying_ = to_json(result.training, /*with_times=*/false);
-  replay_logits_ = logits_of(*classifier_, test_, resources_);
+  replay_logits_ = outputs_of(base_model_, test_, resources_);
   replayed_ = evaluate(replay_logits_, test_);
 }
 
 void Notebook::run_checks() {
-  on_logits_ = logits_of(*classifier_, test_, resources_);
+  on_logits_ = outputs_of(base_model_, test_, resources_);
   on_ = evaluate(on_logits_, test_);
   {
     const DisableAdapter disabled(*adapter_);
-    off_logits_ = logits_of(*classifier_, test_, resources_);
+    off_logits_ = outputs_of(base_model_, test_, resources_);
   }
   off_ = evaluate(off_logits_, test_);
-  Checked checked{*classifier_, *adapter_,    &test_,           base_logits_,        on_logits_,
-                  off_logits_,  sums_before_, folder_ / "base", folder_ / "adapter", resources_};
+  Checked checked{base_model_, *adapter_,    &test_,           base_logits_,        on_logits_,
+                  off_logits_, sums_before_, folder_ / "base", folder_ / "adapter", resources_};
   checks_ = check_adapter(checked);
   const auto digit = static_cast<size_t>(digit_);
   const auto before = base_.wrong_by_class[digit];
@@ -243,7 +243,7 @@ void Notebook::show_images() const {
     std::string words;
     for (int64_t i = 0; i < std::min<int64_t>(2, indices.numel()); ++i) {
       const auto at = indices[i].item<int64_t>();
-      images.push_back(test_.images[at]);
+      images.push_back(test_.inputs[at]);
       words += fmt::format("{}image {} (a \"{}\"): \"{}\" before, \"{}\" with LoRA",
                            i > 0 ? "; " : "", at, test_.labels[at].item<int64_t>(),
                            base[at].item<int64_t>(), now[at].item<int64_t>());

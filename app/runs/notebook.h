@@ -16,6 +16,7 @@
 #include "app/reports/evaluation_report.h"
 #include "app/runs/adapter_checks.h"
 #include "app/runs/runs.h"
+#include "app/runs/unfinished.h"
 #include "app/terminal/message.h"
 
 /// The LoRA notebook from end to end: pretraining, evaluation, LoRA on one digit, the checks; then
@@ -77,8 +78,8 @@ class Notebook {
   std::filesystem::path folder_, out_;
   Resources resources_;
   BaseRun base_run_;
-  ImageDataset train_, test_;
-  std::unique_ptr<ImageClassifier> classifier_;
+  Dataset train_, test_;
+  Base base_model_;
   std::unique_ptr<Adapter> adapter_;
   ParameterCounts counts_;
   at::Tensor base_logits_, on_logits_, off_logits_, replay_logits_;

@@ -25,19 +25,21 @@ void log_spectra(RunLog& log, int64_t step, const Adapter& adapter) {
   }
 }
 
-void log_mistakes(RunLog& log, int64_t step, const ImageTask& task, const at::Tensor& indices) {
+void log_mistakes(RunLog& log, int64_t step, const ExampleTask& task, const at::Tensor& indices) {
   constexpr int64_t kMostTried = 1000, kMostShown = 8;
+  if (!task.data->holds_images() || task.data->classes == 0) return;
   const auto tried = indices.slice(0, 0, kMostTried);
-  const auto found = logits_at(task, tried).argmax(1).cpu();
+  const auto found = outputs_at(task, tried).argmax(1).cpu();
   const auto wrong = found.ne(batch_labels(*task.data, tried)).nonzero().flatten();
   for (int64_t i = 0; i < std::min(kMostShown, wrong.numel()); ++i) {
     const auto place = wrong[i].item<int64_t>();
     const auto index = tried[place].item<int64_t>();
-    const auto image = task.data->images[index];
+    const auto image = task.data->inputs[index];
     log.image(step,
               fmt::format("mistakes/{} ({} taken for {})", index,
-                          task.data->labels[index].item<int64_t>(), found[place].item<int64_t>()),
-              png_bytes(image), image.size(0), image.size(1));
+                          class_name(*task.data, task.data->labels[index].item<int64_t>()),
+                          class_name(*task.data, found[place].item<int64_t>())),
+              png_bytes(image), image.size(-2), image.size(-1));
   }
 }
 

@@ -5,7 +5,7 @@
 
 #include <nlohmann/json_fwd.hpp>
 
-#include "app/train/image_task.h"
+#include "app/train/example_task.h"
 
 /// What the command adds to the log of a run.
 namespace lowrank::app {
@@ -18,6 +18,6 @@ void log_options(RunLog& log, const nlohmann::ordered_json& identity);
 void log_spectra(RunLog& log, int64_t step, const Adapter& adapter);
 
 /// Writes the first images at `indices` (int64 (N)) that are classified wrong, at most eight.
-void log_mistakes(RunLog& log, int64_t step, const ImageTask& task, const at::Tensor& indices);
+void log_mistakes(RunLog& log, int64_t step, const ExampleTask& task, const at::Tensor& indices);
 
 }  // namespace lowrank::app

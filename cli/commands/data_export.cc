@@ -8,17 +8,18 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
-#include "app/images/dataset.h"
 #include "app/images/image_file.h"
+#include "app/runs/base.h"
 #include "app/runs/input_protection.h"
 #include "app/runs/resources.h"
 #include "cli/commands/commands.h"
+#include "cli/flags/data_flags.h"
 
 namespace lowrank::cli {
 namespace {
 
 struct DataExportCommand {
-  std::string data;
+  app::DataOptions data;
   std::string out;
   int64_t index = 0;
   bool train_split = false;
@@ -28,23 +29,31 @@ struct DataExportCommand {
 
 void run_export(const DataExportCommand& command) {
   app::apply_common_options({});
-  const auto data = app::load_image_dataset(
-      command.data, command.train_split ? app::Split::kTrain : app::Split::kTest);
+  const auto& source = command.data.source;
+  const auto data =
+      app::load_dataset(source, command.train_split ? app::Split::kTrain : app::Split::kTest);
+  if (!data.holds_images()) {
+    fail<ArgumentError>("data", fmt::format("{} must hold images", data.name), data.shape_text());
+  }
   if (command.index < 0 || command.index >= data.size()) {
     fail<ArgumentError>("data",
                         fmt::format("--index of {} must be 0 to {}", data.name, data.size() - 1),
                         std::to_string(command.index));
   }
-  app::require_not_an_input(command.out, app::files_of(command.data));
+  app::require_not_an_input(command.out, app::files_of(source));
   require_writable_output(command.out, command.force);
-  write_file_atomically(command.out, app::png_bytes(data.images[command.index]));
-  const auto label = data.labels[command.index].item<int64_t>();
+  write_file_atomically(command.out, app::png_bytes(data.inputs[command.index]));
+  nlohmann::ordered_json json = {{"out", command.out}, {"index", command.index}};
+  std::string name;
+  if (data.classes > 0) {
+    const auto label = data.labels[command.index].item<int64_t>();
+    json["label"] = label;
+    name = fmt::format(", a {}", printable(class_name(data, label)));
+  }
   if (command.json) {
-    const nlohmann::ordered_json json = {
-        {"out", command.out}, {"index", command.index}, {"label", label}};
     fmt::print("{}\n", to_text(json));
   } else {
-    fmt::print("Wrote {}, a {}.\n", printable(command.out), label);
+    fmt::print("Wrote {}{}.\n", printable(command.out), name);
   }
 }
 
@@ -53,8 +62,7 @@ void run_export(const DataExportCommand& command) {
 void add_data_export(const Flags& data) {
   auto command = std::make_shared<DataExportCommand>();
   const auto exported = data.command("export", "Write one image of a data set as a PNG file");
-  exported.option("data", &command->data, "Data set: mnist, or a folder in MNIST's layout")
-      .required();
+  add_source(exported, command->data);
   exported.option("--index", &command->index, "Number of the image, counted from 0");
   exported.flag("--train-split", command->train_split, "Take a training image, not a test image");
   exported.option("--out", &command->out, "PNG file to write").type_name("FILE").required();

@@ -2,13 +2,18 @@
 #include <lowrank/io/json.h>
 #include <lowrank/io/printable.h>
 
+#include <algorithm>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <utility>
+#include <vector>
 
-#include "app/images/dataset.h"
+#include "app/runs/base.h"
 #include "app/runs/resources.h"
+#include "app/terminal/table.h"
 #include "cli/commands/commands.h"
+#include "cli/flags/data_flags.h"
 
 namespace lowrank::cli {
 namespace {
@@ -16,50 +21,95 @@ namespace {
 using nlohmann::ordered_json;
 
 struct DataInfoCommand {
-  std::string name;
+  app::DataOptions data;
   bool json = false;
 };
 
-ordered_json half_json(const app::ImageDataset& half) {
-  const app::Normalization pixels = pixel_statistics(half);
-  return {{"images", half.size()},         {"height", half.images.size(1)},
-          {"width", half.images.size(2)},  {"mean", pixels.mean},
-          {"deviation", pixels.deviation}, {"class_counts", app::class_counts(half)}};
+ordered_json json_of(const std::vector<double>& numbers) {
+  return numbers.size() == 1 ? ordered_json(numbers.front()) : ordered_json(numbers);
 }
 
-void print_half(const char* name, const app::ImageDataset& half) {
-  const app::Normalization pixels = pixel_statistics(half);
-  fmt::print("{:<8}{:>8}{:>10}{:>10.4f}{:>11.4f}\n", name, half.size(),
-             fmt::format("{} x {}", half.images.size(1), half.images.size(2)), pixels.mean,
-             pixels.deviation);
-}
-
-void print_counts(const app::ImageDataset& train, const app::ImageDataset& test) {
-  const auto in_train = app::class_counts(train);
-  const auto in_test = app::class_counts(test);
-  fmt::print("\n{:<8}{:>8}{:>10}\n", "class", "train", "test");
-  for (size_t i = 0; i < in_train.size(); ++i) {
-    fmt::print("{:<8}{:>8}{:>10}\n", i, in_train[i], in_test[i]);
+ordered_json half_json(const app::Dataset& half) {
+  const app::Normalization inputs = input_statistics(half);
+  ordered_json json;
+  if (half.holds_images()) {
+    json["images"] = half.size();
+    json["height"] = half.height();
+    json["width"] = half.width();
+    if (half.channels() > 1) json["channels"] = half.channels();
+  } else {
+    json["examples"] = half.size();
+    json["shape"] = half.inputs.sizes().slice(1).vec();
   }
+  json["mean"] = json_of(inputs.mean);
+  json["deviation"] = json_of(inputs.deviation);
+  if (half.classes > 0) json["class_counts"] = app::class_counts(half);
+  return json;
 }
 
-void run_info(const DataInfoCommand& options) {
+std::string shown(const std::vector<double>& numbers) {
+  std::string text;
+  constexpr size_t kMost = 3;
+  for (size_t i = 0; i < std::min(kMost, numbers.size()); ++i) {
+    text += fmt::format("{}{:.4f}", i == 0 ? "" : ",", numbers[i]);
+  }
+  return numbers.size() > kMost ? text + ",..." : text;
+}
+
+void print_halves(const std::vector<std::pair<const char*, app::Dataset>>& halves) {
+  app::Table table({"split", "examples", "of", "mean", "deviation"});
+  for (const auto& [name, half] : halves) {
+    const app::Normalization inputs = input_statistics(half);
+    table.add({name, std::to_string(half.size()), half.shape_text(), shown(inputs.mean),
+               shown(inputs.deviation)});
+  }
+  fmt::print("{}", table.text());
+}
+
+void print_counts(const std::vector<std::pair<const char*, app::Dataset>>& halves) {
+  std::vector<std::string> header = {"class"};
+  for (const auto& [name, half] : halves) header.emplace_back(name);
+  app::Table table(header);
+  const auto& first = halves.front().second;
+  for (int64_t i = 0; i < first.classes; ++i) {
+    std::vector<std::string> row = {class_name(first, i)};
+    for (const auto& [name, half] : halves) {
+      const auto counts = app::class_counts(half);
+      const auto place = static_cast<size_t>(i);
+      row.push_back(std::to_string(place < counts.size() ? counts[place] : 0));
+    }
+    table.add(row);
+  }
+  fmt::print("\n{}", table.text());
+}
+
+void run_info(DataInfoCommand& options) {
   app::apply_common_options({});
-  const app::ImageDataset train = app::load_image_dataset(options.name, app::Split::kTrain);
-  const app::ImageDataset test = app::load_image_dataset(options.name, app::Split::kTest);
+  auto& source = options.data.source;
+  check(options.data);
+  source.predicts_numbers = options.data.loss == "mse";
+  std::vector<std::pair<const char*, app::Dataset>> halves;
+  if (is_divided(source)) {
+    halves.emplace_back("train", app::load_dataset(source, app::Split::kTrain));
+    auto of_test = source;
+    of_test.class_names = halves.front().second.class_names;
+    halves.emplace_back("test", app::load_dataset(of_test, app::Split::kTest));
+  } else {
+    halves.emplace_back("all", app::load_dataset(source, app::Split::kTrain));
+  }
+  const auto& first = halves.front().second;
   if (options.json) {
-    const ordered_json info = {{"name", train.name},
-                               {"classes", train.classes},
-                               {"train", half_json(train)},
-                               {"test", half_json(test)}};
+    ordered_json info = {{"name", first.name}, {"classes", first.classes}};
+    if (!first.class_names.empty()) info["class_names"] = first.class_names;
+    if (!first.columns.empty()) info["columns"] = first.columns;
+    for (const auto& [name, half] : halves) info[name] = half_json(half);
     fmt::print("{}\n", to_text(info));
     return;
   }
-  fmt::print("{}: {} classes\n\n", printable(train.name), train.classes);
-  fmt::print("{:<8}{:>8}{:>10}{:>10}{:>11}\n", "split", "images", "pixels", "mean", "deviation");
-  print_half("train", train);
-  print_half("test", test);
-  print_counts(train, test);
+  fmt::print("{}: {}\n\n", printable(first.name),
+             first.classes > 0 ? fmt::format("{} classes", first.classes) : "numbers to predict");
+  print_halves(halves);
+  if (first.classes > 0) print_counts(halves);
 }
 
 }  // namespace
@@ -67,11 +117,12 @@ void run_info(const DataInfoCommand& options) {
 void add_data_info(const Flags& data) {
   auto options = std::make_shared<DataInfoCommand>();
   const auto info = data.command("info", "Show sizes, classes and pixel statistics");
-  info.option("data", &options->name, "Data set: mnist, or a folder in MNIST's layout").required();
+  add_source(info, options->data);
   info.flag("--json", options->json, "Print one JSON object instead of text");
   info.footer(
       "Examples:\n"
       "  lowrank data info mnist\n"
+      "  lowrank data info photos/ --resize 32,32\n"
       "  lowrank data info /usr/share/datasets/fashion-mnist --json");
   info.action([options] { run_info(*options); });
 }

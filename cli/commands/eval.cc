@@ -11,10 +11,12 @@
 #include <vector>
 
 #include "app/reports/evaluation_report.h"
+#include "app/runs/base.h"
 #include "app/runs/input_protection.h"
-#include "app/runs/runs.h"
+#include "app/runs/unfinished.h"
 #include "cli/commands/commands.h"
 #include "cli/flags/common_flags.h"
+#include "cli/flags/data_flags.h"
 
 namespace lowrank::cli {
 namespace {
@@ -22,7 +24,7 @@ namespace {
 struct EvalCommand {
   app::CommonOptions common;
   std::string base;
-  std::string data;  // empty: the base's own
+  app::DataOptions data;
   std::string adapter;
   bool no_adapter = false;
   bool merge = false;
@@ -34,7 +36,8 @@ struct EvalCommand {
 constexpr auto kEvalExamples = R"(Examples:
   lowrank eval base/ --data mnist
   lowrank eval base/ --adapter two/ --data mnist --confusion
-  lowrank eval base/ --adapter two/ --no-adapter --json)";
+  lowrank eval base/ --adapter two/ --no-adapter --json
+  lowrank eval classifier.pt --adapter mine/ --data photos/test --resize 224,224)";
 
 std::string mode_of(const EvalCommand& command) {
   if (command.adapter.empty()) return "base";
@@ -60,47 +63,78 @@ void check_output(const EvalCommand& command) {
     inputs.push_back(folder / "adapter_config.json");
     inputs.push_back(folder / "adapter_model.safetensors");
   }
-  const auto of_data = app::files_of(command.data);
+  const auto of_data = app::files_of(command.data.source);
   inputs.insert(inputs.end(), of_data.begin(), of_data.end());
   app::require_not_an_input(command.logits, inputs);
   require_writable_output(command.logits, command.common.force);
 }
 
-void run_eval(EvalCommand& command) {
-  check_combination(command);
-  const auto resources = app::apply_common_options(command.common);
-  auto classifier = app::load_base(command.base, resources);
-  command.data = app::data_for(classifier, command.data);
-  const auto data = app::load_image_dataset(
-      command.data, command.train_split ? app::Split::kTrain : app::Split::kTest);
-  require_fit(classifier, data);
-  if (!command.logits.empty()) check_output(command);
-
-  std::optional<LoadedAdapter> loaded;
-  if (!command.adapter.empty()) {
-    app::require_finished(command.adapter);
-    loaded = load_adapter(*classifier.model, command.adapter);
-    app::warn(loaded->report, command.adapter);
-    if (command.merge) loaded->adapter.merge();
-    if (command.no_adapter) loaded->adapter.disable();
-  }
-  const auto logits = app::logits_of(classifier, data, resources);
-  const auto evaluation = evaluate(logits, data);
-  if (!command.logits.empty()) {
-    write_safetensors(command.logits, {{"logits", logits}, {"labels", data.labels}},
-                      {{"format", "pt"}});
-  }
-  if (command.common.json) {
-    auto json = to_json(evaluation);
+/// Prints how good the outputs are, and what was evaluated.
+void print_figures(const EvalCommand& command, const app::Dataset& data, const at::Tensor& outputs,
+                   const std::optional<LoadedAdapter>& loaded) {
+  const auto title = fmt::format("{}, {}", data.name, mode_of(command));
+  const auto add_what = [&](nlohmann::ordered_json json) {
     json["mode"] = mode_of(command);
     json["data"] = data.name;
     if (loaded) app::add_report(json, loaded->report);
+    return json;
+  };
+  if (data.classes == 0) {
+    const auto error = regression_error(outputs, data);
+    if (command.common.json) {
+      fmt::print("{}\n", to_text(add_what(to_json(error))));
+    } else {
+      app::print_evaluation(title, error);
+    }
+    return;
+  }
+  const auto evaluation = evaluate(outputs, data);
+  if (command.common.json) {
+    auto json = add_what(to_json(evaluation));
+    if (!data.class_names.empty()) json["class_names"] = data.class_names;
     if (command.confusion) json["confusion"] = app::confusion_json(evaluation);
     fmt::print("{}\n", to_text(json));
     return;
   }
-  app::print_evaluation(fmt::format("{}, {}", data.name, mode_of(command)), evaluation);
-  if (command.confusion) app::print_confusion(evaluation);
+  app::print_evaluation(title, evaluation, data.class_names);
+  if (command.confusion) app::print_confusion(evaluation, data.class_names);
+}
+
+/// Files, and folders that are not divided, have no test half.
+void note_training_examples(const app::Base& base, const app::DataSource& source) {
+  if (is_divided(source) || base.data.empty() || app::named_data(source.data) != base.data) return;
+  app::print_message(fmt::format(
+      "note: \"{}\" has no test half: these are the examples that the base was trained on.",
+      source.data));
+}
+
+void run_eval(EvalCommand& command) {
+  check_combination(command);
+  const auto resources = app::apply_common_options(command.common);
+  auto base = app::load_base(command.base, resources);
+  if (!command.adapter.empty()) {
+    app::require_finished(command.adapter);
+    take_preparation(base, command.adapter);
+  }
+  const auto source = complete(command.data, base);
+  auto data =
+      app::load_dataset(source, command.train_split ? app::Split::kTrain : app::Split::kTest);
+  fit(base, data);
+  if (!command.logits.empty()) check_output(command);
+  note_training_examples(base, source);
+  std::optional<LoadedAdapter> loaded;
+  if (!command.adapter.empty()) {
+    loaded = base.model.load_adapter(command.adapter);
+    app::warn(loaded->report, command.adapter);
+    if (command.merge) loaded->adapter.merge();
+    if (command.no_adapter) loaded->adapter.disable();
+  }
+  const auto outputs = app::outputs_of(base, data, resources);
+  if (!command.logits.empty()) {
+    write_safetensors(command.logits, {{"logits", outputs}, {"labels", data.labels}},
+                      {{"format", "pt"}});
+  }
+  print_figures(command, data, outputs, loaded);
 }
 
 }  // namespace
@@ -108,16 +142,17 @@ void run_eval(EvalCommand& command) {
 void add_eval(const Flags& flags) {
   auto command = std::make_shared<EvalCommand>();
   const auto eval = flags.command("eval", "Evaluate a base model, with or without an adapter");
-  eval.option("base", &command->base, "Folder of the base model").type_name("BASE").required();
-  eval.option("--data", &command->data, "Data set: mnist, or a folder in MNIST's layout")
-      .default_text("the base's");
+  eval.option("base", &command->base, "Folder of the base, or a TorchScript file")
+      .type_name("BASE")
+      .required();
   eval.option("--adapter", &command->adapter, "Folder of an adapter").type_name("DIR");
   eval.flag("--no-adapter", command->no_adapter, "Load the adapter, but disable it");
   eval.flag("--merge", command->merge, "Merge the adapter into the weights first");
-  eval.flag("--train-split", command->train_split, "Evaluate on the training images");
+  eval.flag("--train-split", command->train_split, "Evaluate on the training examples");
   eval.flag("--confusion", command->confusion, "Print the confusion matrix as well");
   eval.option("--logits", &command->logits, "Write logits and labels to this .safetensors file")
       .type_name("FILE");
+  add_data_flags(eval, command->data, "the base's");
   add_common_flags(eval, command->common, {.seed = false});
   eval.footer(kEvalExamples);
   eval.action([command] { run_eval(*command); });

@@ -5,44 +5,53 @@
 #include <lowrank/io/printable.h>
 
 #include <algorithm>
+#include <charconv>
 #include <cmath>
 #include <memory>
 
 #include "app/runs/input_protection.h"
 #include "app/runs/runs.h"
+#include "app/runs/unfinished.h"
 #include "app/terminal/message.h"
 #include "app/terminal/table.h"
 #include "cli/commands/commands.h"
 #include "cli/flags/common_flags.h"
+#include "cli/flags/data_flags.h"
 #include "cli/flags/lora_flags.h"
 #include "cli/flags/training_flags.h"
 
 namespace lowrank::cli {
 namespace {
 
+using Json = nlohmann::ordered_json;
+
 struct FinetuneCommand {
   app::FinetuneRun run;
   RunFolder folder;
   std::string log_to;
+  std::string only;  // the name or the number of a class
 };
 
 constexpr auto kFinetuneExamples = R"(Examples:
   lowrank finetune base/ --only 2 --rank 1 --alpha 1 --steps 100 --out two/
   lowrank finetune base/ --only 2 --replay 0.5 --steps 300 --out gentle/
   lowrank finetune base/ --adapter two/ --steps 100 --out more/
+  lowrank finetune classifier.pt --data photos/ --resize 224,224 \
+    --target-modules all-linear --out mine/
   lowrank finetune --resume two/)";
 
-void restore_run(const Flags& flags, app::FinetuneRun& run, const nlohmann::ordered_json& id,
+void restore_run(const Flags& flags, app::FinetuneRun& run, const Json& id,
                  const std::filesystem::path& folder) {
   restore_common(flags, run.common, id);
   restore_unless_given(flags, "base", run.base, id.at("base"));
-  restore_unless_given(flags, "--data", run.data, id.at("data"));
+  restore_data(flags, run.data, id);
+  restore_unless_given(flags, "--mean", run.data.mean, id.value("mean", Json()));
+  restore_unless_given(flags, "--deviation", run.data.deviation, id.value("deviation", Json()));
   if (!flags.given("--only") && !id.at("only").is_null()) run.only = id.at("only").get<int64_t>();
   restore_unless_given(flags, "--replay", run.train.replay, id.at("train").at("replay"));
   restore_training(flags, run.train, id.at("train"));
   restore_lora(flags, run.lora, id.at("lora"), app::checkpoint_of(folder));
-  restore_unless_given(flags, "--adapter", run.adapter,
-                       id.value("adapter", nlohmann::ordered_json()));
+  restore_unless_given(flags, "--adapter", run.adapter, id.value("adapter", Json()));
   restore_unless_given(flags, "--init-batches", run.init_batches, id.at("init_batches"));
   restore_unless_given(flags, "--lora-plus-ratio", run.lora_plus_ratio, id.at("lora_plus_ratio"));
 }
@@ -50,12 +59,12 @@ void restore_run(const Flags& flags, app::FinetuneRun& run, const nlohmann::orde
 /// A rank above min(in, out) is allowed, but gains nothing.
 void warn_of_rank(const Adapter& adapter) {
   for (const auto& layer : adapter.layers()) {
-    const auto most = std::min(layer.weight.size(0), layer.weight.size(1));
+    const auto out = layer.b.size(0), in = layer.a.flatten(1).size(1), most = std::min(out, in);
     if (layer.a.size(0) <= most) continue;
     app::print_message(
         fmt::format("warning: rank {} is above {}, the highest rank that \"{}\" ({} x {}) can "
                     "have; the rest costs time and gains nothing.",
-                    layer.a.size(0), most, layer.name, layer.weight.size(0), layer.weight.size(1)));
+                    layer.a.size(0), most, layer.name, out, in));
   }
 }
 
@@ -83,6 +92,7 @@ void print(const app::FinetuneResult& result, const app::FinetuneRun& run,
 
 void check_options(const app::FinetuneRun& run) {
   check(run.train);
+  check(run.data);
   check(run.lora);
   if (run.init_batches < 1 || run.init_batches > 1'000'000) {
     fail<ArgumentError>("finetune", "--init-batches must be 1 to 1000000",
@@ -102,7 +112,7 @@ std::filesystem::path base_of(const app::FinetuneRun& run, const std::filesystem
   const std::filesystem::path called = run.base, beside = folder / called;
   std::error_code none;
   const bool lies_beside = std::filesystem::exists(beside / "model.safetensors", none) &&
-                           base_fingerprint(*app::load_base(beside, resources).model) == sha256;
+                           app::load_base(beside, resources).model.fingerprint() == sha256;
   return lies_beside ? beside : called;
 }
 
@@ -120,17 +130,31 @@ void require_own_adapter(const std::string& given, const std::string& own,
       fmt::format("\"{}\"", given));
 }
 
-void require_same_base(const std::filesystem::path& base, const app::ImageClassifier& classifier,
+void require_same_base(const std::filesystem::path& place, const app::Base& base,
                        const std::string& sha256) {
-  const auto found = base_fingerprint(*classifier.model);
+  const auto found = base.model.fingerprint();
   if (found == sha256) return;
-  fail<FileError>(
-      "resume",
-      fmt::format("the base in \"{}\" must be the one that the run was started on, with "
-                  "SHA-256 {:.12}",
-                  base.string(), sha256),
-      fmt::format("one with SHA-256 {:.12}", found),
-      "It was replaced meanwhile: put the old one back, or start anew with --force.");
+  fail<FileError>("resume",
+                  fmt::format("the base \"{}\" must be the one that the run was started on, with "
+                              "SHA-256 {:.12}",
+                              place.string(), sha256),
+                  fmt::format("one with SHA-256 {:.12}", found),
+                  "It was replaced meanwhile: put the old one back, or start anew with --force.");
+}
+
+/// Returns the number of the class that --only names, by its name or its number.
+int64_t class_of(const std::string& only, const app::Dataset& data) {
+  const auto& names = data.class_names;
+  const auto named = std::find(names.begin(), names.end(), only);
+  if (named != names.end()) return named - names.begin();
+  int64_t number = -1;
+  const auto [end, error] = std::from_chars(only.data(), only.data() + only.size(), number);
+  if (error == std::errc() && end == only.data() + only.size()) return number;
+  fail<ArgumentError>(
+      "finetune",
+      names.empty() ? std::string("--only must be the number of a class")
+                    : fmt::format("--only must be a class of {}: {}", data.name, list_names(names)),
+      fmt::format("\"{}\"", only), did_you_mean(only, names));
 }
 
 void run_finetune(const Flags& flags, FinetuneCommand& command) {
@@ -141,7 +165,7 @@ void run_finetune(const Flags& flags, FinetuneCommand& command) {
   check_options(run);
   std::string base_sha256, base_name, own_adapter;  // of the run that is resumed
   if (resume) {
-    app::with_checkpoint_identity(folder, [&](const nlohmann::ordered_json& id) {
+    app::with_checkpoint_identity(folder, [&](const Json& id) {
       own_adapter = id.value("adapter", std::string());
       restore_run(flags, run, id, folder);
       check_options(run);
@@ -151,7 +175,7 @@ void run_finetune(const Flags& flags, FinetuneCommand& command) {
     if (flags.given("--adapter")) require_own_adapter(run.adapter, own_adapter, folder);
   }
   if (run.base.empty()) {
-    fail<ArgumentError>("finetune", "the folder of a base model must be given", "none");
+    fail<ArgumentError>("finetune", "a base model must be given", "none");
   }
   if (flags.given("--adapter")) {
     require_no_lora_flags(flags,
@@ -159,19 +183,21 @@ void run_finetune(const Flags& flags, FinetuneCommand& command) {
   }
   run.train.seed = run.common.seed;
   const auto resources = app::apply_common_options(run.common);
-  const auto base = resume && !flags.given("base") ? base_of(run, folder, base_sha256, resources)
-                                                   : std::filesystem::path(run.base);
-  auto classifier = app::load_base(base, resources);
+  const auto place = resume && !flags.given("base") ? base_of(run, folder, base_sha256, resources)
+                                                    : std::filesystem::path(run.base);
+  auto base = app::load_base(place, resources);
   if (resume) {
-    require_same_base(base, classifier, base_sha256);
+    require_same_base(place, base, base_sha256);
     run.base = base_name;  // the run's own name for it, from wherever it is resumed
   }
-  run.data = app::data_for(classifier, run.data);
-  const auto data = app::load_image_dataset(run.data, app::Split::kTrain);
-  app::require_not_an_input(folder, {base.string(), run.adapter});
+  if (!run.adapter.empty()) take_preparation(base, run.adapter);
+  auto data = app::load_dataset(complete(run.data, base), app::Split::kTrain);
+  fit(base, data);
+  if (!command.only.empty()) run.only = class_of(command.only, data);
+  app::require_not_an_input(folder, {place.string(), run.adapter});
   if (!resume) app::require_new_log(command.log_to, run.common.force);
   if (!resume) app::require_new_run_folder(folder, run.common.force);
-  const auto result = finetune(run, classifier, data,
+  const auto result = finetune(run, base, data,
                                {.folder = folder,
                                 .title = "finetune",
                                 .command = "finetune",
@@ -183,8 +209,8 @@ void run_finetune(const Flags& flags, FinetuneCommand& command) {
   if (run.only && run.train.replay == 0) {
     app::print_message(fmt::format(
         "note: this adapter was trained on class {} alone, so it will probably answer \"{}\" too "
-        "often for images of other classes; --replay 0.5 prevents that.",
-        *run.only, *run.only));
+        "often for other classes; --replay 0.5 prevents that.",
+        class_name(data, *run.only), class_name(data, *run.only)));
   }
   print(result, run, folder);
 }
@@ -195,13 +221,14 @@ void add_finetune(const Flags& flags) {
   auto command = std::make_shared<FinetuneCommand>();
   auto& run = command->run;
   const auto finetune = flags.command("finetune", "Train a LoRA adapter on a frozen base");
-  finetune.option("base", &run.base, "Folder of the base model (--resume takes the run's)")
+  finetune
+      .option("base", &run.base,
+              "Folder of the base, or a TorchScript file (--resume takes the run's)")
       .type_name("BASE");
-  finetune.option("--data", &run.data, "Data set: mnist, or a folder in MNIST's layout")
-      .default_text("the base's");
   finetune.option("--adapter", &run.adapter, "Go on from this finished adapter, with its config")
       .type_name("DIR");
-  finetune.option("--only", &run.only, "Train on this class only");
+  finetune.option("--only", &command->only, "Train on this class only, by its name or number")
+      .type_name("CLASS");
   finetune.option("--replay", &run.train.replay,
                   "Share of each batch taken from the other classes");
   add_run_folder(finetune, command->folder);
@@ -215,6 +242,7 @@ void add_finetune(const Flags& flags) {
       .option("--lora-plus-ratio", &run.lora_plus_ratio,
               "Learning rate of B divided by that of A (LoRA+)")
       .shows_default();
+  add_data_flags(finetune, run.data, "the base's");
   add_training_flags(finetune, run.train);
   add_common_flags(finetune, run.common);
   finetune.footer(kFinetuneExamples);

@@ -13,8 +13,10 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
+#include "app/models/base_model.h"
 #include "app/models/model_folder.h"
 #include "app/reports/evaluation_report.h"
+#include "app/runs/unfinished.h"
 #include "app/terminal/message.h"
 #include "app/terminal/table.h"
 #include "cli/commands/commands.h"
@@ -33,9 +35,11 @@ struct InfoCommand {
 
 constexpr auto kInfoExamples = R"(Examples:
   lowrank info two/
-  lowrank info base/ --json)";
+  lowrank info base/ --json
+  lowrank info classifier.pt)";
 
 uintmax_t bytes_in(const fs::path& folder) {
+  if (!fs::is_directory(folder)) return fs::file_size(folder);
   uintmax_t bytes = 0;
   for (const auto& entry : fs::directory_iterator(folder)) {
     if (entry.is_regular_file()) bytes += entry.file_size();
@@ -139,12 +143,37 @@ Json model_json(const fs::path& folder) {
   return json;
 }
 
-void print_model(const Json& json) {
-  app::Table config({"config.json", ""});
-  for (const auto& [field, value] : json["config"].items()) {
-    config.add({field, value.is_string() ? value.get<std::string>() : to_text(value, -1)});
+Json script_json(const fs::path& file) {
+  const auto model = app::BaseModel::from_script(file);
+  Json json;
+  json["kind"] = "model";
+  json["format"] = "TorchScript";
+  json["tensors"] = Json::array();
+  int64_t parameters = 0;
+  for (const auto& [name, tensor] : model.named_parameters()) {
+    parameters += tensor.numel();
+    json["tensors"].push_back(tensor_json(name, tensor.detach()));
   }
-  fmt::print("{}\n", config.text());
+  for (const auto& [name, tensor] : model.named_buffers()) {
+    json["tensors"].push_back(tensor_json(name, tensor));
+  }
+  json["parameters"] = parameters;
+  json["base_sha256"] = model.fingerprint();
+  json["bytes"] = bytes_in(file);
+  return json;
+}
+
+void print_model(const Json& json) {
+  if (json.contains("config")) {
+    app::Table config({"config.json", ""});
+    for (const auto& [field, value] : json["config"].items()) {
+      config.add({field, value.is_string() ? value.get<std::string>() : to_text(value, -1)});
+    }
+    fmt::print("{}\n", config.text());
+  } else {
+    app::print_text(
+        fmt::format("TorchScript model (SHA-256 {})\n", json["base_sha256"].get<std::string>()));
+  }
   app::Table table({"tensor", "dtype", "shape", "norm"});
   for (const auto& tensor : json["tensors"]) {
     table.add({tensor["name"].get<std::string>(), tensor["dtype"].get<std::string>(),
@@ -160,6 +189,10 @@ void run_info(const InfoCommand& command) {
   app::apply_common_options(command.common);
   const fs::path folder = command.folder;
   app::require_finished(folder);
+  if (fs::is_regular_file(folder)) {
+    const auto json = script_json(folder);
+    return command.common.json ? fmt::print("{}\n", to_text(json)) : print_model(json);
+  }
   const bool is_adapter = fs::exists(folder / "adapter_config.json");
   if (!is_adapter && !fs::exists(folder / "config.json")) {
     fail<FileError>("info", "the folder must hold an adapter_config.json or a config.json",
@@ -193,9 +226,9 @@ void run_info(const InfoCommand& command) {
 
 void add_info(const Flags& flags) {
   auto command = std::make_shared<InfoCommand>();
-  const auto info = flags.command("info", "Show what the folder of an adapter or model holds");
-  info.option("folder", &command->folder, "Folder of an adapter or a model")
-      .type_name("DIR")
+  const auto info = flags.command("info", "Show what an adapter or a model holds");
+  info.option("folder", &command->folder, "Folder of an adapter or a model, or a TorchScript file")
+      .type_name("PLACE")
       .required();
   add_common_flags(info, command->common, {.seed = false, .force = false});
   info.footer(kInfoExamples);

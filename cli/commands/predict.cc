@@ -1,21 +1,24 @@
 #include <ATen/ATen.h>
-#include <ATen/core/grad_mode.h>
-#include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <lowrank/error.h>
 #include <lowrank/io/json.h>
+#include <lowrank/io/printable.h>
 
 #include <algorithm>
 #include <memory>
 #include <optional>
 
 #include "app/images/image_file.h"
+#include "app/images/resize.h"
 #include "app/reports/evaluation_report.h"
-#include "app/runs/runs.h"
+#include "app/runs/base.h"
+#include "app/runs/unfinished.h"
 #include "app/terminal/message.h"
 #include "app/terminal/table.h"
 #include "app/terminal/terminal_image.h"
 #include "cli/commands/commands.h"
 #include "cli/flags/common_flags.h"
+#include "cli/flags/data_flags.h"
 
 namespace lowrank::cli {
 namespace {
@@ -25,7 +28,7 @@ struct PredictCommand {
   std::string base;
   std::string image;
   std::string adapter;
-  std::string data;  // empty: the base's own
+  app::DataOptions data;
   std::optional<int64_t> index;
   bool invert = false;
 };
@@ -34,24 +37,44 @@ constexpr auto kPredictExamples = R"(Examples:
   lowrank predict base/ --adapter two/ digit.png
   lowrank predict base/ --adapter two/ --data mnist --index 17)";
 
-struct Picture {
-  at::Tensor pixels;  // uint8 (H, W)
-  std::optional<int64_t> label;
+/// The example that is classified, a data set of one.
+struct Example {
+  app::Dataset one;
+  bool is_labelled = false;
 };
 
-Picture picture_of(const PredictCommand& command) {
-  if (command.image.empty() == !command.index) {
-    fail<ArgumentError>("predict", "one image must be given, as a file or as --index",
-                        command.index ? "both" : "neither");
+Example from_file(const PredictCommand& command, const app::DataSource& source,
+                  const app::Base& base) {
+  const auto channels = source.channels == 3   ? app::ImageChannels::kRgb
+                        : source.channels == 1 ? app::ImageChannels::kGray
+                        : base.is_prepared     ? app::ImageChannels::kGray
+                                               : app::ImageChannels::kAny;
+  auto image = app::read_image(command.image, channels);
+  if (source.resize.size() == 2) {
+    image = app::resize_image(image, source.resize[0], source.resize[1]);
   }
-  if (!command.index) return {app::read_grayscale_image(command.image), std::nullopt};
-  const auto data = app::load_image_dataset(command.data, app::Split::kTest);
+  Example example;
+  example.one.name = command.image;
+  example.one.inputs = image.unsqueeze(0);
+  const bool has_classes = !base.is_prepared || base.preparation.has_classes;
+  example.one.labels = has_classes ? at::zeros({1}, at::kLong) : at::zeros({1, 1});
+  example.one.classes = !has_classes             ? 0
+                        : base.model.is_script() ? 1
+                                                 : base.model.mlp()->options().sizes.back();
+  example.one.class_names = base.preparation.class_names;
+  return example;
+}
+
+Example example_of(const PredictCommand& command, const app::DataSource& source,
+                   const app::Base& base) {
+  if (!command.index) return from_file(command, source, base);
+  const auto data = app::load_dataset(source, app::Split::kTest);
   if (*command.index < 0 || *command.index >= data.size()) {
     fail<ArgumentError>("predict",
                         fmt::format("--index of {} must be 0 to {}", data.name, data.size() - 1),
                         std::to_string(*command.index));
   }
-  return {data.images[*command.index], data.labels[*command.index].item<int64_t>()};
+  return {select(data, at::full({1}, *command.index, at::kLong)), true};
 }
 
 bool has_bright_border(const at::Tensor& pixels) {
@@ -61,104 +84,147 @@ bool has_bright_border(const at::Tensor& pixels) {
   return border.to(at::kFloat).mean().item<float>() > 127;
 }
 
-std::vector<double> probabilities(const app::ImageClassifier& classifier, const at::Tensor& pixels,
-                                  const app::Resources& resources) {
-  const at::NoGradGuard no_grad;
-  const auto inputs = normalize_images(pixels, classifier.normalization, resources.dtype);
-  auto model = classifier.model;
-  const auto outputs = model->forward(inputs.to(resources.device));
-  app::require_finite_outputs(outputs);
-  const auto shares = at::softmax(outputs, 1).to(at::kCPU, at::kDouble).flatten().contiguous();
-  return {shares.data_ptr<double>(), shares.data_ptr<double>() + shares.numel()};
+/// Returns the probability of each class, or the numbers that the model predicts.
+std::vector<double> answer(const app::Base& base, const app::Dataset& one,
+                           const app::Resources& resources) {
+  const auto outputs = app::outputs_of(base, one, resources);
+  const auto shown =
+      (one.classes > 0 ? at::softmax(outputs, 1) : outputs).to(at::kDouble).flatten().contiguous();
+  return {shown.data_ptr<double>(), shown.data_ptr<double>() + shown.numel()};
 }
 
 size_t best(const std::vector<double>& shares) {
   return static_cast<size_t>(std::max_element(shares.begin(), shares.end()) - shares.begin());
 }
 
-void require_fit(const app::ImageClassifier& classifier, const at::Tensor& pixels) {
-  const auto inputs = classifier.model->options().sizes.front();
-  const auto height = classifier.image_height, width = classifier.image_width;
-  const bool fits =
-      height > 0 ? pixels.size(0) == height && pixels.size(1) == width : pixels.numel() == inputs;
-  if (fits) return;
-  fail<ArgumentError>("predict",
-                      height > 0 ? fmt::format("the image must have {} x {} pixels, as those the "
-                                               "model was trained on",
-                                               height, width)
-                                 : fmt::format("the image must have the model's {} pixels", inputs),
-                      fmt::format("{} x {}", pixels.size(0), pixels.size(1)),
-                      "Scale it first (for MNIST to 28 x 28, white on black).");
-}
-
-void print(const Picture& picture, const std::vector<double>& off,
-           const std::optional<std::vector<double>>& on) {
-  fmt::print("{}\n", app::render_image(picture.pixels));
-  if (picture.label) fmt::print("Label: {}\n", *picture.label);
+void print_classes(const app::Dataset& one, const std::vector<double>& off,
+                   const std::optional<std::vector<double>>& on) {
+  const auto name = [&](size_t i) { return class_name(one, static_cast<int64_t>(i)); };
   app::Table table(on ? std::vector<std::string>{"class", "adapter off", "adapter on"}
                       : std::vector<std::string>{"class", "probability"});
   for (size_t i = 0; i < off.size(); ++i) {
-    std::vector<std::string> row = {std::to_string(i), fmt::format("{:.4f}", off[i])};
+    std::vector<std::string> row = {name(i), fmt::format("{:.4f}", off[i])};
     if (on) row.push_back(fmt::format("{:.4f}", (*on)[i]));
     table.add(row);
   }
   fmt::print("{}", table.text());
   if (on) {
-    fmt::print("Prediction: {} with the adapter off, {} with it on.\n", best(off), best(*on));
+    app::print_text(fmt::format("Prediction: {} with the adapter off, {} with it on.",
+                                printable(name(best(off))), printable(name(best(*on)))));
   } else {
-    fmt::print("Prediction: {}.\n", best(off));
+    app::print_text(fmt::format("Prediction: {}.", printable(name(best(off)))));
   }
 }
 
-void run_predict(PredictCommand& command) {
-  const auto resources = app::apply_common_options(command.common);
-  auto classifier = app::load_base(command.base, resources);
-  if (command.index) command.data = app::data_for(classifier, command.data);
-  auto picture = picture_of(command);
-  if (command.invert) picture.pixels = 255 - picture.pixels;
-  require_fit(classifier, picture.pixels);
-  const auto off = probabilities(classifier, picture.pixels, resources);
-  std::optional<std::vector<double>> on;
-  std::optional<LoadedAdapter> loaded;
-  if (!command.adapter.empty()) {
-    app::require_finished(command.adapter);
-    loaded = load_adapter(*classifier.model, command.adapter);
-    app::warn(loaded->report, command.adapter);
-    on = probabilities(classifier, picture.pixels, resources);
+void print(const Example& example, const std::vector<double>& off,
+           const std::optional<std::vector<double>>& on) {
+  const auto& one = example.one;
+  if (one.holds_images() && one.channels() == 1) {
+    fmt::print("{}\n", app::render_image(one.inputs.reshape({one.height(), one.width()})));
   }
-  if (picture.pixels.eq(picture.pixels[0][0]).all().item<bool>()) {
+  if (one.classes > 0) {
+    if (example.is_labelled) {
+      const auto label = one.labels[0].item<int64_t>();
+      app::print_text(fmt::format("Label: {}", printable(class_name(one, label))));
+    }
+    return print_classes(one, off, on);
+  }
+  if (example.is_labelled) {
+    const auto label = one.labels.to(at::kDouble).flatten().contiguous();
+    fmt::print("Label: {:.6g}\n",
+               fmt::join(label.data_ptr<double>(), label.data_ptr<double>() + label.numel(), ", "));
+  }
+  fmt::print("Prediction{}: {:.6g}\n", on ? " with the adapter off" : "", fmt::join(off, ", "));
+  if (on) fmt::print("Prediction with the adapter on: {:.6g}\n", fmt::join(*on, ", "));
+}
+
+nlohmann::ordered_json answer_json(const app::Dataset& one, const std::vector<double>& numbers) {
+  if (one.classes == 0) return {{"prediction", numbers}};
+  nlohmann::ordered_json json = {{"prediction", best(numbers)}};
+  if (!one.class_names.empty()) {
+    json["class_name"] = class_name(one, static_cast<int64_t>(best(numbers)));
+  }
+  json["probabilities"] = numbers;
+  return json;
+}
+
+void print_json(const Example& example, const std::vector<double>& off,
+                const std::optional<std::vector<double>>& on,
+                const std::optional<LoadedAdapter>& loaded) {
+  nlohmann::ordered_json json;
+  if (example.is_labelled && example.one.classes > 0) {
+    json["label"] = example.one.labels[0].item<int64_t>();
+  }
+  if (loaded) app::add_report(json, loaded->report);
+  json["adapter_off"] = answer_json(example.one, off);
+  if (on) json["adapter_on"] = answer_json(example.one, *on);
+  fmt::print("{}\n", to_text(json));
+}
+
+/// Notes what is probably wrong with a gray image.
+void note_on(const app::Dataset& one) {
+  if (!one.holds_images() || one.channels() != 1) return;
+  const auto pixels = one.inputs.reshape({one.height(), one.width()});
+  if (pixels.eq(pixels[0][0]).all().item<bool>()) {
     app::print_message(
         "note: every pixel of the image is the same. (Transparent pixels count as white, so that a "
         "white drawing on them is lost.)");
-  } else if (has_bright_border(picture.pixels)) {
+  } else if (has_bright_border(pixels)) {
     app::print_message(
         "note: the image is bright at its border, but the model knows white digits on black: if "
         "this one is dark on a bright ground, pass --invert.");
   }
-  if (!command.common.json) {
-    print(picture, off, on);
-    return;
+}
+
+void run_predict(PredictCommand& command) {
+  if (command.image.empty() == !command.index) {
+    fail<ArgumentError>("predict", "one image must be given, as a file or as --index",
+                        command.index ? "both" : "neither");
   }
-  nlohmann::ordered_json json;
-  if (picture.label) json["label"] = *picture.label;
-  if (loaded) app::add_report(json, loaded->report);
-  json["adapter_off"] = {{"prediction", best(off)}, {"probabilities", off}};
-  if (on) json["adapter_on"] = {{"prediction", best(*on)}, {"probabilities", *on}};
-  fmt::print("{}\n", to_text(json));
+  const auto resources = app::apply_common_options(command.common);
+  auto base = app::load_base(command.base, resources);
+  if (!command.adapter.empty()) {
+    app::require_finished(command.adapter);
+    take_preparation(base, command.adapter);
+  }
+  // An image of one's own needs no data set.
+  if (!command.index) command.data.source.data = base.data.empty() ? "mnist" : base.data;
+  const auto source = complete(command.data, base);
+  auto example = example_of(command, source, base);
+  auto& one = example.one;
+  if (command.invert && one.holds_images()) one.inputs = 255 - one.inputs;
+  fit(base, one);
+  const auto off = answer(base, one, resources);
+  std::optional<std::vector<double>> on;
+  std::optional<LoadedAdapter> loaded;
+  if (!command.adapter.empty()) {
+    loaded = base.model.load_adapter(command.adapter);
+    app::warn(loaded->report, command.adapter);
+    on = answer(base, one, resources);
+  }
+  // Photographs have bright borders, too.
+  if (!base.model.is_script()) note_on(one);
+  if (command.common.json) {
+    print_json(example, off, on, loaded);
+  } else {
+    print(example, off, on);
+  }
 }
 
 }  // namespace
 
 void add_predict(const Flags& flags) {
   auto command = std::make_shared<PredictCommand>();
-  const auto predict = flags.command("predict", "Classify an image with the adapter off and on");
-  predict.option("base", &command->base, "Folder of the base model").type_name("BASE").required();
-  predict.option("image", &command->image, "PNG or PGM image, white on black").type_name("IMAGE");
+  const auto predict = flags.command("predict", "Classify one example with the adapter off and on");
+  predict.option("base", &command->base, "Folder of the base, or a TorchScript file")
+      .type_name("BASE")
+      .required();
+  predict.option("image", &command->image, "PNG, JPEG or PGM image; for MNIST, white on black")
+      .type_name("IMAGE");
   predict.option("--adapter", &command->adapter, "Folder of an adapter").type_name("DIR");
-  predict.option("--data", &command->data, "Data set that --index takes an image from")
-      .default_text("the base's");
-  predict.option("--index", &command->index, "Number of a test image, counted from 0");
+  predict.option("--index", &command->index, "Number of a test example of --data, from 0");
   predict.flag("--invert", command->invert, "Invert the image, which is black on white");
+  add_data_flags(predict, command->data, "the base's");
   add_common_flags(predict, command->common, {.seed = false, .force = false});
   predict.footer(kPredictExamples);
   predict.action([command] { run_predict(*command); });

@@ -7,9 +7,8 @@
 #include <filesystem>
 #include <memory>
 
+#include "app/models/base_model.h"
 #include "app/models/model_folder.h"
-#include "app/models/script_file.h"
-#include "app/models/stack_guard.h"
 #include "app/terminal/table.h"
 #include "cli/commands/commands.h"
 #include "cli/flags/common_flags.h"
@@ -38,9 +37,9 @@ AdapterPlan plan_for(const fs::path& model, const LoraConfig& config) {
     fail<FileError>("targets", "the model must be a model folder or a TorchScript file",
                     fmt::format("nothing at \"{}\"", model.string()));
   }
-  if (fs::is_directory(model)) return plan_adapter(*app::load_classifier(model).model, config);
-  const app::StackGuard guard(app::too_deep_message(model));
-  return plan_adapter(app::load_script(model), config);
+  const auto base = fs::is_directory(model) ? app::BaseModel(app::load_mlp(model).model)
+                                            : app::BaseModel::from_script(model);
+  return base.plan(config);
 }
 
 double share(int64_t part, int64_t whole) {

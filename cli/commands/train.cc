@@ -1,16 +1,19 @@
-#include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <lowrank/error.h>
 #include <lowrank/io/atomic_file.h>
 #include <lowrank/io/json.h>
 #include <lowrank/io/printable.h>
 
 #include <memory>
+#include <utility>
 
 #include "app/runs/runs.h"
+#include "app/runs/unfinished.h"
 #include "app/terminal/message.h"
 #include "app/terminal/table.h"
 #include "cli/commands/commands.h"
 #include "cli/flags/common_flags.h"
+#include "cli/flags/data_flags.h"
 #include "cli/flags/training_flags.h"
 
 namespace lowrank::cli {
@@ -24,17 +27,40 @@ struct TrainCommand {
 
 constexpr auto kTrainExamples = R"(Examples:
   lowrank train --data mnist --epochs 1 --seed 0 --out base/
-  lowrank train --data /usr/share/datasets/fashion-mnist \
-    --mean 0.286 --deviation 0.353 --out f/
+  lowrank train --data photos/ --resize 32,32 --epochs 5 --out base/
+  lowrank train --data flowers.csv --label-column species --out base/
   lowrank train --resume base/)";
+
+std::vector<double> numbers_in(const nlohmann::ordered_json& json) {
+  return json.is_array() ? json.get<std::vector<double>>() : std::vector{json.get<double>()};
+}
 
 void restore_run(const Flags& flags, app::BaseRun& run, const nlohmann::ordered_json& id) {
   restore_common(flags, run.common, id);
-  restore_unless_given(flags, "--data", run.data, id.at("data"));
+  restore_data(flags, run.data, id);
   restore_unless_given(flags, "--sizes", run.sizes, id.at("sizes"));
-  restore_unless_given(flags, "--mean", run.normalization.mean, id.at("mean"));
-  restore_unless_given(flags, "--deviation", run.normalization.deviation, id.at("deviation"));
+  run.normalization = {numbers_in(id.at("mean")), numbers_in(id.at("deviation"))};
   restore_training(flags, run.train, id.at("train"));
+}
+
+/// What was not given is taken from the data: the number of inputs and outputs, and how inputs are
+/// normalized. (A data set in MNIST's layout is normalized as MNIST is.)
+void complete_run(const Flags& flags, app::BaseRun& run, const app::Dataset& data) {
+  const auto& source = run.data.source;
+  if (!flags.given("--sizes")) {
+    run.sizes.front() = data.values();
+    run.sizes.back() = data.classes > 0 ? data.classes : data.labels[0].numel();
+  }
+  if (!is_in_mnist_layout(source)) run.normalization = input_statistics(data);
+}
+
+void require_sizes(const std::vector<int64_t>& sizes, const app::Dataset& data) {
+  const auto outputs = data.classes > 0 ? data.classes : data.labels[0].numel();
+  if (sizes.size() >= 2 && sizes.front() == data.values() && sizes.back() == outputs) return;
+  fail<ArgumentError>("train",
+                      fmt::format("--sizes for {} must begin with {} and end with {}", data.name,
+                                  data.values(), outputs),
+                      fmt::format("{}", fmt::join(sizes, ",")));
 }
 
 double parameters_of(const std::vector<int64_t>& sizes) {
@@ -47,7 +73,7 @@ double parameters_of(const std::vector<int64_t>& sizes) {
 
 void print(const app::BaseResult& result, const app::BaseRun& run, const std::string& folder) {
   int64_t parameters = 0;
-  for (const auto& parameter : result.classifier.model->parameters()) {
+  for (const auto& parameter : result.trained.model->parameters()) {
     parameters += parameter.numel();
   }
   if (run.common.json) {
@@ -68,55 +94,57 @@ void print(const app::BaseResult& result, const app::BaseRun& run, const std::st
 }
 
 void run_train(const Flags& flags, TrainCommand& command) {
+  auto& run = command.run;
   const auto folder = command.folder.folder("train");
   const bool resume = !command.folder.resume.empty();
-  require_steps(flags, "train", command.run.train);
-  check(command.run.train);
+  require_steps(flags, "train", run.train);
+  check(run.train);
+  check(run.data);
   if (resume) {
     app::with_checkpoint_identity(folder, [&](const nlohmann::ordered_json& id) {
-      restore_run(flags, command.run, id);
-      check(command.run.train);
-      check(command.run.normalization);
+      restore_run(flags, run, id);
+      check(run.train);
+      check(run.normalization);
     });
-    app::require_checkpoint_size(app::checkpoint_of(folder), parameters_of(command.run.sizes));
+    app::require_checkpoint_size(app::checkpoint_of(folder), parameters_of(run.sizes));
   }
-  command.run.train.seed = command.run.common.seed;
-  const auto resources = app::apply_common_options(command.run.common);
-  app::require_memory_to_train("train", "model", parameters_of(command.run.sizes),
-                               "Give smaller --sizes.");
-  const auto data = app::load_image_dataset(command.run.data, app::Split::kTrain);
-  if (!resume) app::require_new_log(command.log_to, command.run.common.force);
-  if (!resume) app::require_new_run_folder(folder, command.run.common.force);
-  const auto result = app::train_base(command.run, data,
+  run.train.seed = run.common.seed;
+  run.data.source.predicts_numbers = run.data.loss == "mse";
+  const auto resources = app::apply_common_options(run.common);
+  const auto data = app::load_dataset(run.data.source, app::Split::kTrain);
+  if (!resume) complete_run(flags, run, data);
+  if (!run.data.mean.empty()) run.normalization.mean = std::exchange(run.data.mean, {});
+  if (!run.data.deviation.empty()) {
+    run.normalization.deviation = std::exchange(run.data.deviation, {});
+  }
+  require_sizes(run.sizes, data);
+  app::require_memory_to_train("train", "model", parameters_of(run.sizes), "Give smaller --sizes.");
+  if (!resume) app::require_new_log(command.log_to, run.common.force);
+  if (!resume) app::require_new_run_folder(folder, run.common.force);
+  const auto result = app::train_base(run, data,
                                       {.folder = folder,
                                        .title = "train",
                                        .command = "train",
                                        .log_to = command.log_to,
                                        .resume = resume,
-                                       .quiet = command.run.common.quiet,
+                                       .quiet = run.common.quiet,
                                        .resources = resources});
-  print(result, command.run, folder);
+  print(result, run, folder);
 }
 
 }  // namespace
 
 void add_train(const Flags& flags) {
   auto command = std::make_shared<TrainCommand>();
-  const auto train = flags.command("train", "Train a classifier from scratch");
-  train.option("--data", &command->run.data, "Data set: mnist, or a folder in MNIST's layout")
-      .shows_default();
+  const auto train = flags.command("train", "Train a multi-layer perceptron from scratch");
   train.option("--sizes", &command->run.sizes, "Sizes of input, hidden layers and output")
       .type_name("N,N,...")
-      .default_text("784,1000,2000,10");
-  train
-      .option("--mean", &command->run.normalization.mean, "Mean that is subtracted from the pixels")
-      .shows_default();
-  train
-      .option("--deviation", &command->run.normalization.deviation,
-              "Standard deviation that pixels are divided by")
-      .shows_default();
+      .default_text("784,1000,2000,10; input and output as the data have them");
   add_run_folder(train, command->folder);
   add_log_flag(train, command->log_to);
+  add_data_flags(train, command->run.data, "mnist");
+  train.find("--mean").default_text("MNIST's, or the data's");
+  train.find("--deviation").default_text("MNIST's, or the data's");
   add_training_flags(train, command->run.train);
   add_common_flags(train, command->run.common);
   train.footer(kTrainExamples);

@@ -96,12 +96,13 @@ CLI::Option* add(CLI::App& app, const std::string& name, std::optional<T>& value
   return add_read<T>(app, name, value, text);
 }
 
-CLI::Option* add(CLI::App& app, const std::string& name, std::vector<int64_t>& value,
+template <class T>
+CLI::Option* add(CLI::App& app, const std::string& name, std::vector<T>& value,
                  const std::string& text) {
   const auto take = [&app, &value, name](const std::string& given) {
     value.clear();
     for (const auto& entry : split(app, name, given)) {
-      value.push_back(number_from<int64_t>(app, "each of " + name, entry));
+      value.push_back(number_from<T>(app, "each of " + name, entry));
     }
   };
   return app.add_option_function<std::string>(name, take, text)->type_name("INT,...");

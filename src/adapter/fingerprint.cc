@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "adapter/state.h"
+#include "adapter/targets/model_view.h"
 #include "effective/weight_reading.h"
 
 namespace lowrank {
@@ -48,6 +49,19 @@ std::string base_fingerprint(const torch::nn::Module& model) {
   }
   for (const auto& item : model.named_buffers()) {
     if (item.value().defined()) lines.push_back(line_of(item.key(), item.value()));
+  }
+  return hash_of(std::move(lines));
+}
+
+std::string base_fingerprint(const torch::jit::Module& model) {
+  Lines lines;
+  for (const auto& layer : layers_of(model)) {
+    for (const auto& [name, tensor] : layer.parameters) {
+      lines.push_back(line_of(dotted_path(layer.name, name), tensor));
+    }
+    for (const auto& [name, tensor] : layer.buffers) {
+      if (tensor.defined()) lines.push_back(line_of(dotted_path(layer.name, name), tensor));
+    }
   }
   return hash_of(std::move(lines));
 }

@@ -82,7 +82,7 @@ TEST(Command, TakesNumbersThatFit) {
        {{"train", "--lr", "1e999"},
         2,
         "--lr must be a number in the range of a double. Got \"1e999\"."},
-       {{"finetune", "base", "--only", "two"}, 2, "[finetune] --only must be a whole number"}});
+       {{"finetune", "base", "--warmup", "two"}, 2, "[finetune] --warmup must be a whole number"}});
 }
 
 TEST(Command, TakesNumbersInBaseTen) {

@@ -17,7 +17,7 @@ namespace lowrank {
 inline std::string save_tiny_base(const std::filesystem::path& folder, uint64_t seed = 0,
                                   const std::vector<int64_t>& sizes = {16, 8, 10}) {
   at::manual_seed(seed);
-  app::save_classifier({app::Mlp(app::MlpOptions{.sizes = sizes}), {}}, folder);
+  app::save_mlp({app::Mlp(app::MlpOptions{.sizes = sizes}), {}}, folder);
   return folder.string();
 }
 
@@ -25,7 +25,7 @@ inline std::string save_tiny_base(const std::filesystem::path& folder, uint64_t 
 /// outputs, unless `zero_b` is set.
 inline std::string save_tiny_adapter(const std::filesystem::path& base,
                                      const std::filesystem::path& folder, bool zero_b = false) {
-  auto classifier = app::load_classifier(base);
+  auto classifier = app::load_mlp(base);
   at::manual_seed(7);
   const auto adapter = attach(*classifier.model, {.rank = 2, .alpha = 4});
   const at::NoGradGuard no_grad;

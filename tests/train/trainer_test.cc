@@ -140,7 +140,7 @@ TEST(Trainer, HeldBackExamplesAreNotTrainedOn) {
   train(problem.task(), {.steps = 6, .validation = 0.25});
   TrainingProblem spoilt;
   spoilt.data.labels = spoilt.data.labels.index_fill(0, split.validation, 0);
-  spoilt.data.images = spoilt.data.images.index_fill(0, split.validation, 0);
+  spoilt.data.inputs = spoilt.data.inputs.index_fill(0, split.validation, 0);
   auto task = spoilt.task();
   task.indices = split.train;
   Sampler sampler(split.train, {.batch_size = 10});

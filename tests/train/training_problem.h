@@ -7,15 +7,15 @@
 #include <string>
 #include <vector>
 
-#include "app/images/dataset.h"
+#include "app/data/dataset.h"
 #include "app/models/mlp.h"
-#include "app/train/image_task.h"
+#include "app/train/example_task.h"
 
 namespace lowrank {
 
 /// Forty images of 4 x 4 random pixels with random labels, and a small net for them.
 struct TrainingProblem {
-  app::ImageDataset data;
+  app::Dataset data;
   app::Mlp model = nullptr;
   double dropout = 0;                               // of the inputs, while the model is in train()
   int64_t forwards = 0;                             // number of forwards so far
@@ -30,7 +30,7 @@ struct TrainingProblem {
     model->to(dtype);
   }
 
-  app::ImageTask images() {
+  app::ExampleTask images() {
     return {.forward =
                 [this](const at::Tensor& x) {
                   ++forwards;
@@ -42,7 +42,7 @@ struct TrainingProblem {
             .dtype = model->parameters().front().scalar_type()};
   }
   TrainTask task() { return task(images()); }
-  TrainTask task(const app::ImageTask& images) {
+  TrainTask task(const app::ExampleTask& images) {
     auto task = app::train_task(images);
     task.set_training = [this](bool training) { model->train(training); };
     task.parameters = trained_parameters(*model);

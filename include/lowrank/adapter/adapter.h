@@ -404,5 +404,6 @@ class LOWRANK_API DisableAdapter {
 /// and buffers, as hex. It is the same for a base and for the same base with an (unmerged) adapter
 /// attached.
 LOWRANK_API std::string base_fingerprint(const torch::nn::Module& model);
+LOWRANK_API std::string base_fingerprint(const torch::jit::Module& model);
 
 }  // namespace lowrank

@@ -28,7 +28,7 @@ TEST(Pipes, NoReaderOfFilesWaitsForTheirWriter) {
   LOWRANK_EXPECT_ERROR(read_file(pipe, 10), FileError, message);
   LOWRANK_EXPECT_ERROR(read_npy(pipe), FileError, message);
   LOWRANK_EXPECT_ERROR(read_json_file(pipe), FileError, message);
-  LOWRANK_EXPECT_ERROR(app::read_grayscale_image(pipe), FileError, message);
+  LOWRANK_EXPECT_ERROR(app::read_image(pipe, app::ImageChannels::kGray), FileError, message);
   LOWRANK_EXPECT_ERROR(SafetensorsFile::open(pipe), FileError, message);
   LOWRANK_EXPECT_ERROR(read_file("/dev/zero", 10), FileError, "\"/dev/zero\" must be a file.");
 }

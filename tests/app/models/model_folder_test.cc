@@ -17,14 +17,14 @@ namespace {
 
 namespace fs = std::filesystem;
 
-ImageClassifier make_classifier(at::ScalarType dtype = at::kFloat) {
+TrainedMlp make_classifier(at::ScalarType dtype = at::kFloat) {
   at::manual_seed(3);
   Mlp model(MlpOptions{.sizes = {4, 3, 2}});
   model->to(dtype);
-  return {model, {.mean = 0.1, .deviation = 1.0 / 3}};
+  return {model, {.normalization = {{0.1}, {1.0 / 3}}}};
 }
 
-std::vector<SafetensorsEntry> entries_of(const ImageClassifier& classifier) {
+std::vector<SafetensorsEntry> entries_of(const TrainedMlp& classifier) {
   std::vector<SafetensorsEntry> entries;
   for (const auto& item : classifier.model->named_parameters()) {
     entries.push_back({item.key(), item.value().detach().clone()});
@@ -35,13 +35,12 @@ std::vector<SafetensorsEntry> entries_of(const ImageClassifier& classifier) {
 /// A folder with a valid model, of which each test spoils a file.
 class ModelFolder : public ::testing::Test {
  protected:
-  ModelFolder() { save_classifier(make_classifier(), folder_.path()); }
+  ModelFolder() { save_mlp(make_classifier(), folder_.path()); }
 
   void expect_config_refused(const std::string& text, const std::string& message) {
     folder_.write("config.json", text);
-    LOWRANK_EXPECT_ERROR(load_classifier(folder_.path()), FileError, message);
-    LOWRANK_EXPECT_ERROR(load_classifier(folder_.path()), FileError,
-                         (folder_ / "config.json").string());
+    LOWRANK_EXPECT_ERROR(load_mlp(folder_.path()), FileError, message);
+    LOWRANK_EXPECT_ERROR(load_mlp(folder_.path()), FileError, (folder_ / "config.json").string());
   }
   void expect_weights_refused(const std::vector<SafetensorsEntry>& entries,
                               const std::string& message) {
@@ -49,8 +48,8 @@ class ModelFolder : public ::testing::Test {
     expect_weights_refused(message);
   }
   void expect_weights_refused(const std::string& message) {
-    LOWRANK_EXPECT_ERROR(load_classifier(folder_.path()), FileError, message);
-    LOWRANK_EXPECT_ERROR(load_classifier(folder_.path()), FileError,
+    LOWRANK_EXPECT_ERROR(load_mlp(folder_.path()), FileError, message);
+    LOWRANK_EXPECT_ERROR(load_mlp(folder_.path()), FileError,
                          (folder_ / "model.safetensors").string());
   }
 
@@ -60,11 +59,10 @@ class ModelFolder : public ::testing::Test {
 TEST_F(ModelFolder, ComesBackBitForBit) {
   for (const auto dtype : {at::kFloat, at::kDouble}) {
     const auto saved = make_classifier(dtype);
-    save_classifier(saved, folder_.path());
-    const auto loaded = load_classifier(folder_.path());
+    save_mlp(saved, folder_.path());
+    const auto loaded = load_mlp(folder_.path());
     EXPECT_EQ(loaded.model->options().sizes, saved.model->options().sizes);
-    EXPECT_EQ(loaded.normalization.mean, saved.normalization.mean);
-    EXPECT_EQ(loaded.normalization.deviation, saved.normalization.deviation);
+    EXPECT_EQ(loaded.preparation, saved.preparation);
     const auto parameters = saved.model->named_parameters();
     for (const auto& item : loaded.model->named_parameters()) {
       EXPECT_EQ(item.value().scalar_type(), dtype);
@@ -76,7 +74,7 @@ TEST_F(ModelFolder, ComesBackBitForBit) {
 
 TEST_F(ModelFolder, WritesTheSameBytesForTheSameModel) {
   const TemporaryFolder other;
-  save_classifier(load_classifier(folder_.path()), other.path());
+  save_mlp(load_mlp(folder_.path()), other.path());
   for (const char* name : {"config.json", "model.safetensors"}) {
     EXPECT_EQ(read_bytes(other / name), read_bytes(folder_ / name)) << name;
   }
@@ -84,9 +82,8 @@ TEST_F(ModelFolder, WritesTheSameBytesForTheSameModel) {
 
 TEST_F(ModelFolder, TakesMnistsNormalizationWhereNoneIsGiven) {
   folder_.write("config.json", R"({"model_type": "mlp", "sizes": [4, 3, 2]})");
-  const auto loaded = load_classifier(folder_.path());
-  EXPECT_EQ(loaded.normalization.mean, Normalization().mean);
-  EXPECT_EQ(loaded.normalization.deviation, Normalization().deviation);
+  const auto loaded = load_mlp(folder_.path());
+  EXPECT_EQ(loaded.preparation.normalization, Normalization());
 }
 
 TEST_F(ModelFolder, RefusesABadConfig) {
@@ -107,23 +104,24 @@ TEST_F(ModelFolder, RefusesABadConfig) {
   expect_config_refused(start + R"("activation": null})",
                         "must hold activation \"relu\". Got null.");
   expect_config_refused(start + R"("image_mean": "0"})",
-                        "must hold a finite number image_mean. Got \"0\".");
+                        "must hold a finite number image_mean, or a list of them. Got \"0\".");
   expect_config_refused(start + R"("image_deviation": null})",
-                        "must hold a finite number image_deviation. Got null.");
+                        "must hold a finite number image_deviation, or a list of them. Got null.");
   expect_config_refused(start + R"("image_deviation": 0})",
-                        "must be finite and not 0. Got 0. (in ");
-  expect_config_refused(start + R"("image_mean": 1e308})", "must be finite. Got 1e+308. (in ");
+                        "must be a number that float32 can hold and invert. Got 0. (in ");
+  expect_config_refused(start + R"("image_mean": 1e308})",
+                        "must be a number that float32 can hold. Got 1e+308. (in ");
 }
 
 TEST_F(ModelFolder, KeepsTheImagesHeightAndWidth) {
-  EXPECT_EQ(load_classifier(folder_.path()).image_height, 0) << "not known";
+  EXPECT_EQ(load_mlp(folder_.path()).preparation.height, 0) << "not known";
   auto classifier = make_classifier();
-  classifier.image_height = 1;
-  classifier.image_width = 4;
-  save_classifier(classifier, folder_.path());
-  const auto loaded = load_classifier(folder_.path());
-  EXPECT_EQ(loaded.image_height, 1);
-  EXPECT_EQ(loaded.image_width, 4);
+  classifier.preparation.height = 1;
+  classifier.preparation.width = 4;
+  save_mlp(classifier, folder_.path());
+  const auto loaded = load_mlp(folder_.path());
+  EXPECT_EQ(loaded.preparation.height, 1);
+  EXPECT_EQ(loaded.preparation.width, 4);
 
   const std::string sizes = R"({"model_type": "mlp", "sizes": [4, 3, 2], )";
   const std::string required = "must hold image_height and image_width whose product is 4. Got ";
@@ -169,12 +167,12 @@ TEST_F(ModelFolder, KeepsTheWidestDtype) {
   entries[0].tensor = entries[0].tensor.to(at::kHalf);
   entries[1].tensor = entries[1].tensor + 1e5;
   write_safetensors(folder_ / "model.safetensors", entries);
-  auto parameters = load_classifier(folder_.path()).model->parameters();
+  auto parameters = load_mlp(folder_.path()).model->parameters();
   EXPECT_EQ(parameters[0].scalar_type(), at::kFloat);
   EXPECT_TRUE(at::equal(parameters[1], entries[1].tensor));
   entries[3].tensor = entries[3].tensor.to(at::kDouble);
   write_safetensors(folder_ / "model.safetensors", entries);
-  EXPECT_EQ(load_classifier(folder_.path()).model->parameters()[0].scalar_type(), at::kDouble);
+  EXPECT_EQ(load_mlp(folder_.path()).model->parameters()[0].scalar_type(), at::kDouble);
 }
 
 TEST_F(ModelFolder, RefusesDamagedWeights) {
@@ -191,13 +189,13 @@ TEST_F(ModelFolder, NamesTheMissingFile) {
   fs::remove(folder_ / "model.safetensors");
   expect_weights_refused("must exist");
   fs::remove(folder_ / "config.json");
-  LOWRANK_EXPECT_ERROR(load_classifier(folder_.path()), FileError,
+  LOWRANK_EXPECT_ERROR(load_mlp(folder_.path()), FileError,
                        (folder_ / "config.json").string() + "\" must exist");
-  LOWRANK_EXPECT_ERROR(load_classifier(folder_.write("model.pt", "PK")), FileError,
+  LOWRANK_EXPECT_ERROR(load_mlp(folder_.write("model.pt", "PK")), FileError,
                        "must be the folder of a model, with config.json and model.safetensors. Got "
                        "a file.");
   folder_.write("adapter_config.json", "{}");
-  LOWRANK_EXPECT_ERROR(load_classifier(folder_.path()), FileError,
+  LOWRANK_EXPECT_ERROR(load_mlp(folder_.path()), FileError,
                        "Got the folder of an adapter. Give the base here, and the adapter as "
                        "--adapter.");
 }
@@ -206,7 +204,7 @@ TEST_F(ModelFolder, KeepsTheOldModelWhereANewOneCannotBeWritten) {
   const auto before = read_bytes(folder_ / "model.safetensors");
   fs::remove(folder_ / "config.json");
   fs::create_directory(folder_ / "config.json");
-  EXPECT_THROW(save_classifier(make_classifier(at::kDouble), folder_.path()), FileError);
+  EXPECT_THROW(save_mlp(make_classifier(at::kDouble), folder_.path()), FileError);
   EXPECT_EQ(read_bytes(folder_ / "model.safetensors"), before);
   EXPECT_EQ(std::distance(fs::directory_iterator(folder_.path()), {}), 2) << "a temporary stays";
 }

@@ -14,7 +14,7 @@ namespace {
 
 using Counts = std::vector<int64_t>;
 
-ImageDataset labelled(const Counts& labels, int64_t classes) {
+Dataset labelled(const Counts& labels, int64_t classes) {
   const auto count = static_cast<int64_t>(labels.size());
   return {at::zeros({count, 1, 1}, at::kByte), at::tensor(labels), "test", classes};
 }
@@ -62,16 +62,16 @@ TEST(Evaluate, RefusesLogitsOfAnotherShape) {
 TEST(ComputeLogits, RunsAllImagesInBatchesWithoutGradients) {
   at::manual_seed(0);
   const auto images = at::randint(0, 256, {2003, 2, 3}, at::kByte);
-  const ImageDataset data{images, at::zeros({2003}, at::kLong), "test", 4};
+  const Dataset data{images, at::zeros({2003}, at::kLong), "test", 4};
   const auto weight = at::randn({4, 6}, at::TensorOptions().dtype(at::kDouble)).requires_grad_();
   std::vector<int64_t> batches;
-  const auto logits = compute_logits(
+  const auto logits = compute_outputs(
       [&](const at::Tensor& x) {
         EXPECT_FALSE(at::GradMode::is_enabled());
         batches.push_back(x.size(0));
         return at::linear(x, weight);
       },
-      data, {.mean = 0.5, .deviation = 0.25}, at::kDouble);
+      data, {{0.5}, {0.25}}, at::kDouble);
   EXPECT_EQ(batches, (Counts{1000, 1000, 3}));
   EXPECT_FALSE(logits.requires_grad());
   const auto inputs = (images.to(at::kDouble) / 255 - 0.5) / 0.25;

@@ -19,7 +19,7 @@ TEST(DataCommand, DescribesASet) {
   app::write_small_set(folder, 12);
   const auto text = run_lowrank({"data", "info", folder.path().string()});
   EXPECT_EQ(text.status, 0) << text.err;
-  EXPECT_THAT(text.out, HasSubstr("train         12     2 x 3"));
+  EXPECT_THAT(text.out, HasSubstr("train        12  2 x 3"));
   const auto result = run_lowrank({"data", "info", folder.path().string(), "--json"});
   const auto info = nlohmann::json::parse(result.out);
   EXPECT_EQ(info["train"]["images"], 12);
@@ -38,7 +38,7 @@ TEST(DataCommand, SaysWhatIsWrongInOneSentence) {
   EXPECT_THAT(missing.err, HasSubstr("Run `lowrank data fetch mnist` first."));
   const auto unknown = run_lowrank({"data", "info", "no-such-folder"});
   EXPECT_EQ(unknown.status, 2);
-  EXPECT_THAT(unknown.err, HasSubstr("Got \"no-such-folder\", which is not a folder."));
+  EXPECT_THAT(unknown.err, HasSubstr("Got \"no-such-folder\", which is not there."));
 }
 
 TEST(DataCommand, FetchesOnlyWhatItKnows) {

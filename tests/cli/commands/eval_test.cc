@@ -179,7 +179,7 @@ TEST_F(EvalCommand, WritesOverNoDataAndNoNestedAdapter) {
 /// The numbers in the files are finite, but too large for the model's dtype.
 TEST_F(EvalCommand, RefusesWhatIsInfiniteOnceItIsRead) {
   const auto base = save_tiny_base(folder_ / "base");
-  const auto classifier = app::load_classifier(base);
+  const auto classifier = app::load_mlp(base);
   const auto with = [&](const std::string& folder, const auto& change) {
     fs::copy(base, folder_ / folder);
     std::vector<SafetensorsEntry> entries;
@@ -207,8 +207,9 @@ TEST_F(EvalCommand, RefusesWhatIsInfiniteOnceItIsRead) {
   write_safetensors(factors, entries);
   expect_refusals({
       {eval(wide), 1, "\"linear2.weight\" in \"" + wide + "\" must be finite as Float."},
-      {eval(large), 1, "the model's outputs must be finite. Got NaN or Inf for 200 of 200 images."},
-      {{"predict", large, "--data", data_, "--index", "0"}, 1, "NaN or Inf for 1 of 1 images."},
+      {eval(large), 1,
+       "the model's outputs must be finite. Got NaN or Inf for 200 of 200 examples."},
+      {{"predict", large, "--data", data_, "--index", "0"}, 1, "NaN or Inf for 1 of 1 examples."},
       {eval(base, {"--adapter", adapter}), 1, "must be finite as Float, which the model is kept"},
   });
   EXPECT_EQ(run_lowrank(eval(wide, {"--dtype", "float64"})).status, 0);
@@ -254,7 +255,7 @@ TEST_F(EvalCommand, RefusesWrongArguments) {
       {eval(base, {"--merge"}), 2, "[eval] --merge goes with --adapter. Got no --adapter."},
       {eval(base, {"--no-adapter"}), 2, "--no-adapter goes with --adapter"},
       {eval(base, {"--adapter", adapter, "--merge", "--no-adapter"}), 2, "Got both."},
-      {eval(wide), 2, "must have 16 inputs and 10 outputs. Got 9 and 10."},
+      {eval(wide), 1, "must have the model's 9 numbers and 10 classes. Got 16 and 10."},
       {eval(base, {"--adapter", base}), 1, "an adapter folder must hold adapter_config.json."},
   });
 }

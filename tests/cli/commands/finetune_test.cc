@@ -214,7 +214,7 @@ TEST_F(FinetuneCommand, RefusesWrongArguments) {
   expect_refusals({
       {{"finetune", "--data", data_, "--out", (folder_ / "a").string()},
        2,
-       "the folder of a base model must be given. Got none."},
+       "a base model must be given. Got none."},
       {command("a", {"--rank", "0"}), 2, "rank must be at least 1. Got 0."},
       {command("a", {"--rank", "-1"}), 2, "rank must be at least 1. Got -1."},
       {command("a", {"--alpha", "0"}), 2, "alpha must be finite and not 0. Got 0."},

@@ -39,7 +39,7 @@ TEST_F(InfoCommand, TellsOfAnAdapter) {
   EXPECT_EQ(json.at("alpha"), 4);
   EXPECT_EQ(json.at("scaling"), 2);
   EXPECT_EQ(json.at("base_model_name_or_path"), base_);
-  const auto classifier = app::load_classifier(base_);
+  const auto classifier = app::load_mlp(base_);
   EXPECT_EQ(json.at("base_sha256"), base_fingerprint(*classifier.model));
   EXPECT_EQ(json.at("bytes"),
             bytes_of(adapter_, {"adapter_model.safetensors", "adapter_config.json"}));
@@ -152,7 +152,7 @@ TEST_F(InfoCommand, RefusesWhatIsNeither) {
   expect_refusals({
       {{"info"}, 2, "folder is required"},
       {{"info", (folder_ / "none").string()}, 1, "[load] there must be a folder"},
-      {{"info", file}, 1, "must hold an adapter_config.json or a config.json"},
+      {{"info", file}, 1, "must be a TorchScript file"},
       {{"info", broken}, 1, "Got the key \"r\" twice."},
       {{"info", lacking}, 1, "must hold a number lora_alpha. Got none."},
   });

@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
+#include "app/data/source.h"
 #include "support/refusals.h"
 #include "support/tiny_images.h"
 #include "support/tiny_models.h"
@@ -51,7 +52,7 @@ class PredictCommand : public ::testing::Test {
   const TemporaryFolder folder_;
   const std::string base_ = save_tiny_base(folder_ / "base");
   const std::string adapter_ = save_tiny_adapter(base_, folder_ / "two");
-  const at::Tensor image_ = app::load_image_dataset(data_, app::Split::kTest).images[13];
+  const at::Tensor image_ = app::load_dataset(data_, app::Split::kTest).inputs[13];
 };
 
 TEST_F(PredictCommand, TakesAnImageFromWhereverItIs) {
@@ -78,9 +79,10 @@ TEST_F(PredictCommand, TakesAnImageFromWhereverItIs) {
   EXPECT_NE(json[0].at("adapter_on"), json[0].at("adapter_off"));
 
   // Compare with the model itself.
-  const auto classifier = app::load_classifier(base_);
+  const auto classifier = app::load_mlp(base_);
   auto model = classifier.model;
-  const auto logits = model->forward(normalize_images(image_, classifier.normalization));
+  const auto logits =
+      model->forward(normalize_images(image_, classifier.preparation.normalization));
   const std::vector<double> off = json[0].at("adapter_off").at("probabilities");
   EXPECT_TRUE(
       at::allclose(at::tensor(off), at::softmax(logits, 1).to(at::kDouble).flatten(), 1e-5, 1e-7));
@@ -100,10 +102,10 @@ TEST_F(PredictCommand, RefusesWhatIsNotOneImageOfItsSize) {
       {predict({image, "--index", "1"}), 2, "Got both."},
       {predict({"--data", data_, "--index", "200"}), 2, "must be 0 to 199. Got 200."},
       {predict({"--data", data_, "--index", "-1"}), 2, "Got -1."},
-      {predict({write_pgm("l.pgm", at::zeros({3, 5}, at::kByte))}), 2,
-       "the image must have the model's 16 pixels. Got 3 x 5."},
+      {predict({write_pgm("l.pgm", at::zeros({3, 5}, at::kByte))}), 1,
+       "l.pgm must have the model's 16 numbers and 10 classes. Got 15 and 10."},
       {predict({(folder_ / "none.png").string()}), 1, "none.png\" must exist"},
-      {predict({folder_.write("text.png", "hello").string()}), 1, "must be a PNG or PGM"},
+      {predict({folder_.write("text.png", "hello").string()}), 1, "must be a PNG, JPEG or PGM"},
       {predict({image, "--adapter", base_}), 1, "an adapter folder must hold adapter_config.json"},
   });
 }

@@ -112,7 +112,7 @@ TEST_F(TrainCommand, TellsItsFiguresAsJson) {
   EXPECT_EQ(training.at("run").at("threads"), 1);
   EXPECT_EQ(training.at("run").at("train").at("accumulate"), 2);
   EXPECT_EQ(training.at("result").at("steps"), 20);
-  EXPECT_EQ(app::load_classifier(folder_ / "out").model->options().sizes,
+  EXPECT_EQ(app::load_mlp(folder_ / "out").model->options().sizes,
             (std::vector<int64_t>{16, 12, 10}));
 }
 
@@ -128,16 +128,17 @@ TEST_F(TrainCommand, RefusesWrongArguments) {
       {command("a", {"--schedule", "cosin"}), 2, "Did you mean \"cosine\"?"},
       {{"train", "--data", data_, "--sizes", "9,10", "--out", (folder_ / "a").string()},
        2,
-       "must have 16 inputs and 10 outputs. Got 9 and 10."},
+       "must begin with 16 and end with 10. Got 9,10."},
       {{"train", "--data", (folder_ / "none").string(), "--out", (folder_ / "a").string()},
        2,
-       "a data set must be \"mnist\" or a folder in MNIST's layout"},
+       "a data set must be \"mnist\", a folder of images, or a .csv"},
       {command("a", {"--epochs", "9223372036854775807"}), 2, "epochs"},
       {command("a", {"--accumulate", "1000000000"}), 2,
        "batches per step must be at most 1000000."},
       {command("a", {"--mean", "nan"}), 2,
-       "the mean that is subtracted from pixels must be finite. Got nan."},
-      {command("a", {"--deviation", "1e-45"}), 2, "must be finite and not 0. Got 1e-45."},
+       "the mean that is subtracted from inputs must be a number that float32 can hold. Got nan."},
+      {command("a", {"--deviation", "1e-45"}), 2,
+       "must be a number that float32 can hold and invert. Got 1e-45."},
   });
   EXPECT_TRUE(fs::is_empty(folder_.path()));
 }

@@ -1,4 +1,4 @@
-#include "app/images/dataset.h"
+#include "app/data/source.h"
 
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
@@ -15,18 +15,18 @@
 namespace lowrank::app {
 namespace {
 
-ImageDataset load(const TemporaryFolder& folder) {
-  return load_image_dataset(folder.path().string(), Split::kTrain);
+Dataset load(const TemporaryFolder& folder) {
+  return load_dataset(folder.path().string(), Split::kTrain);
 }
 
 TEST(Dataset, LoadsMnistLayout) {
   const TemporaryFolder folder;
   write_small_set(folder, 12);
   for (const Split split : {Split::kTrain, Split::kTest}) {
-    const auto set = load_image_dataset(folder.path().string() + "/", split);
+    const auto set = load_dataset(folder.path().string() + "/", split);
     EXPECT_EQ(set.size(), 12);
-    EXPECT_EQ(set.images.sizes(), (at::IntArrayRef{12, 2, 3}));
-    EXPECT_EQ(set.images[11][1][2].item<int>(), 71);
+    EXPECT_EQ(set.inputs.sizes(), (at::IntArrayRef{12, 2, 3}));
+    EXPECT_EQ(set.inputs[11][1][2].item<int>(), 71);
     EXPECT_TRUE(at::equal(set.labels, at::arange(12, at::kLong).remainder(10)));
     EXPECT_EQ(set.classes, 10);
   }
@@ -97,12 +97,9 @@ TEST(Dataset, RefusesEmptySets) {
 }
 
 TEST(Dataset, RefusesUnknownNames) {
-  LOWRANK_EXPECT_ERROR(load_image_dataset("mnits", Split::kTrain), ArgumentError,
-                       "[data] a data set must be \"mnist\" or a folder in MNIST's layout. Got "
-                       "\"mnits\", which is not a folder.");
-  LOWRANK_EXPECT_ERROR(load_image_dataset("nmist", Split::kTrain), ArgumentError,
-                       "which is not a folder");
-  LOWRANK_EXPECT_ERROR(load_image_dataset("mnistt", Split::kTrain), ArgumentError,
+  LOWRANK_EXPECT_ERROR(load_dataset("nmist", Split::kTrain), ArgumentError,
+                       "Got \"nmist\", which is not there");
+  LOWRANK_EXPECT_ERROR(load_dataset("mnistt", Split::kTrain), ArgumentError,
                        "Did you mean \"mnist\"?");
 }
 
@@ -110,7 +107,7 @@ TEST(Dataset, SaysHowToGetMnist) {
   const TemporaryFolder folder;
   const ScopedEnvironment cache("LOWRANK_DATA", folder.path().string());
   LOWRANK_EXPECT_ERROR(
-      load_image_dataset("mnist", Split::kTest), FileError,
+      load_dataset("mnist", Split::kTest), FileError,
       "[data] the cache " + (folder / "mnist").string() +
           " must hold t10k-images-idx3-ubyte. Got a folder without it. Run `lowrank "
           "data fetch mnist` first.");
@@ -121,9 +118,9 @@ TEST(Dataset, NamesAWrongChecksumInTheCache) {
   const ScopedEnvironment cache("LOWRANK_DATA", folder.path().string());
   std::filesystem::create_directories(folder / "mnist");
   folder.write("mnist/t10k-images-idx3-ubyte", idx_bytes({1, 28, 28}, std::string(784, '\0')));
-  LOWRANK_EXPECT_ERROR(load_image_dataset("mnist", Split::kTest), FileError,
+  LOWRANK_EXPECT_ERROR(load_dataset("mnist", Split::kTest), FileError,
                        "mnist/t10k-images-idx3-ubyte must have the SHA-256 0fa7898d509279e4");
-  LOWRANK_EXPECT_ERROR(load_image_dataset("mnist", Split::kTest), FileError,
+  LOWRANK_EXPECT_ERROR(load_dataset("mnist", Split::kTest), FileError,
                        "Run `lowrank data fetch mnist` to replace it.");
 }
 
@@ -157,21 +154,45 @@ TEST(Dataset, SelectsInTheOrderAskedFor) {
   const auto set = load(folder);
   const auto part = select(set, at::tensor({12, 0, 12}, at::kLong));
   EXPECT_EQ(part.size(), 3);
-  EXPECT_TRUE(at::equal(part.images[0], set.images[12]));
+  EXPECT_TRUE(at::equal(part.inputs[0], set.inputs[12]));
   EXPECT_TRUE(at::equal(part.labels, at::tensor({2, 0, 2}, at::kLong)));
   LOWRANK_EXPECT_ERROR(select(set, at::tensor({13}, at::kLong)), TensorError,
                        "[data] indices must be 0 to 12. Got 13.");
 }
 
 TEST(Dataset, MeasuresItsPixels) {
-  ImageDataset set;
-  set.images = at::randint(256, {7, 5, 3}, at::kByte);
+  Dataset set;
+  set.inputs = at::randint(256, {7, 5, 3}, at::kByte);
   set.labels = at::zeros({7}, at::kLong);
-  const auto pixels = pixel_statistics(set);
-  const at::Tensor scaled = set.images.to(at::kDouble) / 255;
-  EXPECT_NEAR(pixels.mean, scaled.mean().item<double>(), 1e-12);
-  EXPECT_NEAR(pixels.deviation, scaled.std(/*unbiased=*/false).item<double>(), 1e-12);
-  LOWRANK_EXPECT_ERROR(pixel_statistics({}), TensorError, "at least one pixel");
+  const at::Tensor scaled = set.inputs.to(at::kDouble) / 255;
+  const auto gray = input_statistics(set);
+  EXPECT_NEAR(gray.mean.at(0), scaled.mean().item<double>(), 1e-12);
+  EXPECT_NEAR(gray.deviation.at(0), scaled.std(/*unbiased=*/false).item<double>(), 1e-12);
+
+  set.inputs = at::randint(256, {7, 3, 5, 2}, at::kByte);
+  const auto colours = input_statistics(set);
+  ASSERT_EQ(colours.mean.size(), 3);
+  for (int64_t channel = 0; channel < 3; ++channel) {
+    const auto plane = set.inputs.select(1, channel).to(at::kDouble) / 255;
+    const auto at = static_cast<size_t>(channel);
+    EXPECT_NEAR(colours.mean[at], plane.mean().item<double>(), 1e-12);
+    EXPECT_NEAR(colours.deviation.at(at), plane.std(/*unbiased=*/false).item<double>(), 1e-12);
+  }
+  LOWRANK_EXPECT_ERROR(input_statistics({}), TensorError, "at least one number");
+}
+
+TEST(Dataset, MeasuresItsColumns) {
+  Dataset set;
+  set.inputs = at::randn({50, 3});
+  set.inputs.select(1, 1).fill_(4);
+  const auto columns = input_statistics(set);
+  ASSERT_EQ(columns.mean.size(), 3);
+  EXPECT_NEAR(columns.mean[0], set.inputs.select(1, 0).to(at::kDouble).mean().item<double>(),
+              1e-12);
+  EXPECT_EQ(columns.mean[1], 4);
+  EXPECT_EQ(columns.deviation[1], 1) << "a constant cannot be scaled";
+  set.inputs = at::randn({20, 3, 4});
+  EXPECT_EQ(input_statistics(set).mean.size(), 1) << "the numbers of a sequence have no columns";
 }
 
 }  // namespace

@@ -1,4 +1,4 @@
-#include "app/train/image_task.h"
+#include "app/train/example_task.h"
 
 #include <gtest/gtest.h>
 #include <lowrank/error.h>
@@ -10,11 +10,11 @@
 namespace lowrank::app {
 namespace {
 
-TEST(ImageTask, LossIsTheCrossEntropyOfTheLogits) {
+TEST(ExampleTask, LossIsTheCrossEntropyOfTheLogits) {
   TrainingProblem problem;
   const auto indices = at::tensor({3, 0, 39}, at::kLong);
   const auto images = problem.images();
-  const auto logits = logits_at(images, indices);
+  const auto logits = outputs_at(images, indices);
   EXPECT_TRUE(at::equal(
       logits, problem.model->forward(batch_inputs(problem.data, indices, images.normalization))));
   const auto expected = at::cross_entropy_loss(logits, batch_labels(problem.data, indices));
@@ -22,12 +22,13 @@ TEST(ImageTask, LossIsTheCrossEntropyOfTheLogits) {
   EXPECT_EQ(train_task(images).examples, 40);
 }
 
-TEST(ImageTask, RefusesANormalization) {
+TEST(ExampleTask, RefusesANormalization) {
   TrainingProblem problem;
-  for (const Normalization bad : {Normalization{std::nan(""), 1}, {0, 0}, {0, 1e-45}, {1e300, 1}}) {
+  for (const auto& bad : {Normalization{{std::nan("")}, {1}}, Normalization{{0}, {0}},
+                          Normalization{{0}, {1e-45}}, Normalization{{1e300}, {1}}}) {
     auto images = problem.images();
     images.normalization = bad;
-    EXPECT_THROW(train_task(images), ArgumentError) << bad.mean << " " << bad.deviation;
+    EXPECT_THROW(train_task(images), ArgumentError) << bad.mean[0] << " " << bad.deviation[0];
   }
 }
 

@@ -1,0 +1,186 @@
+#include "app/data/csv_file.h"
+
+#include <ATen/ATen.h>
+#include <csv.h>
+#include <fmt/format.h>
+#include <lowrank/error.h>
+#include <lowrank/io/file_bytes.h>
+
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+#include <memory>
+#include <set>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "app/data/labels.h"
+
+namespace lowrank::app {
+namespace {
+
+constexpr uint64_t kLongestCsv = uint64_t{4} << 30;
+
+/// Takes the fields and rows that libcsv finds.
+class CsvReader {
+ public:
+  CsvReader(std::string name, const DataSource& source) : name_(std::move(name)), source_(source) {}
+
+  void take_field(std::string_view text) {
+    const auto column = column_++;
+    if (columns_.empty()) return void(header_.emplace_back(text));
+    if (column >= header_.size()) return;  // take_row() refuses the line
+    if (column == label_) return void(labels_.emplace_back(text));
+    if (places_[column] < 0) return;
+    row_[static_cast<size_t>(places_[column])] = number(text, column);
+  }
+
+  void take_row() {
+    const auto fields = column_;
+    column_ = 0;
+    if (fields == 0) return;
+    ++line_;
+    if (columns_.empty()) return take_header();
+    if (fields != header_.size()) {
+      fail_at_line(fmt::format("{} columns, as its first line", header_.size()),
+                   fmt::format("{}", fields));
+    }
+    for (const double value : row_) numbers_.push_back(static_cast<float>(value));
+  }
+
+  Dataset result() {
+    if (labels_.empty()) {
+      fail<FileError>(
+          "data", fmt::format("\"{}\" must hold column names and then at least one example", name_),
+          columns_.empty() ? "nothing" : "column names alone");
+    }
+    Dataset dataset;
+    dataset.columns = columns_;
+    dataset.inputs =
+        at::tensor(numbers_, at::kFloat)
+            .view({static_cast<int64_t>(labels_.size()), static_cast<int64_t>(columns_.size())});
+    set_labels(dataset, labels_, source_.class_names, source_.predicts_numbers,
+               fmt::format("column \"{}\" of \"{}\"", source_.label_column, name_));
+    return dataset;
+  }
+
+ private:
+  [[noreturn]] void fail_at_line(const std::string& required, const std::string& found,
+                                 const std::string& hint = {}) const {
+    fail<FileError>("data", fmt::format("line {} of \"{}\" must hold {}", line_, name_, required),
+                    found, hint);
+  }
+
+  void take_header() {
+    if (!header_.empty() && header_.front().starts_with("\xef\xbb\xbf")) {
+      header_.front().erase(0, 3);
+    }
+    const auto found = std::find(header_.begin(), header_.end(), source_.label_column);
+    if (found == header_.end()) {
+      fail<ArgumentError>(
+          "data",
+          fmt::format("--label-column must name a column of \"{}\", whose first "
+                      "line names them",
+                      name_),
+          fmt::format("\"{}\", which is none of {}", source_.label_column, list_names(header_)),
+          did_you_mean(source_.label_column, header_));
+    }
+    label_ = static_cast<size_t>(found - header_.begin());
+    columns_ = source_.columns;
+    if (columns_.empty()) {
+      columns_ = header_;
+      columns_.erase(columns_.begin() + static_cast<std::ptrdiff_t>(label_));
+    }
+    if (columns_.empty()) fail_at_line("a column beside that of the labels", "none");
+    const std::set<std::string> different(header_.begin(), header_.end());
+    if (different.size() != header_.size()) {
+      fail_at_line("different column names", "one that occurs twice");
+    }
+    places_.assign(header_.size(), -1);
+    for (size_t i = 0; i < columns_.size(); ++i) {
+      const auto at = std::find(header_.begin(), header_.end(), columns_[i]);
+      if (at == header_.end() || at == found) {
+        fail_at_line(fmt::format("the column \"{}\", which the model knows", columns_[i]),
+                     list_names(header_));
+      }
+      places_[static_cast<size_t>(at - header_.begin())] = static_cast<int64_t>(i);
+    }
+    row_.resize(columns_.size());
+  }
+
+  double number(std::string_view text, size_t column) const {
+    while (text.starts_with(' ')) text.remove_prefix(1);
+    while (text.ends_with(' ')) text.remove_suffix(1);
+    double value = 0;
+    const auto* begin = text.data() + (text.starts_with('+') ? 1 : 0);
+    const auto* end = text.data() + text.size();
+    const auto [stop, error] = std::from_chars(begin, end, value);
+    if (error == std::errc() && stop == end && std::isfinite(static_cast<float>(value))) {
+      return value;
+    }
+    fail<FileError>("data",
+                    fmt::format("line {} of \"{}\" must hold a finite number in column \"{}\"",
+                                line_ + 1, name_, header_[column]),
+                    text.empty() ? "nothing" : fmt::format("\"{}\"", text));
+  }
+
+  std::string name_;
+  const DataSource& source_;
+  std::vector<std::string> header_, columns_;
+  std::vector<int64_t> places_;  // of each column among the inputs; -1: left out
+  size_t label_ = 0, column_ = 0, line_ = 0;
+  std::vector<double> row_;
+  std::vector<float> numbers_;
+  std::vector<std::string> labels_;
+};
+
+/// libcsv is C, through which no exception may pass.
+struct Callbacks {
+  CsvReader& reader;
+  std::exception_ptr failure = nullptr;
+
+  template <class Take>
+  void guarded(const Take& take) {
+    if (failure != nullptr) return;
+    try {
+      take();
+    } catch (...) {
+      failure = std::current_exception();
+    }
+  }
+  static void field(void* text, size_t size, void* self) {
+    auto& own = *static_cast<Callbacks*>(self);
+    own.guarded([&] { own.reader.take_field({static_cast<const char*>(text), size}); });
+  }
+  static void row(int /*end*/, void* self) {
+    auto& own = *static_cast<Callbacks*>(self);
+    own.guarded([&] { own.reader.take_row(); });
+  }
+};
+
+}  // namespace
+
+Dataset read_csv(const std::filesystem::path& file, const DataSource& source) {
+  const auto text = read_file(file, kLongestCsv);
+  CsvReader reader(file.string(), source);
+  Callbacks callbacks{reader};
+  csv_parser parser{};
+  csv_init(&parser, CSV_STRICT | CSV_STRICT_FINI);
+  const std::unique_ptr<csv_parser, decltype(&csv_free)> freed(&parser, &csv_free);
+  const bool parsed = csv_parse(&parser, text.data(), text.size(), &Callbacks::field,
+                                &Callbacks::row, &callbacks) == text.size() &&
+                      csv_fini(&parser, &Callbacks::field, &Callbacks::row, &callbacks) == 0;
+  if (callbacks.failure != nullptr) std::rethrow_exception(callbacks.failure);
+  if (!parsed) {
+    fail<FileError>("data", fmt::format("\"{}\" must be a CSV file (RFC 4180)", file.string()),
+                    fmt::format("\"{}\"", csv_strerror(csv_error(&parser))),
+                    "Is a quotation mark missing?");
+  }
+  auto dataset = reader.result();
+  dataset.name = file.filename().string();
+  dataset.label_column = source.label_column;
+  return dataset;
+}
+
+}  // namespace lowrank::app

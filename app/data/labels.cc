@@ -1,0 +1,115 @@
+#include "app/data/labels.h"
+
+#include <ATen/ATen.h>
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+#include <lowrank/error.h>
+
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+#include <map>
+#include <optional>
+#include <set>
+
+namespace lowrank::app {
+namespace {
+
+constexpr int64_t kMostClasses = 1'000'000;
+
+[[noreturn]] void fail_label(const std::string& where, const std::string& required,
+                             const std::string& found, const std::string& hint = {}) {
+  fail<FileError>("data", fmt::format("the labels in {} must be {}", where, required), found, hint);
+}
+
+/// Returns the numbers that all of these texts are; nothing if one is none.
+std::optional<std::vector<double>> numbers_of(const std::vector<std::string>& texts) {
+  std::vector<double> numbers;
+  numbers.reserve(texts.size());
+  for (const auto& text : texts) {
+    double number = 0;
+    const auto* end = text.data() + text.size();
+    const auto [stop, error] = std::from_chars(text.data(), end, number);
+    if (error != std::errc() || stop != end) return std::nullopt;
+    numbers.push_back(number);
+  }
+  return numbers;
+}
+
+void set_names(Dataset& dataset, const std::vector<std::string>& labels,
+               const std::vector<std::string>& known, const std::string& where) {
+  dataset.class_names = known;
+  if (known.empty()) {
+    const std::set<std::string> all(labels.begin(), labels.end());
+    dataset.class_names.assign(all.begin(), all.end());
+  }
+  std::map<std::string, int64_t> numbers;
+  for (const auto& name : dataset.class_names) {
+    numbers.emplace(name, static_cast<int64_t>(numbers.size()));
+  }
+  std::vector<int64_t> values;
+  values.reserve(labels.size());
+  for (const auto& label : labels) {
+    const auto found = numbers.find(label);
+    if (found == numbers.end()) {
+      fail_label(where, fmt::format("classes that the model knows: {}", list_names(known)),
+                 fmt::format("\"{}\" for example {}", label, values.size()));
+    }
+    values.push_back(found->second);
+  }
+  dataset.labels = at::tensor(values, at::kLong);
+  dataset.classes = std::max<int64_t>(2, static_cast<int64_t>(dataset.class_names.size()));
+}
+
+}  // namespace
+
+void set_labels(Dataset& dataset, const at::Tensor& labels, bool predicts_numbers,
+                const std::string& where) {
+  if (labels.dim() == 0 || labels.size(0) != dataset.inputs.size(0)) {
+    fail_label(where, fmt::format("one for each of the {} examples", dataset.inputs.size(0)),
+               labels.dim() == 0 ? "a single number" : fmt::format("{}", labels.size(0)));
+  }
+  if (predicts_numbers || labels.is_floating_point()) {
+    if (!at::isfinite(labels).all().item<bool>()) fail_label(where, "finite", "NaN or Inf");
+    const auto dtype = labels.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
+    dataset.labels = (labels.dim() == 1 ? labels.unsqueeze(1) : labels).to(dtype).contiguous();
+    dataset.classes = 0;
+    return;
+  }
+  if (labels.dim() != 1) {
+    fail_label(where, "one whole number for each example, or floating-point numbers",
+               fmt::format("whole numbers of shape ({})", fmt::join(labels.sizes(), ", ")),
+               "Pass --loss mse if they are numbers to predict.");
+  }
+  dataset.labels = labels.to(at::kLong).contiguous();
+  const auto least = dataset.labels.min().item<int64_t>();
+  const auto most = dataset.labels.max().item<int64_t>();
+  if (least < 0 || most >= kMostClasses) {
+    fail_label(where, fmt::format("classes of 0 to {}", kMostClasses - 1),
+               fmt::format("{}", least < 0 ? least : most),
+               "Pass --loss mse if they are numbers to predict.");
+  }
+  dataset.classes = std::max<int64_t>(2, most + 1);
+}
+
+void set_labels(Dataset& dataset, const std::vector<std::string>& labels,
+                const std::vector<std::string>& known, bool predicts_numbers,
+                const std::string& where) {
+  const auto empty = std::find(labels.begin(), labels.end(), "");
+  if (empty != labels.end()) {
+    fail_label(where, "given for each example",
+               fmt::format("none for example {}", empty - labels.begin()));
+  }
+  const auto numbers = known.empty() ? numbers_of(labels) : std::nullopt;
+  if (!numbers) {
+    if (!predicts_numbers) return set_names(dataset, labels, known, where);
+    fail_label(where, "numbers, because the loss is mse", "a text that is no number");
+  }
+  const bool are_whole = std::all_of(numbers->begin(), numbers->end(), [](double number) {
+    return number == std::floor(number) && std::abs(number) < 1e15;
+  });
+  const auto values = at::tensor(*numbers, at::kDouble);
+  set_labels(dataset, are_whole ? values.to(at::kLong) : values, predicts_numbers, where);
+}
+
+}  // namespace lowrank::app

@@ -1,0 +1,35 @@
+#pragma once
+
+#include <filesystem>
+#include <functional>
+#include <nlohmann/json_fwd.hpp>
+
+/// Runs that have not ended: their checkpoints, and what their folders may be used for.
+namespace lowrank::app {
+
+/// Returns the file in which a run keeps its state until it ends.
+std::filesystem::path checkpoint_of(const std::filesystem::path& folder);
+
+/// Passes the identity in a folder's checkpoint to `take`. Throws FileError if there is no
+/// checkpoint, or if it is one of another kind of run. An ArgumentError of `take` becomes a
+/// FileError that names the checkpoint, because the value came from there.
+void with_checkpoint_identity(const std::filesystem::path& folder,
+                              const std::function<void(const nlohmann::ordered_json&)>& take);
+
+/// Throws FileError if the checkpoint is too small to hold this many parameters of its run. Called
+/// before memory is allocated for them.
+void require_checkpoint_size(const std::filesystem::path& checkpoint, double numbers);
+
+/// Throws FileError if there is no such folder, or if it holds nothing but the checkpoint of a run
+/// that was interrupted.
+void require_finished(const std::filesystem::path& folder);
+
+/// Does what require_writable_output() does. For the folder of an interrupted run, the message
+/// names --resume.
+void require_new_run_folder(const std::filesystem::path& folder, bool force);
+
+/// Throws FileError if `folder` holds the log of another run, unless `force` says to replace it. An
+/// empty name means no log.
+void require_new_log(const std::filesystem::path& folder, bool force);
+
+}  // namespace lowrank::app
