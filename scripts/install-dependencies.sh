@@ -8,7 +8,7 @@ packages_for() {
   case "$1" in
     # libtorch-dev leaves out the -dev packages that its own CMake files look for.
     build) echo "g++ cmake ninja-build pkg-config libtorch-dev libprotobuf-dev libgoogle-glog-dev \
-libgflags-dev libopenblas0-openmp nlohmann-json3-dev libcli11-dev libfmt-dev zlib1g-dev \
+libgflags-dev libgloo-dev libopenblas0-openmp nlohmann-json3-dev libcli11-dev libfmt-dev zlib1g-dev \
 libpng-dev libjpeg-dev libcsv-dev libssl-dev libpcre2-dev libboost-dev libgtest-dev \
 libgmock-dev" ;;
     test) echo "dataset-fashion-mnist" ;;

@@ -69,10 +69,6 @@ at::Tensor as_numbers(const at::Tensor& inputs, const std::string& where) {
 
 Dataset read_arrays(const std::filesystem::path& file, const DataSource& source) {
   const bool is_npy = file.extension() == ".npy";
-  if (!is_npy && !source.labels.empty()) {
-    fail<ArgumentError>("data", "--labels must be given for inputs in a .npy file alone",
-                        fmt::format("\"{}\"", file.string()));
-  }
   const auto arrays = is_npy ? read_npy_pair(file, source) : read_tensors(file);
   const auto where = fmt::format("\"{}\"", file.string());
   const auto& inputs = arrays.inputs;

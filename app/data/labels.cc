@@ -70,7 +70,9 @@ void set_labels(Dataset& dataset, const at::Tensor& labels, bool predicts_number
                labels.dim() == 0 ? "a single number" : fmt::format("{}", labels.size(0)));
   }
   if (predicts_numbers || labels.is_floating_point()) {
-    if (!at::isfinite(labels).all().item<bool>()) fail_label(where, "finite", "NaN or Inf");
+    if (!at::isfinite(labels.to(at::kFloat)).all().item<bool>()) {
+      fail_label(where, "finite and in the range of float32", "a number that is not");
+    }
     const auto dtype = labels.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
     dataset.labels = (labels.dim() == 1 ? labels.unsqueeze(1) : labels).to(dtype).contiguous();
     dataset.classes = 0;

@@ -72,15 +72,20 @@ Dataset from_layout(const fs::path& folder, Split split) {
 }
 
 Dataset from_image_folder(const fs::path& folder, const DataSource& source, Split split) {
+  // The test half may lack classes of the training half, whose numbers must not move.
+  const auto known = source.class_names.empty() && split == Split::kTest ? class_folders(folder)
+                                                                         : source.class_names;
   auto read = read_image_folder(
       folder, split,
-      {.channels = channels_of(source), .size = source.resize, .class_names = source.class_names});
+      {.channels = channels_of(source), .size = source.resize, .class_names = known});
   Dataset dataset;
   dataset.inputs = std::move(read.images);
-  auto classes = source.class_names;
+  auto classes = known;
   const auto is_number = [](const std::string& name) {
     return name.find_first_not_of("0123456789") == std::string::npos;
   };
+  const bool are_numbers = std::all_of(known.begin(), known.end(), is_number);
+  if (source.class_names.empty() && are_numbers) classes.clear();
   if (classes.empty() && !std::all_of(read.classes.begin(), read.classes.end(), is_number)) {
     classes = read.classes;  // in order of their names
     classes.erase(std::unique(classes.begin(), classes.end()), classes.end());
@@ -92,7 +97,14 @@ Dataset from_image_folder(const fs::path& folder, const DataSource& source, Spli
 
 Dataset from_folder(const fs::path& folder, const DataSource& source, Split split) {
   std::error_code none;
-  const bool is_layout = has_layout(folder) || !has_folders(folder);
+  const bool is_layout = has_layout(folder);
+  if (!is_layout && !has_folders(folder)) {
+    fail<FileError>("data",
+                    fmt::format("\"{}\" must hold a folder of images for each class, or files in "
+                                "MNIST's layout",
+                                folder.string()),
+                    "neither");
+  }
   auto dataset = is_layout ? from_layout(folder, split) : from_image_folder(folder, source, split);
   dataset.name = fs::weakly_canonical(folder, none).filename().string();
   return dataset;
@@ -106,7 +118,14 @@ Dataset from_file(const fs::path& file, const DataSource& source) {
                       fmt::format("\"{}\"", file.string()));
 }
 
+void require_no_labels(const DataSource& source) {
+  if (source.labels.empty() || fs::path(source.data).extension() == ".npy") return;
+  fail<ArgumentError>("data", "--labels must be given for inputs in a .npy file alone",
+                      fmt::format("\"{}\"", source.data));
+}
+
 Dataset load(const DataSource& source, Split split) {
+  require_no_labels(source);
   if (source.data == "mnist") {
     check_cached_mnist(split);
     auto dataset = from_layout(data_cache() / "mnist", split);
@@ -139,6 +158,13 @@ Dataset load_dataset(const DataSource& source, Split split) {
   auto dataset = load(source, split);
   apply_image_options(dataset, source);
   require_known_classes(dataset, source);
+  if (source.needs_classes && dataset.classes == 0) {
+    fail<FileError>("data",
+                    fmt::format("the labels of {} must be classes for --loss cross-entropy: whole "
+                                "numbers of at least 0, or names",
+                                dataset.name),
+                    "numbers with decimals");
+  }
   if (dataset.class_names.empty()) dataset.class_names = source.class_names;
   return dataset;
 }

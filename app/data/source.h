@@ -21,6 +21,8 @@ struct DataSource {
   std::string label_column = "label";
   /// Whether the labels are numbers to predict, even if they are whole.
   bool predicts_numbers = false;
+  /// Whether numbers to predict are refused.
+  bool needs_classes = false;
   /// 1 for gray images, 3 for RGB; 0: as the files are.
   int64_t channels = 0;
   /// The height and width that images are resized to; empty: they must all be of one size.

@@ -36,19 +36,30 @@ struct PngImage {
   }
 };
 
+/// Puts pixels (H, W, colours and alpha) on white, as image viewers and Pillow do: (H, W, colours).
+at::Tensor on_white(const at::Tensor& pixels) {
+  const auto alpha = pixels.slice(2, -1).to(at::kInt);
+  const auto colours = pixels.slice(2, 0, -1).to(at::kInt);
+  const auto sum = colours * alpha + 255 * (255 - alpha);
+  return (sum + 127).div(255, "floor").to(at::kByte);
+}
+
 at::Tensor read_png(const std::string& bytes, ImageChannels channels, const std::string& name) {
   PngImage reader;
   reader.require(png_image_begin_read_from_memory(&reader.image, bytes.data(), bytes.size()), name);
   check_image_size(reader.image.width, reader.image.height, name);
   const bool is_gray = (reader.image.format & PNG_FORMAT_FLAG_COLOR) == 0;
   const bool one = channels == ImageChannels::kGray || (channels == ImageChannels::kAny && is_gray);
-  reader.image.format = is_gray ? PNG_FORMAT_GRAY : PNG_FORMAT_RGB;
-  at::Tensor pixels =
-      at::empty({reader.image.height, reader.image.width, is_gray ? 1 : 3}, at::kByte);
-  const png_color white = {255, 255, 255};
-  reader.require(png_image_finish_read(&reader.image, &white, pixels.data_ptr<uint8_t>(),
-                                       /*row_stride=*/0, /*colormap=*/nullptr),
+  // Pixels of 16 bits have the same curve as those of 8, which libpng would take for linear light.
+  reader.image.flags |= PNG_IMAGE_FLAG_16BIT_sRGB;
+  const int64_t colours = is_gray ? 1 : 3, values = colours + 1;
+  reader.image.format = is_gray ? PNG_FORMAT_GA : PNG_FORMAT_RGBA;
+  at::Tensor pixels = at::empty({reader.image.height, reader.image.width, values}, at::kByte);
+  reader.require(png_image_finish_read(&reader.image, /*background=*/nullptr,
+                                       pixels.data_ptr<uint8_t>(), /*row_stride=*/0,
+                                       /*colormap=*/nullptr),
                  name);
+  pixels = on_white(pixels);
   if (is_gray) {
     const auto gray = pixels.squeeze(2);
     return one ? gray : gray.expand({3, -1, -1}).contiguous();

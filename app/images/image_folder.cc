@@ -143,6 +143,15 @@ bool has_folders(const fs::path& folder) {
   return false;
 }
 
+std::vector<std::string> class_folders(const fs::path& folder) {
+  std::vector<std::string> names;
+  if (!is_divided_image_folder(folder)) return names;
+  for (const auto& entry : entries_of(folder / "train")) {
+    names.push_back(entry.filename().string());
+  }
+  return names;
+}
+
 bool is_divided_image_folder(const fs::path& folder) {
   std::error_code none;
   return fs::is_directory(folder / "train", none);

@@ -28,6 +28,10 @@ struct ImageFolder {
 /// Returns whether a folder holds folders, as far as it can be read.
 bool has_folders(const std::filesystem::path& folder);
 
+/// Returns the names of the classes in the training half of a divided folder, in their order; none
+/// if it is not divided.
+std::vector<std::string> class_folders(const std::filesystem::path& folder);
+
 /// Returns whether a folder is divided into train and another half.
 bool is_divided_image_folder(const std::filesystem::path& folder);
 

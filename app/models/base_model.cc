@@ -20,6 +20,7 @@ struct BaseModel::State {
   torch::jit::Module script;
   std::string name;  // the file's, for messages
   InputLayout layout;
+  bool trains_statistics = false;
 };
 
 namespace {
@@ -81,6 +82,8 @@ at::Tensor BaseModel::forward(const at::Tensor& inputs) const {
 
 void BaseModel::set_layout(const InputLayout& layout) { state_->layout = layout; }
 
+void BaseModel::set_trains_statistics(bool trains) { state_->trains_statistics = trains; }
+
 bool BaseModel::is_script() const { return state_->mlp.is_empty(); }
 
 const Mlp& BaseModel::mlp() const { return state_->mlp; }
@@ -88,6 +91,10 @@ const Mlp& BaseModel::mlp() const { return state_->mlp; }
 void BaseModel::set_training(bool training) const {
   if (is_script()) {
     state_->script.train(training);
+    if (!training || state_->trains_statistics) return;
+    for (const auto& module : state_->script.modules()) {
+      if (module.hasattr("running_mean")) torch::jit::Module(module).eval();
+    }
   } else {
     state_->mlp->train(training);
   }

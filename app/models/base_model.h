@@ -43,7 +43,11 @@ class BaseModel {
   /// The multi-layer perceptron. Must not be called for TorchScript.
   const Mlp& mlp() const;
 
+  /// In training, BatchNorm and its kind in TorchScript go on using their running statistics, which
+  /// an adapter does not change: what is trained is what is evaluated. set_trains_statistics(true)
+  /// lets them use the batch's, for adapters that have such modules in modules_to_save.
   void set_training(bool training) const;
+  void set_trains_statistics(bool trains);
   /// Converts the parameters and buffers of a floating-point dtype, and moves all of them.
   void to(at::Device device, at::ScalarType dtype) const;
   std::vector<std::pair<std::string, at::Tensor>> named_parameters() const;

@@ -2,10 +2,13 @@
 
 #include <fmt/format.h>
 #include <lowrank/error.h>
+#include <lowrank/io/printable.h>
+#include <torch/csrc/jit/runtime/print_handler.h>
 #include <torch/csrc/jit/serialization/import.h>
 
 #include <algorithm>
 #include <cstdint>
+#include <cstdio>
 #include <fstream>
 #include <string>
 #include <string_view>
@@ -124,6 +127,9 @@ std::string too_deep_message(const fs::path& file) {
 torch::jit::Module load_script(const fs::path& file) {
   require_archive(file);
   require_modest(file);
+  // What a model prints is no result of the command, and may hold control characters.
+  torch::jit::setPrintHandler(
+      [](const std::string& text) { std::fputs((printable(text) + "\n").c_str(), stderr); });
   try {
     return torch::jit::load(file.string(), at::kCPU);
   } catch (const std::exception& error) {  // c10::Error, or torch::jit::ErrorReport about its code

@@ -37,7 +37,9 @@ void print_evaluation(const std::string& title, const Evaluation& evaluation,
   fmt::print("{}: accuracy {:.4f} ({} of {})\n", printable(title), evaluation.accuracy(),
              with_thousands(evaluation.correct), with_thousands(evaluation.total));
   Table table({"class", "wrong", "of"});
+  constexpr size_t kFew = 20;  // a model may have far more outputs than the data have classes
   for (size_t i = 0; i < evaluation.wrong_by_class.size(); ++i) {
+    if (evaluation.total_by_class[i] == 0 && evaluation.wrong_by_class.size() > kFew) continue;
     table.add({shown_class(class_names, i), std::to_string(evaluation.wrong_by_class[i]),
                std::to_string(evaluation.total_by_class[i])});
   }

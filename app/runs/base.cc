@@ -53,7 +53,8 @@ std::string data_for(const Base& base, const std::string& given) {
     fail<FileError>("data", "the data set that the base was trained on must be where it was",
                     fmt::format("nothing at \"{}\"", data), "Name it with --data.");
   }
-  if (!base.data.empty() && named_data(given) != base.data && fs::is_directory(base.data)) {
+  const bool is_divided_set = !base.data.empty() && is_divided(DataSource{.data = base.data});
+  if (is_divided_set && named_data(given) != base.data) {
     print_message(fmt::format(
         "warning: the base was trained on {}, not on {}: its figures here say little about it.",
         base.data, given));
@@ -61,12 +62,14 @@ std::string data_for(const Base& base, const std::string& given) {
   return given;
 }
 
-/// Throws ArgumentError if an option was given that is recorded with the base.
-void require_not_recorded(const char* flag, bool is_given, const Base& base) {
-  if (!is_given || !base.is_prepared) return;
-  fail<ArgumentError>("data",
-                      fmt::format("{} must be left out, because the base has its own", flag),
-                      "one on the command line");
+/// Throws ArgumentError if other numbers were given than are recorded with the base or the adapter.
+void require_recorded(const char* flag, const std::vector<double>& given,
+                      const std::vector<double>& recorded, const Base& base) {
+  if (given.empty() || !base.is_prepared || given == recorded) return;
+  fail<ArgumentError>(
+      "data",
+      fmt::format("{} must be {}, as in training, or be left out", flag, fmt::join(recorded, ",")),
+      fmt::format("{}", fmt::join(given, ",")));
 }
 
 std::string shape_with_batch(const std::vector<int64_t>& shape) {
@@ -74,7 +77,7 @@ std::string shape_with_batch(const std::vector<int64_t>& shape) {
 }
 
 /// The shapes in which models take such examples, the usual one first.
-std::vector<InputLayout> layouts_of(const Dataset& data) {
+std::vector<InputLayout> layouts_of(const Dataset& data, const Normalization& normalization) {
   const std::vector<int64_t> flat = {data.values()};
   if (data.holds_images()) {
     std::vector<InputLayout> layouts = {{{data.channels(), data.height(), data.width()}}, {flat}};
@@ -83,7 +86,8 @@ std::vector<InputLayout> layouts_of(const Dataset& data) {
   }
   const auto own = data.inputs.sizes().slice(1).vec();
   std::vector<InputLayout> layouts;
-  if (data.holds_whole_numbers) layouts.push_back({own, /*is_whole=*/true});
+  const bool are_ids = data.holds_whole_numbers && normalization == Normalization{{0}, {1}};
+  if (are_ids) layouts.push_back({own, /*is_whole=*/true});
   layouts.push_back({own});
   if (own.size() > 1) layouts.push_back({flat});
   return layouts;
@@ -116,7 +120,7 @@ void fit_script(Base& base, Dataset& data) {
   const auto examples = std::min<int64_t>(2, data.size());
   const auto inputs = first_inputs(base, data, examples);
   std::string shapes, found;
-  for (const auto& layout : layouts_of(data)) {
+  for (const auto& layout : layouts_of(data, base.preparation.normalization)) {
     base.model.set_layout(layout);
     const auto shape = shape_with_batch(layout.shape) + (layout.is_whole ? " of int64" : "");
     std::string reason;
@@ -223,13 +227,14 @@ DataSource complete(DataOptions& options, Base& base) {
   check(options);
   options.source.data = data_for(base, options.source.data);
   auto source = options.source;
-  require_not_recorded("--mean", !options.mean.empty(), base);
-  require_not_recorded("--deviation", !options.deviation.empty(), base);
   auto& normalization = base.preparation.normalization;
+  require_recorded("--mean", options.mean, normalization.mean, base);
+  require_recorded("--deviation", options.deviation, normalization.deviation, base);
   if (!options.mean.empty()) normalization.mean = options.mean;
   if (!options.deviation.empty()) normalization.deviation = options.deviation;
   check(normalization);
   source.predicts_numbers = options.loss == kMse;
+  source.needs_classes = options.loss == kCrossEntropy;
   if (!base.is_prepared) return source;
   const auto& recorded = base.preparation;
   if (!options.loss.empty() && (options.loss == kMse) == recorded.has_classes) {

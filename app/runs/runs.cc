@@ -65,7 +65,9 @@ TrainResult train_visibly(const TrainTask& task, const TrainOptions& options, co
     return true;
   };
   const auto held_back =
-      split_validation(task.indices, options.validation, options.seed).validation;
+      task.held_back.defined()
+          ? task.held_back
+          : split_validation(task.indices, options.validation, options.seed).validation;
   const auto on_log = [&](RunLog& log, const TrainProgress& now) {
     if (now.step == 0) return log_options(log, shown.identity);
     if (shown.adapter != nullptr) log_spectra(log, now.step, *shown.adapter);
@@ -76,11 +78,19 @@ TrainResult train_visibly(const TrainTask& task, const TrainOptions& options, co
                {.checkpoint = checkpoint_of(context.folder),
                 .identity = to_text(shown.identity, -1),
                 .resume = context.resume,
-                .how_to_resume = fmt::format("go on with: {} {} --resume {}", program_name(),
-                                             context.command, named.string()),
+                .how_to_resume =
+                    fmt::format("go on with: {} {} --resume {}{}", program_name(), context.command,
+                                named.string(), context.group == nullptr ? "" : " --processes N"),
                 .log_to = context.log_to,
                 .on_log = on_log,
+                .group = context.group,
+                .shared_identity = context.group == nullptr ? std::string()
+                                                            : shared_identity(*shown.examples.data),
                 .on_step = on_step});
+}
+
+std::unique_ptr<FolderLock> lock_of(const RunContext& context) {
+  return context.writes() ? std::make_unique<FolderLock>(context.folder) : nullptr;
 }
 
 /// The files that say how a model was trained, and how that went step by step.
@@ -95,10 +105,21 @@ std::vector<std::pair<std::string, std::string>> files_on_training(const Json& i
           {kHistoryFile, to_text(to_json(result.history), -1) + "\n"}};
 }
 
+/// Holds back a share of the class and the same share of the others: on the class alone, what
+/// forgets most of the others would be best.
+void hold_back_both(TrainTask& task, const TrainOptions& options) {
+  const auto own = split_validation(task.indices, options.validation, options.seed);
+  const auto others = split_validation(task.replay_indices, options.validation, options.seed);
+  task.indices = own.train;
+  task.replay_indices = others.train;
+  task.held_back = at::cat({own.validation, others.validation});
+}
+
 /// Runs the first batches of the training forward, and for LoRA-GA backward as well.
 void run_first_batches(const FinetuneRun& run, const TrainTask& task, const ExampleTask& examples) {
   const auto& train = run.train;
-  const auto split = split_validation(task.indices, train.validation, train.seed);
+  const double share = task.held_back.defined() ? 0 : train.validation;
+  const auto split = split_validation(task.indices, share, train.seed);
   const SamplerOptions options = {
       .batch_size = train.batch_size, .seed = train.seed, .replay = train.replay};
   Sampler sampler(split.train, options, task.replay_indices);
@@ -146,8 +167,9 @@ void require_reached(const Adapter& adapter, const ExampleTask& examples) {
 
 }  // namespace
 
-Json identity(const BaseRun& run, const Resources& resources) {
+Json identity(const BaseRun& run, const Resources& resources, bool is_shared) {
   auto json = to_json(run.common, resources);
+  if (is_shared) json["shared_batches"] = true;  // they seed what the model draws
   add_data_options(json, run.data);
   json["sizes"] = run.sizes;
   const auto one_or_all = [](const std::vector<double>& list) {
@@ -159,8 +181,10 @@ Json identity(const BaseRun& run, const Resources& resources) {
   return json;
 }
 
-Json identity(const FinetuneRun& run, const std::string& base_sha256, const Resources& resources) {
+Json identity(const FinetuneRun& run, const std::string& base_sha256, const Resources& resources,
+              bool is_shared) {
   auto json = to_json(run.common, resources);
+  if (is_shared) json["shared_batches"] = true;
   json["base"] = run.base;
   json["base_sha256"] = base_sha256;
   add_data_options(json, run.data);
@@ -206,10 +230,11 @@ BaseResult train_base(const BaseRun& run, const Dataset& data, const RunContext&
   const auto examples = example_task(base, data, context.resources);
   auto task = task_for(base, examples);
   task.parameters = trained_parameters(*trained.model);
-  const auto id = identity(run, context.resources);
+  const auto id = identity(run, context.resources, context.group != nullptr);
   task.accelerated = trained.model.get();
-  const FolderLock lock(context.folder);
+  const auto lock = lock_of(context);
   const auto result = train_visibly(task, run.train, {context, id, examples});
+  if (!context.writes()) return {trained, result};
   trained.model->zero_grad(/*set_to_none=*/true);  // later steps must not see old gradients
   const InterruptGuard uninterrupted;              // a signal waits until the files are written
   save_mlp(trained, context.folder, files_on_training(id, result));
@@ -219,6 +244,8 @@ BaseResult train_base(const BaseRun& run, const Dataset& data, const RunContext&
 
 FinetuneResult finetune(const FinetuneRun& run, const Base& base, const Dataset& data,
                         const RunContext& context) {
+  auto model = base.model;
+  model.set_trains_statistics(!run.lora.modules_to_save.empty() || !run.adapter.empty());
   const auto examples = example_task(base, data, context.resources);
   auto task = task_for(base, examples);
   if (run.only) task.indices = indices_of_class(data, *run.only);
@@ -231,6 +258,7 @@ FinetuneResult finetune(const FinetuneRun& run, const Base& base, const Dataset&
       fail<ArgumentError>("finetune", "--replay must have other classes to draw from",
                           fmt::format("a data set with examples of class {} alone", *run.only));
     }
+    if (run.train.validation > 0) hold_back_both(task, run.train);
   }
   const auto base_sha256 = base.model.fingerprint();
   auto adapter = starting_adapter(run, base, task, examples, context);
@@ -238,9 +266,12 @@ FinetuneResult finetune(const FinetuneRun& run, const Base& base, const Dataset&
   task.parameters = trained_parameters(adapter, run.lora_plus_ratio);
   auto own = run;
   own.lora = run.adapter.empty() ? run.lora : adapter.config();
-  const auto id = identity(own, base_sha256, context.resources);
-  const FolderLock lock(context.folder);
-  const auto result = train_visibly(task, run.train, {context, id, examples, &adapter});
+  const auto id = identity(own, base_sha256, context.resources, context.group != nullptr);
+  const auto lock = lock_of(context);
+  auto options = run.train;
+  if (task.held_back.defined()) options.validation = 0;  // the task has them
+  const auto result = train_visibly(task, options, {context, id, examples, &adapter});
+  if (!context.writes()) return {adapter, result};
   const InterruptGuard uninterrupted;
   Json preparation;  // a TorchScript file has no place for it
   if (base.model.is_script()) {

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "app/runs/base.h"
+#include "app/runs/processes.h"
 #include "app/runs/resources.h"
 
 /// What `train`, `finetune` and `mnist` do after their flags are parsed. A run's identity is a JSON
@@ -28,6 +29,10 @@ struct RunContext {
   bool resume = false;
   bool quiet = false;
   Resources resources;
+  std::shared_ptr<ProcessGroup> group = {};  ///< null: this process alone
+
+  /// Whether this process writes the results: rank 0 of a group does.
+  bool writes() const { return group == nullptr || group->rank() == 0; }
 };
 
 struct BaseRun {
@@ -50,9 +55,10 @@ struct FinetuneRun {
   TrainOptions train{.validation_batch_size = 1000};
 };
 
-nlohmann::ordered_json identity(const BaseRun& run, const Resources& resources);
+/// `is_shared`: several processes may share the run.
+nlohmann::ordered_json identity(const BaseRun& run, const Resources& resources, bool is_shared);
 nlohmann::ordered_json identity(const FinetuneRun& run, const std::string& base_sha256,
-                                const Resources& resources);
+                                const Resources& resources, bool is_shared);
 
 struct BaseResult {
   TrainedMlp trained;

@@ -88,6 +88,7 @@ void run_info(DataInfoCommand& options) {
   auto& source = options.data.source;
   check(options.data);
   source.predicts_numbers = options.data.loss == "mse";
+  source.needs_classes = options.data.loss == "cross-entropy";
   std::vector<std::pair<const char*, app::Dataset>> halves;
   if (is_divided(source)) {
     halves.emplace_back("train", app::load_dataset(source, app::Split::kTrain));

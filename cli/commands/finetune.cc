@@ -29,6 +29,7 @@ struct FinetuneCommand {
   app::FinetuneRun run;
   RunFolder folder;
   std::string log_to;
+  app::ProcessOptions processes;
   std::string only;  // the name or the number of a class
 };
 
@@ -37,11 +38,13 @@ constexpr auto kFinetuneExamples = R"(Examples:
   lowrank finetune base/ --only 2 --replay 0.5 --steps 300 --out gentle/
   lowrank finetune base/ --adapter two/ --steps 100 --out more/
   lowrank finetune classifier.pt --data photos/ --resize 224,224 \
-    --target-modules all-linear --out mine/
+    --mean 0.485,0.456,0.406 --deviation 0.229,0.224,0.225 \
+    --target-modules conv1,fc --out mine/
   lowrank finetune --resume two/)";
 
 void restore_run(const Flags& flags, app::FinetuneRun& run, const Json& id,
                  const std::filesystem::path& folder) {
+  require_shared_alike(id);
   restore_common(flags, run.common, id);
   restore_unless_given(flags, "base", run.base, id.at("base"));
   restore_data(flags, run.data, id);
@@ -164,6 +167,7 @@ void run_finetune(const Flags& flags, FinetuneCommand& command) {
   require_steps(flags, "finetune", run.train);
   check_options(run);
   std::string base_sha256, base_name, own_adapter;  // of the run that is resumed
+  start_processes(command.processes, run.common);
   if (resume) {
     app::with_checkpoint_identity(folder, [&](const Json& id) {
       own_adapter = id.value("adapter", std::string());
@@ -195,8 +199,11 @@ void run_finetune(const Flags& flags, FinetuneCommand& command) {
   fit(base, data);
   if (!command.only.empty()) run.only = class_of(command.only, data);
   app::require_not_an_input(folder, {place.string(), run.adapter});
-  if (!resume) app::require_new_log(command.log_to, run.common.force);
-  if (!resume) app::require_new_run_folder(folder, run.common.force);
+  const auto rank = app::rank_of_this_process().value_or(0);
+  if (!resume && rank == 0) {
+    app::require_new_log(command.log_to, run.common.force);
+    app::require_new_run_folder(folder, run.common.force);
+  }
   const auto result = finetune(run, base, data,
                                {.folder = folder,
                                 .title = "finetune",
@@ -204,7 +211,9 @@ void run_finetune(const Flags& flags, FinetuneCommand& command) {
                                 .log_to = command.log_to,
                                 .resume = resume,
                                 .quiet = run.common.quiet,
-                                .resources = resources});
+                                .resources = resources,
+                                .group = app::join(command.processes)});
+  if (rank > 0) return;
   warn_of_rank(result.adapter);
   if (run.only && run.train.replay == 0) {
     app::print_message(fmt::format(
@@ -233,6 +242,7 @@ void add_finetune(const Flags& flags) {
                   "Share of each batch taken from the other classes");
   add_run_folder(finetune, command->folder);
   add_log_flag(finetune, command->log_to);
+  add_process_flags(finetune, command->processes);
   add_lora_flags(finetune, run.lora);
   finetune
       .option("--init-batches", &run.init_batches,

@@ -23,6 +23,7 @@ struct TrainCommand {
   app::BaseRun run;
   RunFolder folder;
   std::string log_to;
+  app::ProcessOptions processes;
 };
 
 constexpr auto kTrainExamples = R"(Examples:
@@ -36,6 +37,7 @@ std::vector<double> numbers_in(const nlohmann::ordered_json& json) {
 }
 
 void restore_run(const Flags& flags, app::BaseRun& run, const nlohmann::ordered_json& id) {
+  require_shared_alike(id);
   restore_common(flags, run.common, id);
   restore_data(flags, run.data, id);
   restore_unless_given(flags, "--sizes", run.sizes, id.at("sizes"));
@@ -100,6 +102,7 @@ void run_train(const Flags& flags, TrainCommand& command) {
   require_steps(flags, "train", run.train);
   check(run.train);
   check(run.data);
+  start_processes(command.processes, run.common);
   if (resume) {
     app::with_checkpoint_identity(folder, [&](const nlohmann::ordered_json& id) {
       restore_run(flags, run, id);
@@ -110,6 +113,7 @@ void run_train(const Flags& flags, TrainCommand& command) {
   }
   run.train.seed = run.common.seed;
   run.data.source.predicts_numbers = run.data.loss == "mse";
+  run.data.source.needs_classes = run.data.loss == "cross-entropy";
   const auto resources = app::apply_common_options(run.common);
   const auto data = app::load_dataset(run.data.source, app::Split::kTrain);
   if (!resume) complete_run(flags, run, data);
@@ -119,8 +123,11 @@ void run_train(const Flags& flags, TrainCommand& command) {
   }
   require_sizes(run.sizes, data);
   app::require_memory_to_train("train", "model", parameters_of(run.sizes), "Give smaller --sizes.");
-  if (!resume) app::require_new_log(command.log_to, run.common.force);
-  if (!resume) app::require_new_run_folder(folder, run.common.force);
+  const auto rank = app::rank_of_this_process().value_or(0);
+  if (!resume && rank == 0) {
+    app::require_new_log(command.log_to, run.common.force);
+    app::require_new_run_folder(folder, run.common.force);
+  }
   const auto result = app::train_base(run, data,
                                       {.folder = folder,
                                        .title = "train",
@@ -128,7 +135,9 @@ void run_train(const Flags& flags, TrainCommand& command) {
                                        .log_to = command.log_to,
                                        .resume = resume,
                                        .quiet = run.common.quiet,
-                                       .resources = resources});
+                                       .resources = resources,
+                                       .group = app::join(command.processes)});
+  if (rank > 0) return;
   print(result, run, folder);
 }
 
@@ -142,6 +151,7 @@ void add_train(const Flags& flags) {
       .default_text("784,1000,2000,10; input and output as the data have them");
   add_run_folder(train, command->folder);
   add_log_flag(train, command->log_to);
+  add_process_flags(train, command->processes);
   add_data_flags(train, command->run.data, "mnist");
   train.find("--mean").default_text("MNIST's, or the data's");
   train.find("--deviation").default_text("MNIST's, or the data's");

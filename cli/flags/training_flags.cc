@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 #include <lowrank/error.h>
 
+#include <cstdio>
+#include <cstdlib>
 #include <filesystem>
 
 namespace lowrank::cli {
@@ -64,6 +66,28 @@ void add_run_folder(const Flags& flags, RunFolder& folder) {
       .type_name("DIR");
 }
 
+void add_process_flags(const Flags& flags, app::ProcessOptions& options) {
+  const auto processes = flags.under("Processes");
+  processes.option("--processes", &options.count,
+                   "Start this many processes, which share the batches of --accumulate");
+  processes.option("--timeout", &options.timeout, "Seconds that a process waits for the others")
+      .shows_default();
+  processes.option("--rendezvous", &options.file, "A file on a shared disk where processes meet")
+      .type_name("FILE");
+}
+
+void start_processes(const app::ProcessOptions& options, app::CommonOptions& common) {
+  check(options);
+  if (const auto status = app::start_processes(options)) {
+    std::fflush(nullptr);
+    std::_Exit(*status);  // the processes have said what there was to say
+  }
+  const auto rank = app::rank_of_this_process();
+  if (!rank) return;
+  if (common.threads == 0) common.threads = 1;
+  if (*rank > 0) common.quiet = true;
+}
+
 void add_log_flag(const Flags& flags, std::string& log_to) {
   flags
       .option("--log-to", &log_to,
@@ -88,6 +112,15 @@ void restore_training(const Flags& flags, TrainOptions& options,
   restore_unless_given(flags, "--validate-every", options.validate_every, run.at("validate_every"));
   restore_unless_given(flags, "--patience", options.patience, run.at("patience"));
   restore_unless_given(flags, "--time-limit", options.seconds, run.at("seconds"));
+}
+
+void require_shared_alike(const nlohmann::ordered_json& run) {
+  const bool was_shared = run.value("shared_batches", false);
+  if (was_shared == app::rank_of_this_process().has_value()) return;
+  fail<ArgumentError>("resume",
+                      was_shared ? "the run must go on with --processes, of any number"
+                                 : "the run must go on in one process",
+                      was_shared ? "none" : "several");
 }
 
 void restore_common(const Flags& flags, app::CommonOptions& options,

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "app/runs/processes.h"
 #include "app/runs/resources.h"
 #include "cli/flags/flags.h"
 
@@ -30,6 +31,13 @@ void require_steps(const Flags& flags, const std::string& command, const TrainOp
 
 void add_run_folder(const Flags& flags, RunFolder& folder);
 
+/// Adds --processes, --timeout and --rendezvous.
+void add_process_flags(const Flags& flags, app::ProcessOptions& options);
+
+/// Starts the processes that were asked for, and ends this one with their status if they were; see
+/// app/runs/processes.h. In a process that was started, one thread is the default.
+void start_processes(const app::ProcessOptions& options, app::CommonOptions& common);
+
 void add_log_flag(const Flags& flags, std::string& log_to);
 
 /// For --resume: takes what was not given on the command line from the interrupted run.
@@ -39,6 +47,8 @@ void restore_unless_given(const Flags& flags, const std::string& flag, T& field,
   if (!flags.given(flag) && !value.is_null()) field = value.get<T>();
 }
 void restore_training(const Flags& flags, TrainOptions& options, const nlohmann::ordered_json& run);
+/// Throws ArgumentError if the run was shared among processes and this one is not, or the reverse.
+void require_shared_alike(const nlohmann::ordered_json& run);
 void restore_common(const Flags& flags, app::CommonOptions& options,
                     const nlohmann::ordered_json& run);
 

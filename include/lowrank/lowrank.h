@@ -35,6 +35,7 @@
 #include <lowrank/optim/adam.h>
 #include <lowrank/train/history.h>
 #include <lowrank/train/interrupt.h>
+#include <lowrank/train/process_group.h>
 #include <lowrank/train/run_log.h>
 #include <lowrank/train/sampler.h>
 #include <lowrank/train/schedule.h>

@@ -2,6 +2,7 @@
 #include <ATen/core/grad_mode.h>
 #include <fmt/format.h>
 #include <lowrank/error.h>
+#include <lowrank/io/file_bytes.h>
 #include <lowrank/train/interrupt.h>
 #include <lowrank/train/sampler.h>
 #include <lowrank/train/trainer.h>
@@ -15,6 +16,8 @@
 
 #include "train/checkpoint_file.h"
 #include "train/log/run_logger.h"
+#include "train/processes/received_file.h"
+#include "train/processes/shared_steps.h"
 #include "train/stepper.h"
 #include "train/task_checks.h"
 
@@ -25,6 +28,8 @@ using Clock = std::chrono::steady_clock;
 
 /// About as many points as the history of a run has.
 constexpr int64_t kHistoryPoints = 1000;
+
+constexpr uint64_t kLongestCheckpoint = uint64_t{1} << 40;
 
 double seconds_since(Clock::time_point begin) {
   return std::chrono::duration<double>(Clock::now() - begin).count();
@@ -66,16 +71,28 @@ class ModeScope {
   bool training_;
 };
 
+/// The options of a process. All but rank 0 neither write nor report anything.
+RunOptions options_in_group(const RunOptions& run) {
+  if (run.group == nullptr || run.group->rank() == 0) return run;
+  return {.identity = run.identity,
+          .resume = run.resume,
+          .group = run.group,
+          .shared_identity = run.shared_identity};
+}
+
 /// One run of the loop.
 class Run {
  public:
   Run(const TrainTask& task, const TrainOptions& options, const RunOptions& run)
       : task_(task),
         options_(options),
-        run_(run),
+        run_(options_in_group(run)),
         split_(split_examples(task, options)),
         optimizer_(make_stepper(task, options)),
-        logger_(run) {
+        logger_(run_) {
+    if (run_.group != nullptr) {
+      shared_.emplace(*run_.group, task.parameters, options.accumulate);
+    }
     if (task.next_loss == nullptr) {
       sampler_.emplace(
           split_.train,
@@ -89,7 +106,9 @@ class Run {
   }
 
   TrainResult operator()() {
+    if (shared_) shared_->require_equal(run_.identity, run_.shared_identity);
     if (run_.resume) resume();
+    if (shared_) shared_->share_parameters();
     const InterruptGuard guard;
     const ModeScope mode(task_, /*training=*/true);
     std::optional<Acceleration> fast;
@@ -119,7 +138,7 @@ class Run {
   }
 
   void resume() {
-    state_ = read_checkpoint(run_.checkpoint, run_.identity, task_.parameters, *optimizer_);
+    state_ = read_state();
     require_possible(state_.counters);
     if (state_.generator.defined()) restore_generator(task_.device, state_.generator);
     const auto batch = state_.counters.step * options_.accumulate;
@@ -129,6 +148,21 @@ class Run {
       task_.seek(batch);
     }
   }
+
+  /// In a group, only rank 0 needs to have the checkpoint.
+  TrainingState read_state() {
+    const auto read = [&](const std::filesystem::path& file) {
+      return read_checkpoint(file, run_.identity, task_.parameters, *optimizer_);
+    };
+    if (!shared_) return read(run_.checkpoint);
+    const auto bytes =
+        shared_->share_bytes(is_first() ? read_file(run_.checkpoint, kLongestCheckpoint) : "");
+    if (is_first()) return read(run_.checkpoint);
+    const ReceivedFile file(bytes);
+    return read(file.path());
+  }
+
+  bool is_first() const { return !shared_ || shared_->is_first(); }
 
   void require_possible(const Counters& counters) const {
     if (counters.step >= 0 && counters.step <= total_ && counters.loss_count >= 0 &&
@@ -154,16 +188,18 @@ class Run {
       progress->seconds = counters.seconds;
       record(*progress);
       if (run_.on_step && !run_.on_step(*progress)) end_with(TrainEnd::kCallback);
-      if (validates_at(counters.step)) validate(progress->learning_rate);
-      if (options_.seconds > 0 && counters.seconds >= options_.seconds) {
+      if (is_first() && validates_at(counters.step)) validate(progress->learning_rate);
+      if (is_first() && options_.seconds > 0 && counters.seconds >= options_.seconds) {
         end_with(TrainEnd::kSeconds);
       }
-      if (interrupted()) stop();
+      if (!shared_ && interrupted()) stop();
       checkpoint_if_due();
     }
+    // The other processes are in the next step, and wait.
+    if (shared_ && is_first() && counters.step < total_) exchange(/*has_ended=*/true);
     // The parameters of a run that ended early may be better than the best so far.
     const auto& validations = state_.history.validations;
-    if (split_.validation.defined() && counters.step > 0 &&
+    if (is_first() && split_.validation.defined() && counters.step > 0 &&
         (validations.empty() || validations.back().step != counters.step)) {
       validate(optimizer_->rate() * factor(counters.step - 1));
     }
@@ -177,29 +213,15 @@ class Run {
 
   double factor(int64_t step) const { return schedule_factor(options_.schedule, step, total_); }
 
-  /// Takes a step. Returns nothing at the end of a stream.
+  /// Takes a step. Returns nothing at the end of a stream, or if rank 0 has ended the run.
   std::optional<TrainProgress> step() {
     optimizer_->zero_grad();
-    double sum = 0;
-    const Counters before = state_.counters;
-    const auto generator = options_.accumulate > 1 ? generator_state(task_.device) : at::Tensor();
-    for (int64_t i = 0; i < options_.accumulate; ++i) {
-      if (interrupted()) {
-        state_.counters = before;  // a resumed run repeats the whole step
-        if (i > 0) restore_generator(task_.device, generator);
-        stop();
-      }
-      const auto loss = batch();
-      if (!loss) {
-        state_.counters = before;  // a step that lacks batches is not taken
-        return std::nullopt;
-      }
-      sum += *loss;
-    }
+    const auto loss = shared_ ? shared_gradients() : own_gradients();
+    if (!loss) return std::nullopt;
     const double factor_here = factor(state_.counters.step);
     TrainProgress progress = {.step = ++state_.counters.step,
                               .total = total_,
-                              .loss = sum / static_cast<double>(options_.accumulate),
+                              .loss = *loss / static_cast<double>(options_.accumulate),
                               .learning_rate = optimizer_->rate() * factor_here};
     if (options_.clip_norm > 0 || (logger_.is_on() && is_recorded(progress.step))) {
       optimizer_->form_gradients();
@@ -211,22 +233,94 @@ class Run {
     return progress;
   }
 
-  /// Runs the next batch forward and backward. Returns its loss, or nothing at the end of a stream.
-  std::optional<double> batch() {
-    const bool new_epoch = sampler_ && sampler_->position().batch == 0;
-    auto loss = sampler_ ? task_.loss(next_indices()) : task_.next_loss();
-    if (!sampler_ && !loss.defined()) return std::nullopt;
+  /// Runs the batches of a step. Returns the sum of their losses, or nothing at the end of a
+  /// stream.
+  std::optional<double> own_gradients() {
+    double sum = 0;
+    const Counters before = state_.counters;
+    const auto generator = options_.accumulate > 1 ? generator_state(task_.device) : at::Tensor();
+    for (int64_t i = 0; i < options_.accumulate; ++i) {
+      if (interrupted()) {
+        state_.counters = before;  // a resumed run repeats the whole step
+        if (i > 0) restore_generator(task_.device, generator);
+        stop();
+      }
+      const bool new_epoch = begins_epoch();
+      const auto loss = sampler_ ? task_.loss(next_indices()) : task_.next_loss();
+      if (!sampler_ && !loss.defined()) {
+        state_.counters = before;  // a step that lacks batches is not taken
+        return std::nullopt;
+      }
+      const auto value = backward(loss);
+      require_finite_loss(value);
+      count_loss(value, new_epoch);
+      sum += value;
+    }
+    return sum;
+  }
+
+  /// The same, for the batches that are shared among processes.
+  std::optional<double> shared_gradients() {
+    std::vector<bool> new_epochs;
+    for (int64_t i = 0; i < options_.accumulate; ++i) {
+      new_epochs.push_back(begins_epoch());
+      const auto indices = next_indices();
+      if (!shared_->owns(i)) continue;
+      shared_->seed(options_.seed, state_.counters.step, i);
+      const auto value = backward(task_.loss(indices));
+      optimizer_->form_gradients();
+      shared_->take(i, value);
+    }
+    const auto losses = exchange(/*has_ended=*/false);
+    if (!losses) {
+      end_with(TrainEnd::kCallback);
+      return std::nullopt;
+    }
+    double sum = 0;
+    for (size_t i = 0; i < losses->size(); ++i) {
+      const double value = losses->at(i);
+      require_finite_loss(value);
+      count_loss(value, new_epochs[i]);
+      sum += value;
+    }
+    return sum;
+  }
+
+  /// Exchanges gradients with the other processes. Returns the losses of all batches, or nothing if
+  /// rank 0 has ended the run.
+  std::optional<std::vector<double>> exchange(bool has_ended) {
+    try {
+      auto outcome = shared_->exchange(interrupted(), has_ended);
+      if (outcome.has_ended) return std::nullopt;
+      if (outcome.is_interrupted) stop();
+      return outcome.losses;
+    } catch (const ProcessGroupError& error) {
+      save_checkpoint();  // of the last whole step
+      throw ProcessGroupError(fmt::format("{} {}", error.what(), where_state_is()));
+    }
+  }
+
+  bool begins_epoch() const { return sampler_ && sampler_->position().batch == 0; }
+
+  /// Runs a batch backward, and returns its loss.
+  double backward(at::Tensor loss) const {
     const double value = value_of(loss);
     if (!loss.requires_grad()) {
       fail<TensorError>("train", "the loss must depend on the parameters that are trained",
                         "one without a gradient");
     }
-    if (!std::isfinite(value)) {
-      fail_diverged("the loss",
-                    fmt::format("{} at step {}", not_finite(value), state_.counters.step + 1));
-    }
     if (options_.accumulate > 1) loss = loss / static_cast<double>(options_.accumulate);
-    loss.backward();
+    if (std::isfinite(value)) loss.backward();
+    return value;
+  }
+
+  void require_finite_loss(double value) const {
+    if (std::isfinite(value)) return;
+    fail_diverged("the loss",
+                  fmt::format("{} at step {}", not_finite(value), state_.counters.step + 1));
+  }
+
+  void count_loss(double value, bool new_epoch) {
     auto& counters = state_.counters;
     if (new_epoch && counters.loss_count > 0) {
       counters.last_mean = counters.loss_sum / static_cast<double>(counters.loss_count);
@@ -235,7 +329,6 @@ class Run {
     }
     counters.loss_sum += value;
     ++counters.loss_count;
-    return value;
   }
 
   at::Tensor next_indices() {
@@ -377,19 +470,21 @@ class Run {
     if (!run_.checkpoint.empty() && Clock::now() >= next_checkpoint_) save_checkpoint();
   }
 
+  std::string where_state_is() const {
+    return run_.checkpoint.empty() ? std::string("Nothing was saved.")
+                                   : fmt::format("Its state is in \"{}\"; {}",
+                                                 run_.checkpoint.string(), run_.how_to_resume);
+  }
+
   [[noreturn]] void stop() {
     save_checkpoint();
-    const auto kept = run_.checkpoint.empty()
-                          ? std::string("Nothing was saved.")
-                          : fmt::format("Its state is in \"{}\"; {}", run_.checkpoint.string(),
-                                        run_.how_to_resume);
     throw Interrupted(fmt::format("[train] the run was interrupted at step {} of {}. {}",
-                                  state_.counters.step, total_, kept));
+                                  state_.counters.step, total_, where_state_is()));
   }
 
   const TrainTask& task_;
   const TrainOptions& options_;
-  const RunOptions& run_;
+  const RunOptions run_;
   ValidationSplit split_;
   std::optional<Sampler> sampler_;  // nothing for a stream
   std::unique_ptr<Stepper> optimizer_;
@@ -399,6 +494,7 @@ class Run {
   Clock::time_point begin_, next_checkpoint_;
   double earlier_ = 0;  // seconds of the run's earlier parts
   RunLogger logger_;
+  std::optional<SharedSteps> shared_;
 };
 
 }  // namespace
@@ -406,6 +502,10 @@ class Run {
 TrainResult train(const TrainTask& task, const TrainOptions& options, const RunOptions& run) {
   check(options);
   require_task(task, options, run.resume);
+  if (run.group != nullptr && task.next_loss != nullptr) {
+    fail<ArgumentError>("train", "examples must have indices to be shared among processes",
+                        "a stream of them");
+  }
   return Run(task, options, run)();
 }
 

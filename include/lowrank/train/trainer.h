@@ -8,11 +8,13 @@
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <string>
 
 namespace lowrank {
 
+class ProcessGroup;
 class RunLog;
 
 /// What on_step and on_validation are told.
@@ -47,6 +49,15 @@ struct RunOptions {
   /// Called when the log is begun, with step 0 or that of the resumed run, and after each
   /// validation, to add figures of one's own.
   std::function<void(RunLog& log, const TrainProgress&)> on_log = {};
+  /// The processes that share the batches of each step, of which TrainOptions::accumulate should
+  /// be a multiple of their number; null: this process alone. The result is the same for any number
+  /// of them, down to the bit, and also that of one process without a group if the model draws no
+  /// random numbers. Rank 0 writes, validates and calls the functions below; all its decisions
+  /// hold for the others. Examples that come as a stream cannot be shared.
+  std::shared_ptr<ProcessGroup> group = {};
+  /// A JSON text that must be the same in all processes, in addition to `identity`: what the data
+  /// are, for example.
+  std::string shared_identity = {};
   /// Called after each step, and after each validation. The run ends if one returns false.
   std::function<bool(const TrainProgress&)> on_step = {};
   std::function<bool(const TrainProgress&)> on_validation = {};
@@ -78,7 +89,8 @@ struct TrainResult {
 /// Throws ArgumentError for options out of range and a task that lacks something; TensorError if
 /// the loss is not one number, and if it or a parameter stops being finite (parameters that are not
 /// finite are never written); FileError if a checkpoint is missing, damaged or of another run; and
-/// Interrupted on Ctrl-C, after the state was written to disk.
+/// Interrupted on Ctrl-C in any process, after the state was written to disk; and
+/// ProcessGroupError if another process is lost, likewise.
 LOWRANK_API TrainResult train(const TrainTask& task, const TrainOptions& options,
                               const RunOptions& run = {});
 

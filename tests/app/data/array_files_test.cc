@@ -75,8 +75,6 @@ TEST_F(ArrayFiles, TakesASafetensorsFile) {
   write_safetensors(folder_ / "set.safetensors", {{"x", inputs}, {"labels", three_}});
   LOWRANK_EXPECT_ERROR(read_arrays(folder_ / "set.safetensors", {}), FileError,
                        "must hold the tensors \"inputs\" and \"labels\". Got labels, x.");
-  LOWRANK_EXPECT_ERROR(read_arrays(folder_ / "set.safetensors", {.labels = "y.npy"}), ArgumentError,
-                       "[data] --labels must be given for inputs in a .npy file alone.");
 }
 
 TEST_F(ArrayFiles, RefusesWhatDoesNotFit) {

@@ -83,7 +83,8 @@ TEST_F(CsvFile, NamesTheLineAndTheColumnOfWhatIsWrong) {
   LOWRANK_EXPECT_ERROR(read("a,label\n1,\n"), FileError, "Got none for example 0.");
   LOWRANK_EXPECT_ERROR(read("a,label\n1,-1\n"), FileError,
                        "must be classes of 0 to 999999. Got -1.");
-  LOWRANK_EXPECT_ERROR(read("a,label\n1,inf\n"), FileError, "must be finite. Got NaN or Inf.");
+  LOWRANK_EXPECT_ERROR(read("a,label\n1,inf\n"), FileError,
+                       "must be finite and in the range of float32.");
   LOWRANK_EXPECT_ERROR(read("a,label\n1,x\n", {.predicts_numbers = true}), FileError,
                        "must be numbers, because the loss is mse. Got a text that is no number.");
   LOWRANK_EXPECT_ERROR(read("a,a,label\n1,2,0\n"), FileError, "different column names");

@@ -41,8 +41,12 @@ TEST_F(Source, NamesTheClassesOfAnImageFolder) {
   EXPECT_EQ(train.class_names, (Names{"cat", "dog"}));
   EXPECT_TRUE(at::equal(train.labels, at::tensor({0, 1}, at::kLong)));
   EXPECT_EQ(train.name, folder_.path().filename().string());
-  // Where a class is missing, the others keep their numbers if they are known.
-  EXPECT_EQ(load({}, Split::kTest).labels[0].item<int64_t>(), 0);
+  // Where a class is missing in the test half, the others keep their numbers.
+  EXPECT_EQ(load({}, Split::kTest).labels[0].item<int64_t>(), 1);
+  write("test/wolf/1.png", gray_);
+  LOWRANK_EXPECT_ERROR(load({}, Split::kTest), FileError,
+                       "Got \"wolf\", which is none of cat, dog.");
+  std::filesystem::remove_all(folder_ / "test" / "wolf");
   const auto known = load({.class_names = train.class_names}, Split::kTest);
   EXPECT_EQ(known.labels[0].item<int64_t>(), 1);
   EXPECT_EQ(known.classes, 2);

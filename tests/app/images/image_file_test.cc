@@ -66,6 +66,22 @@ TEST(ImageFile, ConvertsColoursToLuminance) {
   EXPECT_EQ(image[0][2].item<int>(), 150);  // 0.587 of 255
 }
 
+TEST(ImageFile, ReadsSixteenBitsOnTheCurveOfEight) {
+  // Five gray pixels, 257 times 0, 64, 128, 192 and 255, as Pillow writes them.
+  const std::string png(
+      "\x89\x50\x4e\x47\x0d\x0a\x1a\x0a\x00\x00\x00\x0d\x49\x48\x44\x52\x00\x00\x00\x05"
+      "\x00\x00\x00\x01\x10\x00\x00\x00\x00\x63\x05\xe7\x6c\x00\x00\x00\x13\x49\x44\x41"
+      "\x54\x78\x9c\x63\x64\x60\x70\x70\x70\x70\x70\x70\xb0\xb7\x07\x00\x09\x13\x02\x00"
+      "\x1b\xae\x00\x96\x00\x00\x00\x00\x49\x45\x4e\x44\xae\x42\x60\x82",
+      76);
+  EXPECT_TRUE(at::equal(read(png), gray({0, 64, 128, 192, 255}, {1, 5})));
+}
+
+TEST(ImageFile, BlendsHalfTransparentPixelsAsViewersDo) {
+  const auto pixels = png_bytes(2, 1, PNG_FORMAT_RGBA, {0, 0, 0, 64, 200, 200, 200, 128});
+  EXPECT_TRUE(at::equal(read(pixels), gray({191, 227}, {1, 2})));
+}
+
 TEST(ImageFile, LaysTransparentPixelsOnWhite) {
   const at::Tensor image = read(png_bytes(2, 1, PNG_FORMAT_RGBA, {0, 0, 0, 0, 0, 0, 0, 255}));
   EXPECT_TRUE(at::equal(image, gray({255, 0}, {1, 2})));

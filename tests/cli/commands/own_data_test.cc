@@ -89,7 +89,7 @@ TEST_F(OwnData, ATableIsTrainedOnAndEvaluatedByItsColumns) {
   EXPECT_EQ(run({"eval", at("base"), "--data", other}).at("correct"), 2);
   expect_refusals({{{"eval", at("base"), "--data", other, "--mean", "0"},
                     2,
-                    "[data] --mean must be left out, because the base has its own."},
+                    ", as in training, or be left out. Got 0."},
                    {{"eval", at("base"), "--data", other, "--loss", "mse"},
                     2,
                     "--loss must be left out for a base that was trained with cross-entropy"},

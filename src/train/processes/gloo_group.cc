@@ -1,0 +1,130 @@
+#include <ATen/ATen.h>
+#include <fmt/format.h>
+#include <lowrank/error.h>
+#include <lowrank/train/process_group.h>
+#include <torch/csrc/distributed/c10d/FileStore.hpp>
+#include <torch/csrc/distributed/c10d/PrefixStore.hpp>
+#include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
+#include <torch/csrc/distributed/c10d/TCPStore.hpp>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdlib>
+#include <utility>
+
+#include "train/processes/route.h"
+
+namespace lowrank {
+namespace {
+
+using Milliseconds = std::chrono::milliseconds;
+using Gloo = c10d::ProcessGroupGloo;
+
+/// The first line of what Gloo or c10d says, without what is for their developers.
+std::string first_line(const std::exception& error) {
+  std::string text = error.what();
+  if (const auto place = text.rfind("] ", text.find('\n')); place != std::string::npos) {
+    text.erase(0, place + 2);
+  }
+  text.resize(std::min(text.find('\n'), text.size()));
+  while (text.ends_with('.') || text.ends_with(' ')) text.pop_back();
+  return text;
+}
+
+c10::intrusive_ptr<c10d::Store> store_of(const ProcessGroupOptions& options, Milliseconds timeout) {
+  c10::intrusive_ptr<c10d::Store> store;
+  if (!options.file.empty()) {
+    store =
+        c10::make_intrusive<c10d::FileStore>(options.file.string(), static_cast<int>(options.size));
+  } else {
+    c10d::TCPStoreOptions tcp;
+    tcp.port = static_cast<uint16_t>(options.port);
+    tcp.isServer = options.rank == 0 && !options.has_agent;
+    tcp.numWorkers = static_cast<size_t>(options.size);
+    tcp.waitWorkers = !options.has_agent;
+    tcp.timeout = timeout;
+    store = c10::make_intrusive<c10d::TCPStore>(options.address, tcp);
+  }
+  store->setTimeout(timeout);
+  return c10::make_intrusive<c10d::PrefixStore>(options.prefix, store);
+}
+
+class GlooGroup final : public ProcessGroup {
+ public:
+  explicit GlooGroup(const ProcessGroupOptions& options) : options_(options) {
+    const auto timeout = Milliseconds(static_cast<int64_t>(1000 * options.timeout_seconds));
+    guarded("find each other", [&] {
+      auto gloo = Gloo::Options::create();
+      gloo->timeout = timeout;
+      gloo->devices.push_back(device());
+      group_ = std::make_unique<Gloo>(store_of(options, timeout), static_cast<int>(options.rank),
+                                      static_cast<int>(options.size), gloo);
+    });
+  }
+
+  int64_t rank() const override { return options_.rank; }
+  int64_t size() const override { return options_.size; }
+
+  std::vector<at::Tensor> all_gather(const at::Tensor& own) override {
+    std::vector<at::Tensor> inputs = {own.cpu().contiguous()};
+    std::vector<std::vector<at::Tensor>> outputs(1);
+    for (int64_t i = 0; i < size(); ++i) outputs[0].push_back(at::empty_like(inputs[0]));
+    guarded("go on", [&] { group_->allgather(outputs, inputs)->wait(); });
+    return outputs[0];
+  }
+
+  void broadcast(at::Tensor& tensor) override {
+    std::vector<at::Tensor> tensors = {tensor};
+    guarded("go on", [&] { group_->broadcast(tensors)->wait(); });
+  }
+
+ private:
+  std::shared_ptr<::gloo::transport::Device> device() const {
+    if (const char* name = std::getenv("GLOO_SOCKET_IFNAME"); name != nullptr && *name != '\0') {
+      return Gloo::createDeviceForInterface(name);
+    }
+    const bool is_one_machine = !options_.file.empty();
+    return Gloo::createDeviceForHostname(is_one_machine ? "127.0.0.1"
+                                                        : address_towards(options_.address));
+  }
+
+  template <class Work>
+  void guarded(const char* what, const Work& work) const {
+    try {
+      work();
+    } catch (const std::exception& error) {
+      fail<ProcessGroupError>("train", fmt::format("all {} processes must {}", size(), what),
+                              fmt::format("in process {} \"{}\"", rank(), first_line(error)));
+    }
+  }
+
+  ProcessGroupOptions options_;
+  std::unique_ptr<Gloo> group_;
+};
+
+}  // namespace
+
+std::shared_ptr<ProcessGroup> join_processes(const ProcessGroupOptions& options) {
+  constexpr int64_t kMostProcesses = 4096, kMostPort = 65535;
+  constexpr double kLongest = 1e6;
+  if (options.size < 1 || options.size > kMostProcesses || options.rank < 0 ||
+      options.rank >= options.size) {
+    fail<ArgumentError>("train",
+                        fmt::format("the rank must be below the number of processes, which must be "
+                                    "1 to {}",
+                                    kMostProcesses),
+                        fmt::format("rank {} of {}", options.rank, options.size));
+  }
+  if (options.file.empty() && (options.port < 1 || options.port > kMostPort)) {
+    fail<ArgumentError>("train", fmt::format("the port must be 1 to {}", kMostPort),
+                        fmt::format("{}", options.port));
+  }
+  if (!(options.timeout_seconds > 0 && options.timeout_seconds <= kLongest)) {
+    fail<ArgumentError>("train",
+                        fmt::format("the timeout must be above 0 and at most {}", kLongest),
+                        fmt::format("{}", options.timeout_seconds));
+  }
+  return std::make_shared<GlooGroup>(options);
+}
+
+}  // namespace lowrank
