@@ -29,7 +29,8 @@ class LOWRANK_API ProcessGroup {
   ProcessGroup(const ProcessGroup&) = delete;
   ProcessGroup& operator=(const ProcessGroup&) = delete;
 
-  /// The number of this process, 0 to size() - 1. The process of rank 0 writes, reports and decides.
+  /// The number of this process, 0 to size() - 1. The process of rank 0 writes, reports and
+  /// decides.
   virtual int64_t rank() const = 0;
   virtual int64_t size() const = 0;
   /// Returns the tensors of all processes in the order of their ranks, on the CPU. They must have
