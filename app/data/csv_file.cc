@@ -10,9 +10,9 @@
 #include <charconv>
 #include <cmath>
 #include <memory>
-#include <set>
 #include <string>
 #include <string_view>
+#include <unordered_map>
 #include <vector>
 
 #include "app/data/labels.h"
@@ -93,18 +93,19 @@ class CsvReader {
       columns_.erase(columns_.begin() + static_cast<std::ptrdiff_t>(label_));
     }
     if (columns_.empty()) fail_at_line("a column beside that of the labels", "none");
-    const std::set<std::string> different(header_.begin(), header_.end());
-    if (different.size() != header_.size()) {
-      fail_at_line("different column names", "one that occurs twice");
+    std::unordered_map<std::string, size_t> place_of;
+    for (size_t i = 0; i < header_.size(); ++i) {
+      if (place_of.emplace(header_[i], i).second) continue;
+      fail_at_line("different column names", fmt::format("\"{}\" twice", header_[i]));
     }
     places_.assign(header_.size(), -1);
     for (size_t i = 0; i < columns_.size(); ++i) {
-      const auto at = std::find(header_.begin(), header_.end(), columns_[i]);
-      if (at == header_.end() || at == found) {
+      const auto place = place_of.find(columns_[i]);
+      if (place == place_of.end() || place->second == label_) {
         fail_at_line(fmt::format("the column \"{}\", which the model knows", columns_[i]),
                      list_names(header_));
       }
-      places_[static_cast<size_t>(at - header_.begin())] = static_cast<int64_t>(i);
+      places_[place->second] = static_cast<int64_t>(i);
     }
     row_.resize(columns_.size());
   }

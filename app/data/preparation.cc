@@ -19,12 +19,6 @@ using Path = std::filesystem::path;
   fail<FileError>("load", fmt::format("\"{}\" must hold {}", file.string(), required), found);
 }
 
-/// One number, or a list of them where the inputs have several.
-nlohmann::ordered_json json_of(const std::vector<double>& numbers) {
-  return numbers.size() == 1 ? nlohmann::ordered_json(numbers.front())
-                             : nlohmann::ordered_json(numbers);
-}
-
 std::optional<std::vector<double>> read_numbers(const nlohmann::json& json, const std::string& name,
                                                 const Path& file) {
   const auto it = json.find(name);
@@ -105,6 +99,11 @@ void check_normalization(const Preparation& preparation, int64_t inputs, const P
 
 }  // namespace
 
+nlohmann::ordered_json one_or_all(const std::vector<double>& numbers) {
+  return numbers.size() == 1 ? nlohmann::ordered_json(numbers.front())
+                             : nlohmann::ordered_json(numbers);
+}
+
 Preparation preparation_of(const Dataset& data, const Normalization& normalization) {
   return {.normalization = normalization,
           .takes_images = data.holds_images(),
@@ -119,8 +118,8 @@ Preparation preparation_of(const Dataset& data, const Normalization& normalizati
 
 void add_preparation(nlohmann::ordered_json& json, const Preparation& preparation) {
   const std::string kind = preparation.takes_images ? "image" : "input";
-  json[kind + "_mean"] = json_of(preparation.normalization.mean);
-  json[kind + "_deviation"] = json_of(preparation.normalization.deviation);
+  json[kind + "_mean"] = one_or_all(preparation.normalization.mean);
+  json[kind + "_deviation"] = one_or_all(preparation.normalization.deviation);
   if (preparation.height > 0) {
     json["image_height"] = preparation.height;
     json["image_width"] = preparation.width;

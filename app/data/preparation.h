@@ -24,6 +24,9 @@ struct Preparation {
   bool operator==(const Preparation&) const = default;
 };
 
+/// Returns a JSON number for one number, and a list for several.
+nlohmann::ordered_json one_or_all(const std::vector<double>& numbers);
+
 /// Returns how the examples of this data set are prepared.
 Preparation preparation_of(const Dataset& data, const Normalization& normalization);
 

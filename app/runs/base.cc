@@ -187,6 +187,13 @@ void check(const DataOptions& options) {
                       did_you_mean(options.loss, {kCrossEntropy, kMse}));
 }
 
+DataSource source_of(const DataOptions& options) {
+  auto source = options.source;
+  source.predicts_numbers = options.loss == kMse;
+  source.needs_classes = options.loss == kCrossEntropy;
+  return source;
+}
+
 void add_data_options(nlohmann::ordered_json& json, const DataOptions& options) {
   const auto& source = options.source;
   json["data"] = source.data;
@@ -226,15 +233,13 @@ void take_preparation(Base& base, const fs::path& adapter) {
 DataSource complete(DataOptions& options, Base& base) {
   check(options);
   options.source.data = data_for(base, options.source.data);
-  auto source = options.source;
+  auto source = source_of(options);
   auto& normalization = base.preparation.normalization;
   require_recorded("--mean", options.mean, normalization.mean, base);
   require_recorded("--deviation", options.deviation, normalization.deviation, base);
   if (!options.mean.empty()) normalization.mean = options.mean;
   if (!options.deviation.empty()) normalization.deviation = options.deviation;
   check(normalization);
-  source.predicts_numbers = options.loss == kMse;
-  source.needs_classes = options.loss == kCrossEntropy;
   if (!base.is_prepared) return source;
   const auto& recorded = base.preparation;
   if (!options.loss.empty() && (options.loss == kMse) == recorded.has_classes) {

@@ -35,6 +35,8 @@ struct DataOptions {
 
 /// Throws ArgumentError for a loss of another name.
 void check(const DataOptions& options);
+/// Returns the source of the options, with labels as their loss needs them.
+DataSource source_of(const DataOptions& options);
 /// The options by name, those that were not given left out; the same options give the same text.
 void add_data_options(nlohmann::ordered_json& json, const DataOptions& options);
 

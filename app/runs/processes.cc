@@ -11,12 +11,14 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <chrono>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
+#include <fstream>
 #include <nlohmann/json.hpp>
 #include <system_error>
 #include <thread>
@@ -65,18 +67,9 @@ class SharedFolder {
 
 /// The words of the command line of this process.
 std::vector<std::string> own_words() {
-  std::vector<std::string> words(1);
-  const int file = ::open("/proc/self/cmdline", O_RDONLY | O_CLOEXEC);
-  char byte = 0;
-  while (file >= 0 && ::read(file, &byte, 1) == 1) {
-    if (byte == '\0') {
-      words.emplace_back();
-    } else {
-      words.back() += byte;
-    }
-  }
-  if (file >= 0) ::close(file);
-  words.pop_back();
+  std::ifstream file("/proc/self/cmdline");
+  std::vector<std::string> words;
+  for (std::string word; std::getline(file, word, '\0');) words.push_back(word);
   return words;
 }
 
@@ -196,7 +189,10 @@ std::optional<int> start_processes(const ProcessOptions& options) {
   if (options.count == 0 || rank_of_this_process()) return std::nullopt;
   const SharedFolder folder;
   Children children;
-  for (const int signal : {SIGINT, SIGTERM, SIGHUP}) std::signal(signal, note_signal);
+  for (const int signal : {SIGINT, SIGTERM, SIGHUP}) {
+    // What is ignored, as SIGHUP under nohup, stays ignored, also in the processes.
+    if (std::signal(signal, note_signal) == SIG_IGN) std::signal(signal, SIG_IGN);
+  }
   for (int64_t rank = 0; rank < options.count; ++rank) {
     children.start(static_cast<size_t>(rank), options.count, folder);
   }
@@ -220,11 +216,11 @@ std::optional<int64_t> rank_of_this_process() {
 }
 
 std::shared_ptr<ProcessGroup> join(const ProcessOptions& options) {
+  if (!options.file.empty()) ::setenv("LOWRANK_RENDEZVOUS", options.file.c_str(), /*replace=*/1);
   auto found = processes_of_environment();
   if (!found) return nullptr;
   ::prctl(PR_SET_PDEATHSIG, SIGTERM);  // where whoever started the processes is killed
   found->timeout_seconds = options.timeout;
-  if (!options.file.empty()) found->file = options.file;
   return join_processes(*found);
 }
 

@@ -172,9 +172,6 @@ Json identity(const BaseRun& run, const Resources& resources, bool is_shared) {
   if (is_shared) json["shared_batches"] = true;  // they seed what the model draws
   add_data_options(json, run.data);
   json["sizes"] = run.sizes;
-  const auto one_or_all = [](const std::vector<double>& list) {
-    return list.size() == 1 ? Json(list.front()) : Json(list);
-  };
   json["mean"] = one_or_all(run.normalization.mean);
   json["deviation"] = one_or_all(run.normalization.deviation);
   json["train"] = to_json(run.train);

@@ -25,10 +25,6 @@ struct DataInfoCommand {
   bool json = false;
 };
 
-ordered_json json_of(const std::vector<double>& numbers) {
-  return numbers.size() == 1 ? ordered_json(numbers.front()) : ordered_json(numbers);
-}
-
 ordered_json half_json(const app::Dataset& half) {
   const app::Normalization inputs = input_statistics(half);
   ordered_json json;
@@ -41,8 +37,8 @@ ordered_json half_json(const app::Dataset& half) {
     json["examples"] = half.size();
     json["shape"] = half.inputs.sizes().slice(1).vec();
   }
-  json["mean"] = json_of(inputs.mean);
-  json["deviation"] = json_of(inputs.deviation);
+  json["mean"] = app::one_or_all(inputs.mean);
+  json["deviation"] = app::one_or_all(inputs.deviation);
   if (half.classes > 0) json["class_counts"] = app::class_counts(half);
   return json;
 }
@@ -83,12 +79,10 @@ void print_counts(const std::vector<std::pair<const char*, app::Dataset>>& halve
   fmt::print("\n{}", table.text());
 }
 
-void run_info(DataInfoCommand& options) {
+void run_info(const DataInfoCommand& options) {
   app::apply_common_options({});
-  auto& source = options.data.source;
   check(options.data);
-  source.predicts_numbers = options.data.loss == "mse";
-  source.needs_classes = options.data.loss == "cross-entropy";
+  const auto source = source_of(options.data);
   std::vector<std::pair<const char*, app::Dataset>> halves;
   if (is_divided(source)) {
     halves.emplace_back("train", app::load_dataset(source, app::Split::kTrain));

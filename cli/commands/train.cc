@@ -112,10 +112,8 @@ void run_train(const Flags& flags, TrainCommand& command) {
     app::require_checkpoint_size(app::checkpoint_of(folder), parameters_of(run.sizes));
   }
   run.train.seed = run.common.seed;
-  run.data.source.predicts_numbers = run.data.loss == "mse";
-  run.data.source.needs_classes = run.data.loss == "cross-entropy";
   const auto resources = app::apply_common_options(run.common);
-  const auto data = app::load_dataset(run.data.source, app::Split::kTrain);
+  const auto data = app::load_dataset(source_of(run.data), app::Split::kTrain);
   if (!resume) complete_run(flags, run, data);
   if (!run.data.mean.empty()) run.normalization.mean = std::exchange(run.data.mean, {});
   if (!run.data.deviation.empty()) {

@@ -60,13 +60,15 @@ struct ProcessGroupOptions {
 };
 
 /// Joins a group by c10d's Gloo backend, which is part of LibTorch. The connections use the network
-/// interface that GLOO_SOCKET_IFNAME names, or else the one that leads to `address`. Throws
+/// interface that GLOO_SOCKET_IFNAME names, or else the one that leads to `address`, or with `file`
+/// those of this machine alone. Throws
 /// ArgumentError for options out of range, and ProcessGroupError if not all processes come.
 LOWRANK_API std::shared_ptr<ProcessGroup> join_processes(const ProcessGroupOptions& options);
 
 /// Returns the options for the processes that torchrun (RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT)
-/// or Open MPI's mpirun (OMPI_COMM_WORLD_RANK and _SIZE, with MASTER_ADDR and MASTER_PORT) has
-/// started; nothing for a process that was started by itself. Throws ArgumentError for a variable
+/// or Open MPI's mpirun (OMPI_COMM_WORLD_RANK and _SIZE, with MASTER_ADDR and MASTER_PORT; on
+/// one machine these two may be missing) has started, or for those that LOWRANK_RENDEZVOUS gives a
+/// file; nothing for a process that was started by itself. Throws ArgumentError for a variable
 /// that is missing or is no number.
 LOWRANK_API std::optional<ProcessGroupOptions> processes_of_environment();
 
