@@ -128,7 +128,10 @@ class Children {
     std::optional<Clock::time_point> failed_at;
     size_t running = processes_.size();
     while (running > 0) {
-      if (const int signal = std::exchange(signal_to_pass_on, 0); signal != 0) signal_all(signal);
+      if (const int signal = signal_to_pass_on; signal != 0) {
+        signal_to_pass_on = 0;
+        signal_all(signal);
+      }
       int status = 0;
       const pid_t ended = ::waitpid(-1, &status, WNOHANG);
       if (ended <= 0) {
@@ -189,10 +192,10 @@ std::optional<int> start_processes(const ProcessOptions& options) {
   if (options.count == 0 || rank_of_this_process()) return std::nullopt;
   const SharedFolder folder;
   Children children;
-  for (const int signal : {SIGINT, SIGTERM, SIGHUP}) {
-    // What is ignored, as SIGHUP under nohup, stays ignored, also in the processes.
-    if (std::signal(signal, note_signal) == SIG_IGN) std::signal(signal, SIG_IGN);
-  }
+  // A shell's background jobs start with SIGINT ignored, and can be interrupted all the same. Under
+  // nohup SIGHUP stays ignored. (InterruptGuard does both too.)
+  for (const int signal : {SIGINT, SIGTERM}) std::signal(signal, note_signal);
+  if (std::signal(SIGHUP, note_signal) == SIG_IGN) std::signal(SIGHUP, SIG_IGN);
   for (int64_t rank = 0; rank < options.count; ++rank) {
     children.start(static_cast<size_t>(rank), options.count, folder);
   }
