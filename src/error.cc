@@ -26,17 +26,26 @@ size_t edit_distance(std::string_view a, std::string_view b) {
   return last.back();
 }
 
+constexpr size_t kLongestClause = 600;  // bytes; a field of a file, which is quoted, has no limit
+
 }  // namespace
 
 std::string error_message(std::string_view operation, std::string_view required,
                           std::string_view found, std::string_view hint) {
-  auto message = fmt::format("[{}] {}. Got {}.{}{}", operation, required, found,
-                             hint.empty() ? "" : " ", hint);
+  auto message = fmt::format("[{}] {}. Got {}.{}{}", operation, shortened(required, kLongestClause),
+                             shortened(found, kLongestClause), hint.empty() ? "" : " ", hint);
   // what() is a C string, which would end at a zero byte in a quoted name.
   for (size_t at = message.find('\0'); at != std::string::npos; at = message.find('\0', at)) {
     message.replace(at, 1, "\\x00");
   }
   return message;
+}
+
+std::string shortened(std::string_view text, size_t most) {
+  if (text.size() <= most) return std::string(text);
+  size_t end = most;
+  while (end > 0 && (static_cast<unsigned char>(text[end]) & 0xC0U) == 0x80U) --end;
+  return std::string(text.substr(0, end)) + "...";
 }
 
 std::string did_you_mean(std::string_view name, const std::vector<std::string>& candidates) {

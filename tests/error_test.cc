@@ -24,6 +24,14 @@ TEST(Error, SuggestsOnlyANearName) {
   EXPECT_EQ(did_you_mean("x", {}), "");
 }
 
+TEST(Error, ShortensWhatItQuotes) {
+  EXPECT_EQ(shortened("añb", 4), "añb");
+  EXPECT_EQ(shortened("añb", 3), "añ...");
+  EXPECT_EQ(shortened("añb", 2), "a...");
+  const auto message = error_message("data", "a name", std::string(1000, 'x'), "Shorten it.");
+  EXPECT_EQ(message, "[data] a name. Got " + std::string(600, 'x') + ".... Shorten it.");
+}
+
 TEST(Error, ShortensLongLists) {
   EXPECT_EQ(list_names({"a", "b"}), "a, b");
   EXPECT_EQ(list_names({"a", "b", "c"}, 2), "a, b and 1 more");

@@ -51,8 +51,9 @@ at::Tensor as_images(const at::Tensor& inputs) {
 
 at::Tensor as_numbers(const at::Tensor& inputs, const std::string& where) {
   if (inputs.is_floating_point()) {
-    if (!at::isfinite(inputs).all().item<bool>()) {
-      fail<FileError>("data", fmt::format("the inputs in {} must be finite", where), "NaN or Inf");
+    if (!at::isfinite(inputs.to(at::kFloat)).all().item<bool>()) {
+      fail<FileError>("data", fmt::format("the inputs in {} must be finite as float32", where),
+                      "NaN, Inf or larger numbers");
     }
     return inputs.to(inputs.scalar_type() == at::kDouble ? at::kDouble : at::kFloat).contiguous();
   }
@@ -82,8 +83,7 @@ Dataset read_arrays(const std::filesystem::path& file, const DataSource& source)
   dataset.name = file.filename().string();
   dataset.inputs = are_images ? as_images(inputs) : as_numbers(inputs, where);
   dataset.holds_whole_numbers = !are_images && !inputs.is_floating_point();
-  set_labels(dataset, arrays.labels, source.predicts_numbers,
-             is_npy ? fmt::format("\"{}\"", source.labels) : where);
+  set_labels(dataset, arrays.labels, source, is_npy ? fmt::format("\"{}\"", source.labels) : where);
   return dataset;
 }
 

@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <cstdlib>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -60,7 +61,7 @@ class CsvReader {
     dataset.inputs =
         at::tensor(numbers_, at::kFloat)
             .view({static_cast<int64_t>(labels_.size()), static_cast<int64_t>(columns_.size())});
-    set_labels(dataset, labels_, source_.class_names, source_.predicts_numbers,
+    set_labels(dataset, labels_, source_.class_names, source_,
                fmt::format("column \"{}\" of \"{}\"", source_.label_column, name_));
     return dataset;
   }
@@ -87,12 +88,10 @@ class CsvReader {
           did_you_mean(source_.label_column, header_));
     }
     label_ = static_cast<size_t>(found - header_.begin());
-    columns_ = source_.columns;
+    columns_ = source_.columns.empty() ? columns_to_take() : source_.columns;
     if (columns_.empty()) {
-      columns_ = header_;
-      columns_.erase(columns_.begin() + static_cast<std::ptrdiff_t>(label_));
+      fail_at_line("a column to learn from beside that of the labels", "none");
     }
-    if (columns_.empty()) fail_at_line("a column beside that of the labels", "none");
     std::unordered_map<std::string, size_t> place_of;
     for (size_t i = 0; i < header_.size(); ++i) {
       if (place_of.emplace(header_[i], i).second) continue;
@@ -110,6 +109,26 @@ class CsvReader {
     row_.resize(columns_.size());
   }
 
+  /// All columns but that of the labels and those that are dropped.
+  std::vector<std::string> columns_to_take() const {
+    const auto& dropped = source_.dropped_columns;
+    for (const auto& name : dropped) {
+      if (name != header_[label_] &&
+          std::find(header_.begin(), header_.end(), name) != header_.end()) {
+        continue;
+      }
+      fail<ArgumentError>(
+          "data", fmt::format("--drop-columns must name columns of \"{}\" without labels", name_),
+          fmt::format("\"{}\"", name), did_you_mean(name, header_));
+    }
+    std::vector<std::string> columns;
+    for (const auto& name : header_) {
+      const bool is_dropped = std::find(dropped.begin(), dropped.end(), name) != dropped.end();
+      if (name != header_[label_] && !is_dropped) columns.push_back(name);
+    }
+    return columns;
+  }
+
   double number(std::string_view text, size_t column) const {
     while (text.starts_with(' ')) text.remove_prefix(1);
     while (text.ends_with(' ')) text.remove_suffix(1);
@@ -117,13 +136,18 @@ class CsvReader {
     const auto* begin = text.data() + (text.starts_with('+') ? 1 : 0);
     const auto* end = text.data() + text.size();
     const auto [stop, error] = std::from_chars(begin, end, value);
-    if (error == std::errc() && stop == end && std::isfinite(static_cast<float>(value))) {
+    // Out of range are 1e999, which is not finite, and 1e-999, which is 0.
+    if (error == std::errc::result_out_of_range)
+      value = std::strtod(std::string(text).c_str(), nullptr);
+    if (error != std::errc::invalid_argument && stop == end &&
+        std::isfinite(static_cast<float>(value))) {
       return value;
     }
     fail<FileError>("data",
                     fmt::format("line {} of \"{}\" must hold a finite number in column \"{}\"",
                                 line_ + 1, name_, header_[column]),
-                    text.empty() ? "nothing" : fmt::format("\"{}\"", text));
+                    text.empty() ? "nothing" : fmt::format("\"{}\"", text),
+                    "Leave a column that is no input out with --drop-columns NAME.");
   }
 
   std::string name_;
@@ -160,6 +184,18 @@ struct Callbacks {
   }
 };
 
+/// Returns the separator that the first line holds most of: spreadsheets write semicolons where the
+/// comma is the decimal mark, and others tabs.
+char separator_of(std::string_view text) {
+  const auto line = text.substr(0, text.find('\n'));
+  char best = ',';
+  for (const char c : {';', '\t'}) {
+    if (std::count(line.begin(), line.end(), c) > std::count(line.begin(), line.end(), best))
+      best = c;
+  }
+  return best;
+}
+
 }  // namespace
 
 Dataset read_csv(const std::filesystem::path& file, const DataSource& source) {
@@ -168,6 +204,7 @@ Dataset read_csv(const std::filesystem::path& file, const DataSource& source) {
   Callbacks callbacks{reader};
   csv_parser parser{};
   csv_init(&parser, CSV_STRICT | CSV_STRICT_FINI);
+  csv_set_delim(&parser, static_cast<unsigned char>(separator_of(text)));
   const std::unique_ptr<csv_parser, decltype(&csv_free)> freed(&parser, &csv_free);
   const bool parsed = csv_parse(&parser, text.data(), text.size(), &Callbacks::field,
                                 &Callbacks::row, &callbacks) == text.size() &&

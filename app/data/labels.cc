@@ -16,6 +16,7 @@ namespace lowrank::app {
 namespace {
 
 constexpr int64_t kMostClasses = 1'000'000;
+constexpr const char* kNumbersHint = "Pass --loss mse if they are numbers to predict.";
 
 [[noreturn]] void fail_label(const std::string& where, const std::string& required,
                              const std::string& found, const std::string& hint = {}) {
@@ -34,6 +35,23 @@ std::optional<std::vector<double>> numbers_of(const std::vector<std::string>& te
     numbers.push_back(number);
   }
   return numbers;
+}
+
+/// Returns classes that are stored as floating-point numbers as whole numbers.
+at::Tensor as_whole_numbers(const at::Tensor& labels, const std::string& where) {
+  const auto list = labels.dim() == 2 && labels.size(1) == 1 ? labels.squeeze(1) : labels;
+  if (!list.is_floating_point()) return list;
+  if (list.dim() == 1 && list.eq(list.floor()).logical_and(at::isfinite(list)).all().item<bool>()) {
+    return list.to(at::kLong);
+  }
+  fail_label(where, "classes for --loss cross-entropy: whole numbers of at least 0, or names",
+             list.dim() == 1 ? std::string("numbers with decimals")
+                             : fmt::format("numbers of shape ({})", fmt::join(list.sizes(), ", ")));
+}
+
+bool are_one_hot(const at::Tensor& labels) {
+  return labels.dim() == 2 && labels.min().item<int64_t>() == 0 &&
+         labels.max().item<int64_t>() == 1 && labels.sum(1).eq(1).all().item<bool>();
 }
 
 void set_names(Dataset& dataset, const std::vector<std::string>& labels,
@@ -63,13 +81,17 @@ void set_names(Dataset& dataset, const std::vector<std::string>& labels,
 
 }  // namespace
 
-void set_labels(Dataset& dataset, const at::Tensor& labels, bool predicts_numbers,
+void set_labels(Dataset& dataset, const at::Tensor& given, const DataSource& source,
                 const std::string& where) {
+  const bool is_column = given.dim() == 2 && given.size(1) == 1;
+  const auto labels = source.needs_classes
+                          ? as_whole_numbers(given, where)
+                          : (is_column && !given.is_floating_point() ? given.squeeze(1) : given);
   if (labels.dim() == 0 || labels.size(0) != dataset.inputs.size(0)) {
     fail_label(where, fmt::format("one for each of the {} examples", dataset.inputs.size(0)),
                labels.dim() == 0 ? "a single number" : fmt::format("{}", labels.size(0)));
   }
-  if (predicts_numbers || labels.is_floating_point()) {
+  if (source.predicts_numbers || labels.is_floating_point()) {
     if (!at::isfinite(labels.to(at::kFloat)).all().item<bool>()) {
       fail_label(where, "finite and in the range of float32", "a number that is not");
     }
@@ -81,21 +103,21 @@ void set_labels(Dataset& dataset, const at::Tensor& labels, bool predicts_number
   if (labels.dim() != 1) {
     fail_label(where, "one whole number for each example, or floating-point numbers",
                fmt::format("whole numbers of shape ({})", fmt::join(labels.sizes(), ", ")),
-               "Pass --loss mse if they are numbers to predict.");
+               are_one_hot(labels) ? "They seem to be one-hot: give numpy.argmax(labels, axis=1)."
+                                   : kNumbersHint);
   }
   dataset.labels = labels.to(at::kLong).contiguous();
   const auto least = dataset.labels.min().item<int64_t>();
   const auto most = dataset.labels.max().item<int64_t>();
   if (least < 0 || most >= kMostClasses) {
     fail_label(where, fmt::format("classes of 0 to {}", kMostClasses - 1),
-               fmt::format("{}", least < 0 ? least : most),
-               "Pass --loss mse if they are numbers to predict.");
+               fmt::format("{}", least < 0 ? least : most), kNumbersHint);
   }
   dataset.classes = std::max<int64_t>(2, most + 1);
 }
 
 void set_labels(Dataset& dataset, const std::vector<std::string>& labels,
-                const std::vector<std::string>& known, bool predicts_numbers,
+                const std::vector<std::string>& known, const DataSource& source,
                 const std::string& where) {
   const auto empty = std::find(labels.begin(), labels.end(), "");
   if (empty != labels.end()) {
@@ -104,14 +126,16 @@ void set_labels(Dataset& dataset, const std::vector<std::string>& labels,
   }
   const auto numbers = known.empty() ? numbers_of(labels) : std::nullopt;
   if (!numbers) {
-    if (!predicts_numbers) return set_names(dataset, labels, known, where);
+    if (!source.predicts_numbers) return set_names(dataset, labels, known, where);
     fail_label(where, "numbers, because the loss is mse", "a text that is no number");
   }
   const bool are_whole = std::all_of(numbers->begin(), numbers->end(), [](double number) {
-    return number == std::floor(number) && std::abs(number) < 1e15;
+    return std::isfinite(number) && number == std::floor(number);
   });
   const auto values = at::tensor(*numbers, at::kDouble);
-  set_labels(dataset, are_whole ? values.to(at::kLong) : values, predicts_numbers, where);
+  constexpr double kMostWhole = 1e15;  // above it, float64 does not tell them apart
+  set_labels(dataset, are_whole ? values.clamp(-kMostWhole, kMostWhole).to(at::kLong) : values,
+             source, where);
 }
 
 }  // namespace lowrank::app

@@ -48,6 +48,14 @@ std::vector<std::string> read_names(const nlohmann::json& json, const char* name
   return it->get<std::vector<std::string>>();
 }
 
+/// Returns an empty text if there is none.
+std::string read_text(const nlohmann::json& json, const char* name, const Path& file) {
+  const auto it = json.find(name);
+  if (it == json.end()) return {};
+  if (!it->is_string()) fail_entry(file, fmt::format("a string as {}", name), it->dump());
+  return it->get<std::string>();
+}
+
 /// Reads the channels, height and width of images, whose product must be the number of inputs.
 void read_image_size(Preparation& preparation, const nlohmann::json& json, int64_t inputs,
                      const Path& file) {
@@ -129,6 +137,9 @@ void add_preparation(nlohmann::ordered_json& json, const Preparation& preparatio
   if (!preparation.columns.empty()) json["columns"] = preparation.columns;
   if (!preparation.label_column.empty()) json["label_column"] = preparation.label_column;
   if (!preparation.has_classes) json["task"] = "regression";
+  if (preparation.is_resized) json["image_resize"] = true;
+  if (!preparation.data.empty()) json["data"] = preparation.data;
+  if (!preparation.labels.empty()) json["labels"] = preparation.labels;
 }
 
 Preparation read_preparation(const nlohmann::json& json, int64_t inputs, int64_t outputs,
@@ -143,9 +154,12 @@ Preparation read_preparation(const nlohmann::json& json, int64_t inputs, int64_t
   if (preparation.takes_images) read_image_size(preparation, json, inputs, file);
   preparation.class_names = read_names(json, "class_names", outputs, file);
   preparation.columns = read_names(json, "columns", inputs, file);
-  if (const auto name = json.find("label_column"); name != json.end()) {
-    if (!name->is_string()) fail_entry(file, "a string as label_column", name->dump());
-    preparation.label_column = name->get<std::string>();
+  preparation.label_column = read_text(json, "label_column", file);
+  preparation.data = read_text(json, "data", file);
+  preparation.labels = read_text(json, "labels", file);
+  if (const auto resize = json.find("image_resize"); resize != json.end()) {
+    if (!resize->is_boolean()) fail_entry(file, "true or false as image_resize", resize->dump());
+    preparation.is_resized = resize->get<bool>();
   }
   if (const auto task = json.find("task"); task != json.end()) {
     if (*task != "regression") fail_entry(file, "task \"regression\", or none", task->dump());

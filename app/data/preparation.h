@@ -20,6 +20,10 @@ struct Preparation {
   std::vector<std::string> columns = {};      ///< see Dataset
   std::string label_column = {};              ///< of a .csv file; empty if it was none
   bool has_classes = true;                    ///< false: the model predicts numbers
+  /// The examples that it was trained on, as --data and --labels name them from any folder; empty
+  /// if unknown.
+  std::string data = {}, labels = {};
+  bool is_resized = false;  ///< whether images of other sizes are resized to height and width
 
   bool operator==(const Preparation&) const = default;
 };
@@ -32,8 +36,8 @@ Preparation preparation_of(const Dataset& data, const Normalization& normalizati
 
 /// Adds the preparation to a model's config.json or to a run's training.json: image_mean and
 /// image_deviation (for examples that are no images input_mean and input_deviation), then what is
-/// known of image_height, image_width, image_channels, class_names, columns, label_column and task
-/// ("regression").
+/// known of image_height, image_width, image_channels, class_names, columns, label_column, task
+/// ("regression"), data, labels and image_resize (true).
 void add_preparation(nlohmann::ordered_json& json, const Preparation& preparation);
 
 /// Reads what add_preparation() wrote, for a model with this many inputs and outputs; 0 if they are

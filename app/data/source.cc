@@ -49,6 +49,10 @@ void apply_image_options(Dataset& dataset, const DataSource& source) {
                         fmt::format("{} with {}", dataset.name, dataset.shape_text()));
   }
   const auto now = dataset.channels();
+  if (source.channels != 0 && now != 1 && now != 3) {
+    fail<FileError>("data", "images whose --channels are changed must have 1 or 3",
+                    fmt::format("{} with {}", dataset.name, dataset.shape_text()));
+  }
   if (source.channels == 3 && now == 1) {
     dataset.inputs = dataset.inputs.unsqueeze(1).expand({-1, 3, -1, -1}).contiguous();
   } else if (source.channels == 1 && now == 3) {
@@ -90,8 +94,7 @@ Dataset from_image_folder(const fs::path& folder, const DataSource& source, Spli
     classes = read.classes;  // in order of their names
     classes.erase(std::unique(classes.begin(), classes.end()), classes.end());
   }
-  set_labels(dataset, read.classes, classes, source.predicts_numbers,
-             fmt::format("\"{}\"", folder.string()));
+  set_labels(dataset, read.classes, classes, source, fmt::format("\"{}\"", folder.string()));
   return dataset;
 }
 
@@ -134,11 +137,8 @@ Dataset load(const DataSource& source, Split split) {
   }
   std::error_code none;
   if (fs::is_directory(source.data, none)) return from_folder(source.data, source, split);
-  if (fs::exists(source.data, none)) return from_file(source.data, source);
-  fail<ArgumentError>(
-      "data",
-      "a data set must be \"mnist\", a folder of images, or a .csv, .npy or .safetensors file",
-      fmt::format("\"{}\", which is not there", source.data), did_you_mean(source.data, {"mnist"}));
+  require_exists(source);
+  return from_file(source.data, source);
 }
 
 void require_known_classes(const Dataset& dataset, const DataSource& source) {
@@ -158,13 +158,6 @@ Dataset load_dataset(const DataSource& source, Split split) {
   auto dataset = load(source, split);
   apply_image_options(dataset, source);
   require_known_classes(dataset, source);
-  if (source.needs_classes && dataset.classes == 0) {
-    fail<FileError>("data",
-                    fmt::format("the labels of {} must be classes for --loss cross-entropy: whole "
-                                "numbers of at least 0, or names",
-                                dataset.name),
-                    "numbers with decimals");
-  }
   if (dataset.class_names.empty()) dataset.class_names = source.class_names;
   return dataset;
 }
@@ -193,6 +186,15 @@ bool is_divided(const DataSource& source) {
 bool exists(const DataSource& source) {
   std::error_code none;
   return source.data == "mnist" || fs::exists(source.data, none);
+}
+
+void require_exists(const DataSource& source) {
+  if (exists(source)) return;
+  fail<FileError>(
+      "data",
+      "a data set must be \"mnist\", a folder of images, or a .csv, .npy or .safetensors file",
+      fmt::format("\"{}\", where there is nothing", source.data),
+      did_you_mean(source.data, {"mnist"}));
 }
 
 }  // namespace lowrank::app

@@ -19,9 +19,11 @@ struct DataSource {
   std::string labels = {};
   /// The column of a .csv file that holds the labels.
   std::string label_column = "label";
+  /// Columns of a .csv file that are no inputs. Where `columns` are known, only these are read.
+  std::vector<std::string> dropped_columns = {};
   /// Whether the labels are numbers to predict, even if they are whole.
   bool predicts_numbers = false;
-  /// Whether numbers to predict are refused.
+  /// Whether the labels are classes, even if they are stored as floating-point numbers.
   bool needs_classes = false;
   /// 1 for gray images, 3 for RGB; 0: as the files are.
   int64_t channels = 0;
@@ -56,5 +58,7 @@ bool is_divided(const DataSource& source);
 
 /// Returns whether there is something at the place that the source names.
 bool exists(const DataSource& source);
+/// Throws FileError if there is not.
+void require_exists(const DataSource& source);
 
 }  // namespace lowrank::app

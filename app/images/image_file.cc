@@ -44,7 +44,25 @@ at::Tensor on_white(const at::Tensor& pixels) {
   return (sum + 127).div(255, "floor").to(at::kByte);
 }
 
-at::Tensor read_png(const std::string& bytes, ImageChannels channels, const std::string& name) {
+/// Returns a PNG file without its gAMA chunks. libpng would change the pixels by them, which
+/// neither Pillow nor torchvision does. (A chunk is its length in 4 bytes, its name in 4, its data
+/// and a checksum of 4: PNG specification, section 5.3.)
+std::string without_gamma(const std::string& png) {
+  std::string kept = png.substr(0, kPngSignature.size());
+  for (size_t at = kept.size(); at < png.size();) {
+    uint64_t length = 0;
+    for (size_t i = at; i < std::min(at + 4, png.size()); ++i) {
+      length = length << 8 | static_cast<unsigned char>(png[i]);
+    }
+    const auto size = static_cast<size_t>(std::min<uint64_t>(length + 12, png.size() - at));
+    if (png.compare(at + 4, 4, "gAMA") != 0) kept.append(png, at, size);
+    at += size;
+  }
+  return kept;
+}
+
+at::Tensor read_png(const std::string& file, ImageChannels channels, const std::string& name) {
+  const auto bytes = without_gamma(file);
   PngImage reader;
   reader.require(png_image_begin_read_from_memory(&reader.image, bytes.data(), bytes.size()), name);
   check_image_size(reader.image.width, reader.image.height, name);

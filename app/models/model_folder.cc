@@ -105,14 +105,6 @@ void require_model(const Path& folder) {
                   is_adapter ? "Give the base here, and the adapter as --adapter." : "");
 }
 
-/// Returns the data set's name, which is empty if the config has none.
-std::string read_data(const nlohmann::json& config, const Path& file) {
-  const auto it = config.find("data");
-  if (it == config.end()) return {};
-  if (!it->is_string()) fail_field(file, "a string as data", it->dump());
-  return it->get<std::string>();
-}
-
 /// Returns the dtype that can hold the numbers of every tensor.
 at::ScalarType widest_dtype(const SafetensorsFile& file) {
   auto dtype = file.tensor(file.names().front()).scalar_type();
@@ -148,7 +140,6 @@ void save_mlp(const TrainedMlp& trained, const Path& folder,
   config["sizes"] = trained.model->options().sizes;
   config["activation"] = "relu";
   add_preparation(config, trained.preparation);
-  if (!trained.data.empty()) config["data"] = trained.data;
   const auto text = to_text(config) + "\n";
   FileGroup files;
   write_safetensors(files.open(folder / kWeightsFile), entries,
@@ -173,7 +164,7 @@ TrainedMlp load_mlp(const Path& folder) {
   const at::NoGradGuard no_grad;
   for (auto& item : model->named_parameters()) item.value().copy_(file.tensor(item.key()));
   model->eval();
-  return {model, std::move(preparation), read_data(config, config_file)};
+  return {model, std::move(preparation)};
 }
 
 }  // namespace lowrank::app

@@ -16,11 +16,9 @@ namespace lowrank::app {
 struct TrainedMlp {
   Mlp model;
   Preparation preparation = {};
-  /// The data set that it was trained on, as --data names it; empty if unknown.
-  std::string data = {};
 };
 
-/// Writes model.safetensors and config.json (model_type "mlp", sizes, the preparation, data), and
+/// Writes model.safetensors and config.json (model_type "mlp", sizes, the preparation), and
 /// the further files of this name and content: all files or none. Throws FileError if the folder
 /// cannot be written.
 void save_mlp(const TrainedMlp& trained, const std::filesystem::path& folder,

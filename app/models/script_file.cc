@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 #include <lowrank/error.h>
 #include <lowrank/io/printable.h>
+#include <lowrank/version.h>
+#include <torch/csrc/jit/api/module.h>
 #include <torch/csrc/jit/runtime/print_handler.h>
 #include <torch/csrc/jit/serialization/import.h>
 
@@ -116,6 +118,33 @@ std::string reason_of(const std::exception& error) {
   return reason.empty() ? "one that LibTorch cannot read" : reason;
 }
 
+/// Throws FileError that says what this LibTorch lacks, if the file was written for a newer one.
+void require_not_newer(const fs::path& file, const std::string& reason) {
+  const auto required = fmt::format("\"{}\" must be written for LibTorch {} or older",
+                                    file.string(), libtorch_version());
+  constexpr const char* kHint =
+      "Save it with an older PyTorch, or build lowrank with a newer LibTorch.";
+  constexpr std::string_view kUnknown = "Unknown builtin op: ";
+  if (const auto at = reason.find(kUnknown); at != std::string::npos) {
+    const auto name = reason.substr(at + kUnknown.size());
+    fail<FileError>("load", required,
+                    fmt::format("the operator {}, which this LibTorch does not have", name), kHint);
+  }
+  if (reason.find("maximum supported version") != std::string::npos) {
+    fail<FileError>("load", required, "a newer file format", kHint);
+  }
+}
+
+void require_dense(const torch::jit::Module& module, const fs::path& file) {
+  const auto require = [&](const std::string& name, const at::Tensor& tensor) {
+    if (tensor.layout() == at::kStrided) return;
+    fail<FileError>("load", fmt::format("the tensors of \"{}\" must be dense", file.string()),
+                    fmt::format("\"{}\", which is sparse", name));
+  };
+  for (const auto& item : module.named_parameters()) require(item.name, item.value);
+  for (const auto& item : module.named_buffers()) require(item.name, item.value);
+}
+
 }  // namespace
 
 std::string too_deep_message(const fs::path& file) {
@@ -130,11 +159,16 @@ torch::jit::Module load_script(const fs::path& file) {
   // What a model prints is no result of the command, and may hold control characters.
   torch::jit::setPrintHandler(
       [](const std::string& text) { std::fputs((printable(text) + "\n").c_str(), stderr); });
+  torch::jit::Module module;
   try {
-    return torch::jit::load(file.string(), at::kCPU);
+    module = torch::jit::load(file.string(), at::kCPU);
   } catch (const std::exception& error) {  // c10::Error, or torch::jit::ErrorReport about its code
-    fail<FileError>("load", requirement(file), reason_of(error), kScriptHint);
+    const auto reason = reason_of(error);
+    require_not_newer(file, reason);
+    fail<FileError>("load", requirement(file), reason, kScriptHint);
   }
+  require_dense(module, file);
+  return module;
 }
 
 }  // namespace lowrank::app

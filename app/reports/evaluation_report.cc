@@ -64,11 +64,11 @@ void print_confusion(const Evaluation& evaluation, const std::vector<std::string
 }
 
 void print_evaluation(const std::string& title, const RegressionError& error) {
-  fmt::print(
-      "{}: mean squared error {:.6g}, mean absolute error {:.6g}, explained variance "
-      "{:.4f} ({} examples)\n",
+  print_text(fmt::format(
+      "{}: mean squared error {:.6g}, mean absolute error {:.6g}, explained variance {:.4f} ({} "
+      "examples)",
       printable(title), error.mean_squared, error.mean_absolute, error.explained,
-      with_thousands(error.total));
+      with_thousands(error.total)));
 }
 
 Json to_json(const RegressionError& error) {

@@ -42,24 +42,26 @@ void convert(const Base& base, const fs::path& place, const Resources& resources
   }
 }
 
-/// The data set to use with this base: `given`, or the one that the base was trained on.
-std::string data_for(const Base& base, const std::string& given) {
-  if (given.empty()) {
-    if (base.model.is_script() && base.data.empty()) {
-      fail<ArgumentError>("data", "--data must name the examples for a TorchScript model", "none");
-    }
-    const auto data = base.data.empty() ? "mnist" : base.data;
-    if (exists(DataSource{.data = data})) return data;
-    fail<FileError>("data", "the data set that the base was trained on must be where it was",
-                    fmt::format("nothing at \"{}\"", data), "Name it with --data.");
+/// Puts the data set that the base, or the adapter, was trained on into the options.
+void take_own_data(DataSource& source, const Base& base) {
+  const auto& own = base.preparation;
+  if (base.model.is_script() && own.data.empty()) {
+    fail<ArgumentError>("data", "--data must name the examples for a TorchScript model", "none");
   }
-  const bool is_divided_set = !base.data.empty() && is_divided(DataSource{.data = base.data});
-  if (is_divided_set && named_data(given) != base.data) {
-    print_message(fmt::format(
-        "warning: the base was trained on {}, not on {}: its figures here say little about it.",
-        base.data, given));
-  }
-  return given;
+  source.data = own.data.empty() ? "mnist" : own.data;
+  if (source.labels.empty()) source.labels = own.labels;
+  if (exists(source)) return;
+  fail<FileError>("data", "the data set that the model was trained on must be where it was",
+                  fmt::format("nothing at \"{}\"", source.data), "Name it with --data.");
+}
+
+void warn_of_other_data(const Base& base, const DataSource& given) {
+  const auto& own = base.preparation.data;
+  const bool is_of_base = !own.empty() && !base.model.is_script();
+  if (!is_of_base || !is_divided(DataSource{.data = own}) || named_data(given.data) == own) return;
+  print_message(fmt::format(
+      "warning: the base was trained on {}, not on {}: its figures here say little about it.", own,
+      given.data));
 }
 
 /// Throws ArgumentError if other numbers were given than are recorded with the base or the adapter.
@@ -115,11 +117,54 @@ at::Tensor first_inputs(const Base& base, const Dataset& data, int64_t examples)
       .to(like.device());
 }
 
+/// Buffers that a model writes to, such as a count of its calls, have their old values again when
+/// this goes.
+class RestoredBuffers {
+ public:
+  explicit RestoredBuffers(const BaseModel& model) : buffers_(model.named_buffers()) {
+    for (auto& [name, tensor] : buffers_) before_.push_back(tensor.clone());
+  }
+  ~RestoredBuffers() {
+    const at::NoGradGuard no_grad;
+    for (size_t i = 0; i < before_.size(); ++i) {
+      if (buffers_[i].second.sizes() == before_[i].sizes()) buffers_[i].second.copy_(before_[i]);
+    }
+  }
+  RestoredBuffers(const RestoredBuffers&) = delete;
+  RestoredBuffers& operator=(const RestoredBuffers&) = delete;
+
+ private:
+  std::vector<std::pair<std::string, at::Tensor>> buffers_;
+  std::vector<at::Tensor> before_;
+};
+
+/// Says what is probably wrong with labels that do not fit a model of `outputs` outputs for each
+/// example.
+std::string hint_on_labels(const Dataset& data, int64_t outputs) {
+  const auto& labels = data.labels;
+  if (data.classes == outputs + 1 && labels.min().item<int64_t>() == 1) {
+    return fmt::format("The labels run from 1 to {}: classes are counted from 0.", outputs);
+  }
+  const bool is_one_number = data.classes == 0 && labels.numel() == data.size();
+  if (is_one_number && outputs > 1 && labels.eq(labels.floor()).all().item<bool>()) {
+    return "If the labels are classes, pass --loss cross-entropy.";
+  }
+  return "";
+}
+
+/// LibTorch's text about a token id that an embedding does not have names neither.
+void explain_ids(std::string& reason, const at::Tensor& ids) {
+  if (reason.find("out of range") == std::string::npos) return;
+  reason = fmt::format("numbers of {} to {}, of which its embedding lacks some",
+                       ids.min().item<double>(), ids.max().item<double>());
+}
+
 void fit_script(Base& base, Dataset& data) {
   const at::NoGradGuard no_grad;
   const auto examples = std::min<int64_t>(2, data.size());
   const auto inputs = first_inputs(base, data, examples);
-  std::string shapes, found;
+  const RestoredBuffers buffers(base.model);
+  std::string shapes, found, hint;
   for (const auto& layout : layouts_of(data, base.preparation.normalization)) {
     base.model.set_layout(layout);
     const auto shape = shape_with_batch(layout.shape) + (layout.is_whole ? " of int64" : "");
@@ -131,9 +176,11 @@ void fit_script(Base& base, Dataset& data) {
         if (data.classes > 0) data.classes = outputs.size(1);
         return;
       }
+      if (outputs.dim() == 2) hint = hint_on_labels(data, outputs.size(1));
     } catch (const TensorError& error) {
       reason = error.what();
       reason.erase(0, reason.find(". Got ") + 6);
+      if (layout.is_whole) explain_ids(reason, inputs);
     }
     while (reason.ends_with('.')) reason.pop_back();
     shapes += (shapes.empty() ? "" : " or ") + shape;
@@ -143,7 +190,7 @@ void fit_script(Base& base, Dataset& data) {
                                        : fmt::format("(N, {})", data.labels[0].numel());
   fail<TensorError>(
       "model", fmt::format("the model must map inputs of shape {} to outputs {}", shapes, wanted),
-      found);
+      found, hint);
 }
 
 void require_image_size(const Preparation& made_for, const Dataset& data) {
@@ -172,13 +219,13 @@ void fit_mlp(const Base& base, const Dataset& data) {
   fail<TensorError>("model",
                     fmt::format("the examples of {} must have the model's {} numbers and {} {}",
                                 data.name, sizes.front(), sizes.back(), what),
-                    fmt::format("{} and {}", data.values(), outputs));
+                    fmt::format("{} and {}", data.values(), outputs),
+                    hint_on_labels(data, sizes.back()));
 }
 
 }  // namespace
 
-Base::Base(const TrainedMlp& trained)
-    : model(trained.model), preparation(trained.preparation), data(trained.data) {}
+Base::Base(const TrainedMlp& trained) : model(trained.model), preparation(trained.preparation) {}
 
 void check(const DataOptions& options) {
   if (options.loss.empty() || options.loss == kCrossEntropy || options.loss == kMse) return;
@@ -199,6 +246,7 @@ void add_data_options(nlohmann::ordered_json& json, const DataOptions& options) 
   json["data"] = source.data;
   if (!source.labels.empty()) json["labels"] = source.labels;
   if (source.label_column != DataSource().label_column) json["label_column"] = source.label_column;
+  if (!source.dropped_columns.empty()) json["drop_columns"] = source.dropped_columns;
   if (!options.loss.empty()) json["loss"] = options.loss;
   if (source.channels != 0) json["channels"] = source.channels;
   if (!source.resize.empty()) json["resize"] = source.resize;
@@ -232,7 +280,17 @@ void take_preparation(Base& base, const fs::path& adapter) {
 
 DataSource complete(DataOptions& options, Base& base) {
   check(options);
-  options.source.data = data_for(base, options.source.data);
+  if (options.source.data.empty()) {
+    take_own_data(options.source, base);
+  } else {
+    require_exists(options.source);
+    warn_of_other_data(base, options.source);
+  }
+  return as_recorded(options, base);
+}
+
+DataSource as_recorded(const DataOptions& options, Base& base) {
+  check(options);
   auto source = source_of(options);
   auto& normalization = base.preparation.normalization;
   require_recorded("--mean", options.mean, normalization.mean, base);
@@ -254,6 +312,9 @@ DataSource complete(DataOptions& options, Base& base) {
   const bool is_named = source.label_column != DataSource().label_column;
   if (!is_named && !recorded.label_column.empty()) source.label_column = recorded.label_column;
   if (source.channels == 0 && recorded.height > 0) source.channels = recorded.channels;
+  if (source.resize.empty() && recorded.is_resized) {
+    source.resize = {recorded.height, recorded.width};
+  }
   return source;
 }
 
@@ -268,6 +329,23 @@ void fit(Base& base, Dataset& data) {
   }
 }
 
+void note_unknown_normalization(const Base& base, const Dataset& data) {
+  const bool is_identity = base.preparation.normalization == Normalization{{0}, {1}};
+  if (base.is_prepared || !data.holds_images() || !is_identity) return;
+  print_message(
+      "note: neither --mean nor --deviation was given, so the model gets pixels of 0 to 1. If it "
+      "was trained on others, give its own.");
+}
+
+Preparation preparation_of(const Dataset& data, const Normalization& normalization,
+                           const DataOptions& options) {
+  auto preparation = preparation_of(data, normalization);
+  preparation.data = named_data(options.source.data);
+  if (!options.source.labels.empty()) preparation.labels = named_data(options.source.labels);
+  preparation.is_resized = !options.source.resize.empty();
+  return preparation;
+}
+
 std::string named_data(const std::string& data) {
   if (data == "mnist") return data;
   auto name = fs::absolute(data).lexically_normal().string();
@@ -278,17 +356,22 @@ at::Tensor outputs_of(const Base& base, const Dataset& data, const Resources& re
   const auto forward = [&](const at::Tensor& inputs) { return base.model.forward(inputs); };
   auto outputs = compute_outputs(forward, data, base.preparation.normalization, resources.dtype,
                                  resources.device);
-  require_finite_outputs(outputs);
+  require_finite_outputs(outputs, base.model);
   return outputs;
 }
 
-void require_finite_outputs(const at::Tensor& outputs) {
+void require_finite_outputs(const at::Tensor& outputs, const BaseModel& model) {
   const auto rows = at::isfinite(outputs).logical_not().flatten(1).any(/*dim=*/1);
   const auto broken = rows.sum().item<int64_t>();
   if (broken == 0) return;
+  std::string hint = "Its weights or inputs are too large for this dtype.";
+  for (const auto& [name, tensor] : model.named_parameters()) {
+    if (at::isfinite(tensor).all().item<bool>()) continue;
+    hint = fmt::format("Its parameter \"{}\" holds NaN or Inf.", name);
+    break;
+  }
   fail<TensorError>("model", "the model's outputs must be finite",
-                    fmt::format("NaN or Inf for {} of {} examples", broken, outputs.size(0)),
-                    "Its weights are too large for this dtype, or its training diverged.");
+                    fmt::format("NaN or Inf for {} of {} examples", broken, outputs.size(0)), hint);
 }
 
 }  // namespace lowrank::app

@@ -16,8 +16,6 @@ namespace lowrank::app {
 struct Base {
   BaseModel model;
   Preparation preparation = {};
-  /// The data set that it was trained on, as --data names it; empty if unknown.
-  std::string data = {};
   /// Whether the preparation was recorded with the base. That of a TorchScript file is not.
   bool is_prepared = true;
 
@@ -48,25 +46,37 @@ Base load_base(const std::filesystem::path& place, const Resources& resources);
 void take_preparation(Base& base, const std::filesystem::path& adapter);
 
 /// Returns the examples to load: those of the options, or the base's own (its name is then put into
-/// the options), read as it is recorded of the base, with its classes, columns and channels. Gives
-/// the base the normalization of the options. Prints a warning if another data set than the base's
-/// was named. Throws ArgumentError if options contradict the base.
+/// the options), as_recorded(). Prints a warning if another data set than the base's was named.
+/// Throws FileError if there is no such data set.
 DataSource complete(DataOptions& options, Base& base);
+
+/// Returns the source of the options, to be read as it is recorded of the base: with its classes,
+/// columns, channels and size. Gives the base the normalization of the options. Throws
+/// ArgumentError if options contradict the base.
+DataSource as_recorded(const DataOptions& options, Base& base);
 
 /// Finds out in which shape the model takes these examples, and gives `data` as many classes as the
 /// model has outputs. Throws TensorError if it does not take them, or returns neither one output
 /// for each class nor the numbers to predict.
 void fit(Base& base, Dataset& data);
 
+/// Prints a note if nothing is known of how images are normalized.
+void note_unknown_normalization(const Base& base, const Dataset& data);
+
+/// Returns how these examples are prepared, and by which options they are found again.
+Preparation preparation_of(const Dataset& data, const Normalization& normalization,
+                           const DataOptions& options);
+
 /// Returns the data set as another command finds it from any folder. Empty, which means unknown,
 /// for a name that cannot be written to a JSON file as it is.
 std::string named_data(const std::string& data);
 
-/// Returns the outputs for all examples: logits (N, classes) or numbers (N, ...). Throws
-/// TensorError if they are not finite.
+/// Returns the outputs for all examples: logits (N, classes) or numbers (N, ...). Throws as
+/// require_finite_outputs() does.
 at::Tensor outputs_of(const Base& base, const Dataset& data, const Resources& resources);
 
-/// Throws TensorError if an output (N, ...) holds NaN or Inf.
-void require_finite_outputs(const at::Tensor& outputs);
+/// Throws TensorError if an output (N, ...) of the model holds NaN or Inf. The message names the
+/// first parameter that does, if there is one.
+void require_finite_outputs(const at::Tensor& outputs, const BaseModel& model);
 
 }  // namespace lowrank::app

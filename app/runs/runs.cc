@@ -52,6 +52,13 @@ struct Shown {
   const Adapter* adapter = nullptr;  // null for a base
 };
 
+/// "step 50/200: validation loss 0.1234, accuracy 0.9812, the best so far".
+std::string words_on_validation(const TrainProgress& now) {
+  auto text = fmt::format("step {}/{}: validation loss {:.4f}", now.step, now.total, now.loss);
+  for (const auto& [name, value] : now.metrics) text += fmt::format(", {} {:.4f}", name, value);
+  return text + (now.is_best ? ", the best so far" : "");
+}
+
 /// Trains with a progress bar, and with a log if the context has one.
 TrainResult train_visibly(const TrainTask& task, const TrainOptions& options, const Shown& shown) {
   const auto& context = shown.context;
@@ -64,6 +71,10 @@ TrainResult train_visibly(const TrainTask& task, const TrainOptions& options, co
     progress->update(now.step, now.loss);
     return true;
   };
+  const auto on_validation = [&](const TrainProgress& now) {
+    if (progress) progress->note(words_on_validation(now));
+    return true;
+  };
   const auto held_back =
       task.held_back.defined()
           ? task.held_back
@@ -74,19 +85,21 @@ TrainResult train_visibly(const TrainTask& task, const TrainOptions& options, co
     if (held_back.defined()) log_mistakes(log, now.step, shown.examples, held_back);
   };
   const auto& named = context.resume_folder.empty() ? context.folder : context.resume_folder;
+  std::string further = context.log_to.empty() ? "" : " --log-to " + context.log_to.string();
+  if (context.group != nullptr) further += " --processes N";
   return train(task, options,
                {.checkpoint = checkpoint_of(context.folder),
                 .identity = to_text(shown.identity, -1),
                 .resume = context.resume,
-                .how_to_resume =
-                    fmt::format("go on with: {} {} --resume {}{}", program_name(), context.command,
-                                named.string(), context.group == nullptr ? "" : " --processes N"),
+                .how_to_resume = fmt::format("go on with: {} {} --resume {}{}", program_name(),
+                                             context.command, named.string(), further),
                 .log_to = context.log_to,
                 .on_log = on_log,
                 .group = context.group,
                 .shared_identity = context.group == nullptr ? std::string()
                                                             : shared_identity(*shown.examples.data),
-                .on_step = on_step});
+                .on_step = on_step,
+                .on_validation = on_validation});
 }
 
 std::unique_ptr<FolderLock> lock_of(const RunContext& context) {
@@ -154,10 +167,17 @@ Adapter starting_adapter(const FinetuneRun& run, const Base& base, const TrainTa
   return adapter;
 }
 
-/// Runs one forward pass, and throws ArgumentError if it does not reach every adapted layer.
-void require_reached(const Adapter& adapter, const ExampleTask& examples) {
+/// Runs one forward pass, and throws ArgumentError if it does not reach every adapted layer,
+/// TensorError if its outputs are not finite or it changes buffers, which an adapter cannot hold.
+void require_trainable(const Adapter& adapter, const BaseModel& model,
+                       const ExampleTask& examples) {
   const at::NoGradGuard no_grad;
-  outputs_at(examples, at::zeros({1}, at::kLong));
+  require_finite_outputs(outputs_at(examples, at::zeros({1}, at::kLong)), model);
+  const auto changed = adapter.changed_buffers();
+  if (!changed.empty()) {
+    fail<TensorError>("finetune", "the model must not change its buffers when it computes",
+                      list_names(changed), "Name their modules in --modules-to-save.");
+  }
   const auto unreached = adapter.unreached_layers();
   if (unreached.empty()) return;
   fail<ArgumentError>("finetune", "a forward pass must reach every adapted layer",
@@ -194,12 +214,17 @@ Json identity(const FinetuneRun& run, const std::string& base_sha256, const Reso
   return json;
 }
 
-std::string words_on_end(const TrainResult& result) {
-  if (result.end == TrainEnd::kPatience) {
-    return fmt::format(" Ended by --patience; the parameters of step {} were kept.",
-                       result.best_step);
+std::string words_on_result(const TrainResult& result) {
+  std::string text;
+  if (result.best_step > 0) {
+    text = fmt::format(
+        " The best validation loss was {:.4f}, after step {}, whose parameters were "
+        "kept.",
+        result.best_validation_loss, result.best_step);
   }
-  return result.end == TrainEnd::kSeconds ? " Ended by --time-limit." : "";
+  if (result.end == TrainEnd::kPatience) text += " Ended by --patience.";
+  if (result.end == TrainEnd::kSeconds) text += " Ended by --time-limit.";
+  return text;
 }
 
 Json to_json(const TrainResult& result, bool with_times) {
@@ -218,8 +243,8 @@ Json to_json(const TrainResult& result, bool with_times) {
 }
 
 BaseResult train_base(const BaseRun& run, const Dataset& data, const RunContext& context) {
-  TrainedMlp trained{Mlp(MlpOptions{.sizes = run.sizes}), preparation_of(data, run.normalization),
-                     named_data(run.data.source.data)};
+  TrainedMlp trained{Mlp(MlpOptions{.sizes = run.sizes}),
+                     preparation_of(data, run.normalization, run.data)};
   Base base(trained);
   base.model.to(context.resources.device, context.resources.dtype);
   auto own = data;
@@ -259,7 +284,7 @@ FinetuneResult finetune(const FinetuneRun& run, const Base& base, const Dataset&
   }
   const auto base_sha256 = base.model.fingerprint();
   auto adapter = starting_adapter(run, base, task, examples, context);
-  require_reached(adapter, examples);
+  require_trainable(adapter, base.model, examples);
   task.parameters = trained_parameters(adapter, run.lora_plus_ratio);
   auto own = run;
   own.lora = run.adapter.empty() ? run.lora : adapter.config();
@@ -272,7 +297,7 @@ FinetuneResult finetune(const FinetuneRun& run, const Base& base, const Dataset&
   const InterruptGuard uninterrupted;
   Json preparation;  // a TorchScript file has no place for it
   if (base.model.is_script()) {
-    add_preparation(preparation, preparation_of(data, base.preparation.normalization));
+    add_preparation(preparation, preparation_of(data, base.preparation.normalization, run.data));
   }
   adapter.save(context.folder, {.force = true,
                                 .base_model = run.base,

@@ -73,13 +73,14 @@ struct FinetuneResult {
   TrainResult training;
 };
 /// Attaches an adapter to `base`, which fit() was called for, trains it and saves it, likewise. It
-/// stays attached. Throws ArgumentError if a forward pass does not reach every adapted layer.
+/// stays attached. Throws ArgumentError if a forward pass does not reach every adapted layer, and
+/// TensorError if its outputs are not finite or it changes the model's buffers.
 FinetuneResult finetune(const FinetuneRun& run, const Base& base, const Dataset& data,
                         const RunContext& context);
 
-/// Returns a sentence for a run that ended before its last step, with a space before it; otherwise
-/// nothing.
-std::string words_on_end(const TrainResult& result);
+/// Returns sentences about the best validation and a run that ended before its last step, each with
+/// a space before it; nothing if there is nothing to say.
+std::string words_on_result(const TrainResult& result);
 
 /// Returns {"steps": ..., "mean_loss": ..., ...}, for training.json and for --json.
 nlohmann::ordered_json to_json(const TrainResult& result, bool with_times);

@@ -1,6 +1,7 @@
 #include "app/terminal/message.h"
 
 #include <fmt/format.h>
+#include <lowrank/error.h>
 #include <lowrank/io/printable.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
@@ -15,24 +16,14 @@ constexpr size_t kLongest = 2000;  // bytes
 bool notes_hidden = false;
 std::string own_name = "lowrank";
 
-bool continues_character(char byte) { return (static_cast<unsigned char>(byte) & 0xC0U) == 0x80U; }
-
-/// Returns the line cut to about `kLongest` bytes, between two UTF-8 characters.
-std::string shortened(std::string line) {
-  if (line.size() <= kLongest) return line;
-  size_t end = kLongest;
-  while (end > 0 && continues_character(line[end])) --end;
-  line.resize(end);
-  return line + "...";
-}
-
 }  // namespace
 
 void hide_notes(bool hidden) { notes_hidden = hidden; }
 
 void print_message(const std::string& sentence) {
   if (notes_hidden && sentence.starts_with("note: ")) return;
-  const auto line = wrapped("lowrank: " + shortened(printable(sentence)), terminal_width(stderr));
+  const auto line =
+      wrapped("lowrank: " + shortened(printable(sentence), kLongest), terminal_width(stderr));
   std::fputs((line + "\n").c_str(), stderr);
 }
 

@@ -67,6 +67,12 @@ void Progress::update(int64_t done, double loss) {
   print(/*last=*/false);
 }
 
+void Progress::note(const std::string& text) {
+  if (quiet_ || Seconds(Clock::now() - begin_).count() < 1) return;
+  fmt::print(stderr, "{}{} {}\n", terminal_ ? "\r\033[K" : "", title_, text);
+  std::fflush(stderr);
+}
+
 std::string Progress::line(int width) const {
   const double seconds = Seconds(Clock::now() - begin_).count();
   const double rate = seconds > 0 ? static_cast<double>(done_ - start_) / seconds : 0;

@@ -21,6 +21,8 @@ class Progress {
   /// Starts at `done`, for a run that is resumed. Earlier work does not count towards the rate.
   void start_at(int64_t done);
   void update(int64_t done, double loss);
+  /// Prints a line that stays, if the work has taken a second.
+  void note(const std::string& text);
 
  private:
   using Clock = std::chrono::steady_clock;

@@ -27,7 +27,7 @@ void Table::add(std::vector<std::string> row) {
 
 void Table::rule() { rows_.emplace_back(); }
 
-std::string Table::text() const {
+std::string Table::text(int width) const {
   std::vector<size_t> widths(rows_.front().size(), 0);
   for (const auto& row : rows_) {
     for (size_t i = 0; i < row.size(); ++i)
@@ -35,6 +35,8 @@ std::string Table::text() const {
   }
   size_t total = kGap * (widths.size() - 1);
   for (const auto column : widths) total += column;
+  const bool is_broken = width > 0 && total > static_cast<size_t>(width) && widths.size() > 1;
+  if (is_broken) total -= widths.front();
   std::string text;
   for (const auto& row : rows_) {
     std::string line;
@@ -43,7 +45,7 @@ std::string Table::text() const {
       const size_t padding = widths[i] - terminal_columns(row[i]);
       if (i > 0) line.append(kGap + padding, ' ');
       line += row[i];
-      if (i == 0) line.append(padding, ' ');
+      if (i == 0) line.append(is_broken ? "\n" : std::string(padding, ' '));
     }
     line.erase(line.find_last_not_of(' ') + 1);
     text += line;

@@ -17,8 +17,9 @@ class Table {
   /// Adds a line of dashes before the next row.
   void rule();
 
-  /// Returns one line per row, with two spaces between columns and no trailing spaces.
-  std::string text() const;
+  /// Returns one line per row, with two spaces between columns and no trailing spaces. If that is
+  /// wider than `width` (0: any width fits), the first cell of each row has a line of its own.
+  std::string text(int width = 0) const;
 
  private:
   std::vector<std::vector<std::string>> rows_;  // an empty row stands for a line of dashes

@@ -102,10 +102,11 @@ void print_figures(const EvalCommand& command, const app::Dataset& data, const a
 
 /// Files, and folders that are not divided, have no test half.
 void note_training_examples(const app::Base& base, const app::DataSource& source) {
-  if (is_divided(source) || base.data.empty() || app::named_data(source.data) != base.data) return;
+  const auto& own = base.preparation.data;
+  if (is_divided(source) || own.empty() || app::named_data(source.data) != own) return;
   app::print_message(fmt::format(
-      "note: \"{}\" has no test half: these are the examples that the base was trained on.",
-      source.data));
+      "note: \"{}\" has no test half: these are the examples that the {} was trained on.",
+      source.data, base.model.is_script() ? "adapter" : "base"));
 }
 
 void run_eval(EvalCommand& command) {
@@ -122,6 +123,7 @@ void run_eval(EvalCommand& command) {
   fit(base, data);
   if (!command.logits.empty()) check_output(command);
   note_training_examples(base, source);
+  note_unknown_normalization(base, data);
   std::optional<LoadedAdapter> loaded;
   if (!command.adapter.empty()) {
     loaded = base.model.load_adapter(command.adapter);

@@ -61,14 +61,16 @@ void restore_run(const Flags& flags, app::FinetuneRun& run, const Json& id,
 
 /// A rank above min(in, out) is allowed, but gains nothing.
 void warn_of_rank(const Adapter& adapter) {
+  std::vector<std::string> above;
   for (const auto& layer : adapter.layers()) {
     const auto out = layer.b.size(0), in = layer.a.flatten(1).size(1), most = std::min(out, in);
     if (layer.a.size(0) <= most) continue;
-    app::print_message(
-        fmt::format("warning: rank {} is above {}, the highest rank that \"{}\" ({} x {}) can "
-                    "have; the rest costs time and gains nothing.",
-                    layer.a.size(0), most, layer.name, out, in));
+    above.push_back(fmt::format("{} for {} ({} x {})", layer.a.size(0), layer.name, out, in));
   }
+  if (above.empty()) return;
+  app::print_message(fmt::format(
+      "warning: a rank above the smaller side of its layer costs time and gains nothing: rank {}.",
+      list_names(above, 4)));
 }
 
 void print(const app::FinetuneResult& result, const app::FinetuneRun& run,
@@ -86,7 +88,7 @@ void print(const app::FinetuneResult& result, const app::FinetuneRun& run,
                               app::counted(parameters, "parameter"), app::counted(layers, "layer"),
                               app::counted(result.training.steps, "step"),
                               result.training.steps_per_second, result.training.mean_loss,
-                              app::words_on_end(result.training)));
+                              app::words_on_result(result.training)));
   const auto path = std::filesystem::path(folder);
   app::print_text(fmt::format("Wrote {} and {}.",
                               printable((path / "adapter_model.safetensors").string()),
@@ -165,6 +167,7 @@ void run_finetune(const Flags& flags, FinetuneCommand& command) {
   const auto folder = command.folder.folder("finetune");
   const bool resume = !command.folder.resume.empty();
   require_steps(flags, "finetune", run.train);
+  complete_lora(flags, run.lora);
   check_options(run);
   std::string base_sha256, base_name, own_adapter;  // of the run that is resumed
   start_processes(command.processes, run.common);
@@ -204,6 +207,7 @@ void run_finetune(const Flags& flags, FinetuneCommand& command) {
     app::require_new_log(command.log_to, run.common.force);
     app::require_new_run_folder(folder, run.common.force);
   }
+  note_unknown_normalization(base, data);
   const auto result = finetune(run, base, data,
                                {.folder = folder,
                                 .title = "finetune",
@@ -256,7 +260,9 @@ void add_finetune(const Flags& flags) {
   add_training_flags(finetune, run.train);
   add_common_flags(finetune, run.common);
   finetune.footer(kFinetuneExamples);
-  finetune.action([finetune, command] { run_finetune(finetune, *command); });
+  finetune.action([finetune, command] {
+    with_names_of_flags(finetune, [&] { run_finetune(finetune, *command); });
+  });
 }
 
 }  // namespace lowrank::cli

@@ -105,8 +105,8 @@ void print_adapter(const InspectedAdapter& adapter, uintmax_t bytes) {
                app::with_thousands(layer.parameters()), fmt::format("{:.4f}", layer.norm_a),
                fmt::format("{:.4f}", layer.norm_b), fmt::format("{:.4f}", layer.norm_update)});
   }
-  fmt::print("{}{} parameters in {} layers.\n", table.text(), app::with_thousands(parameters),
-             adapter.layers.size());
+  fmt::print("{}{} parameters in {} layers.\n", table.text(app::terminal_width(stdout)),
+             app::with_thousands(parameters), adapter.layers.size());
   const auto others = adapter.parameters - parameters;
   if (others == 0) return;
   fmt::print("{} more in other tensors: biases, magnitudes, modules trained in full.\n",
@@ -180,7 +180,7 @@ void print_model(const Json& json) {
                shape_text(tensor["shape"].get<std::vector<int64_t>>()),
                fmt::format("{:.4f}", tensor["norm"].get<double>())});
   }
-  fmt::print("{}{} parameters, {} bytes on disk.\n", table.text(),
+  fmt::print("{}{} parameters, {} bytes on disk.\n", table.text(app::terminal_width(stdout)),
              app::with_thousands(json["parameters"].get<int64_t>()),
              app::with_thousands(json["bytes"].get<int64_t>()));
 }

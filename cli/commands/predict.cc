@@ -187,9 +187,8 @@ void run_predict(PredictCommand& command) {
     app::require_finished(command.adapter);
     take_preparation(base, command.adapter);
   }
-  // An image of one's own needs no data set.
-  if (!command.index) command.data.source.data = base.data.empty() ? "mnist" : base.data;
-  const auto source = complete(command.data, base);
+  const auto source =
+      command.index ? complete(command.data, base) : as_recorded(command.data, base);
   auto example = example_of(command, source, base);
   auto& one = example.one;
   if (command.invert && one.holds_images()) one.inputs = 255 - one.inputs;
@@ -204,6 +203,7 @@ void run_predict(PredictCommand& command) {
   }
   // Photographs have bright borders, too.
   if (!base.model.is_script()) note_on(one);
+  note_unknown_normalization(base, one);
   if (command.common.json) {
     print_json(example, off, on, loaded);
   } else {

@@ -9,6 +9,7 @@
 
 #include "app/models/base_model.h"
 #include "app/models/model_folder.h"
+#include "app/terminal/message.h"
 #include "app/terminal/table.h"
 #include "cli/commands/commands.h"
 #include "cli/flags/common_flags.h"
@@ -88,14 +89,15 @@ void print(const AdapterPlan& plan) {
     table.add({whole.name, "whole", shape_text(whole.shape), "", "",
                app::with_thousands(whole.parameters), percent(1)});
   }
-  fmt::print("{}{} parameters to train, {} of the model's {}.\n", table.text(),
-             app::with_thousands(plan.trained_parameters),
+  fmt::print("{}{} parameters to train, {} of the model's {}.\n",
+             table.text(app::terminal_width(stdout)), app::with_thousands(plan.trained_parameters),
              percent(share(plan.trained_parameters, plan.model_parameters)),
              app::with_thousands(plan.model_parameters));
 }
 
-void run_targets(const TargetsCommand& command) {
+void run_targets(const Flags& flags, TargetsCommand& command) {
   app::apply_common_options(command.common);
+  complete_lora(flags, command.lora);
   const auto plan = plan_for(command.model, command.lora);
   if (command.common.json) {
     fmt::print("{}\n", to_text(to_json(plan)));
@@ -115,7 +117,9 @@ void add_targets(const Flags& flags) {
   add_lora_flags(targets, command->lora);
   add_common_flags(targets, command->common, {.seed = false, .force = false});
   targets.footer(kTargetsExamples);
-  targets.action([command] { run_targets(*command); });
+  targets.action([targets, command] {
+    with_names_of_flags(targets, [&] { run_targets(targets, *command); });
+  });
 }
 
 }  // namespace lowrank::cli

@@ -89,7 +89,7 @@ void print(const app::BaseResult& result, const app::BaseRun& run, const std::st
                               app::counted(parameters, "parameter"),
                               app::counted(result.training.steps, "step"),
                               result.training.steps_per_second, result.training.mean_loss,
-                              app::words_on_end(result.training)));
+                              app::words_on_result(result.training)));
   const auto path = std::filesystem::path(folder);
   app::print_text(fmt::format("Wrote {} and {}.", printable((path / "model.safetensors").string()),
                               printable((path / "config.json").string())));

@@ -19,6 +19,10 @@ void add_reading_flags(const Flags& data, app::DataOptions& options) {
   data.option("--label-column", &source.label_column, "Column of a .csv file with the labels")
       .type_name("NAME")
       .shows_default();
+  data.names(
+      "--drop-columns",
+      [&source](const std::vector<std::string>& names) { source.dropped_columns = names; },
+      "Columns of a .csv file that are no inputs");
   data.option("--loss", &options.loss, "cross-entropy for classes, mse for numbers to predict")
       .type_name("NAME")
       .default_text("by the labels");
@@ -59,6 +63,7 @@ void restore_data(const Flags& flags, app::DataOptions& options,
   restore_unless_given(flags, "--data", source.data, run.at("data"));
   restore("--labels", source.labels, "labels");
   restore("--label-column", source.label_column, "label_column");
+  restore("--drop-columns", source.dropped_columns, "drop_columns");
   restore("--loss", options.loss, "loss");
   restore("--channels", source.channels, "channels");
   restore("--resize", source.resize, "resize");

@@ -4,8 +4,10 @@
 #include <lowrank/adapter/config_fields.h>
 #include <lowrank/error.h>
 
+#include <cctype>
 #include <charconv>
 #include <cmath>
+#include <string_view>
 #include <utility>
 
 namespace lowrank::cli {
@@ -137,7 +139,50 @@ bool is_given(const Flags& flags, const ConfigField& field) {
   return flags.given(flag) || (has_regex && flags.given(regex_flag(flag)));
 }
 
+/// Replaces `name` by `flag` where it is a word of its own, not quoted and no part of a path.
+void replace_word(std::string& text, const std::string& name, const std::string& flag) {
+  const auto is_part = [](char c) {
+    return std::isalnum(static_cast<unsigned char>(c)) != 0 ||
+           std::string_view("_./\"'-").find(c) != std::string_view::npos;
+  };
+  for (size_t at = text.find(name); at != std::string::npos; at = text.find(name, at + 1)) {
+    const size_t end = at + name.size();
+    const bool is_word = (at == 0 || !is_part(text[at - 1])) &&
+                         (end == text.size() || text[end] == '.' || !is_part(text[end]));
+    if (is_word) text.replace(at, name.size(), flag);
+  }
+}
+
+/// Names flags in place of the options of a run ("lora.r"), and of fields unless `only_options`.
+std::string in_words_of_flags(std::string text, bool only_options = false) {
+  for (const auto& field : config_fields()) {
+    const std::string name = field.name;
+    if (*field.flag == '\0') continue;
+    replace_word(text, "lora." + name, field.flag);
+    const bool is_clear = name.find('_') != std::string::npos;  // "bias" is also a word
+    if (!only_options && is_clear) replace_word(text, name, field.flag);
+  }
+  return text;
+}
+
 }  // namespace
+
+void complete_lora(const Flags& flags, LoraConfig& config) {
+  if (flags.given("--config") || flags.given("--alpha") || !flags.given("--rank")) return;
+  config.alpha = static_cast<double>(config.rank);
+}
+
+void with_names_of_flags(const Flags& flags, const std::function<void()>& run) {
+  try {
+    run();
+  } catch (const ArgumentError& error) {
+    if (flags.given("--config")) throw;
+    throw ArgumentError(in_words_of_flags(error.what()));
+  } catch (const FileError& error) {  // of a run that is resumed
+    if (flags.given("--config")) throw;
+    throw FileError(in_words_of_flags(error.what(), /*only_options=*/true));
+  }
+}
 
 void add_lora_flags(const Flags& flags, LoraConfig& config) {
   const auto lora = flags.under("LoRA");

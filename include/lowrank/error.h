@@ -2,6 +2,7 @@
 
 #include <lowrank/export.h>
 
+#include <cstddef>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -46,7 +47,7 @@ class LOWRANK_API Interrupted : public Error {
 };
 
 /// Returns "[operation] what is required. Got what was found.", followed by the hint if there is
-/// one.
+/// one. What is required and what was found are cut after 600 bytes.
 LOWRANK_API std::string error_message(std::string_view operation, std::string_view required,
                                       std::string_view found, std::string_view hint = {});
 
@@ -60,6 +61,10 @@ template <class E>
                        std::string_view found, std::string_view hint = {}) {
   throw E(error_message(operation, required, found, hint));
 }
+
+/// Returns the text cut to at most this many bytes, between two UTF-8 characters, and "..." after
+/// it if it was longer.
+LOWRANK_API std::string shortened(std::string_view text, size_t most);
 
 /// Returns "Did you mean "linear1"?" for the candidate nearest to `name`, or "" if none is near. A
 /// candidate is near if its edit distance is at most a third of the length of `name` (at least 1).

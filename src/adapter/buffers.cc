@@ -62,6 +62,11 @@ void restore_buffers(Adapter::State& state) {
   }
 }
 
+std::vector<std::string> Adapter::changed_buffers() const {
+  const StateLock lock(state_->mutex);
+  return lowrank::changed_buffers(*state_);
+}
+
 void Adapter::freeze_statistics(bool frozen) {
   const StateLock lock(state_->mutex);
   state_->board->set_statistics_frozen(frozen);

@@ -170,7 +170,9 @@ TEST_F(Buffers, SaveRefusesToLoseWhatChanged) {
   const auto before = buffers();
   net_->counts_calls = true;
   auto adapter = attach(*net_, {.rank = 2});
+  EXPECT_TRUE(adapter.changed_buffers().empty());
   net_->forward(x_);
+  EXPECT_EQ(adapter.changed_buffers(), std::vector<std::string>{"calls"});
   const TemporaryFolder folder;
   LOWRANK_EXPECT_ERROR(adapter.save(folder / "a"), TensorError, "other values in calls");
   EXPECT_FALSE(std::filesystem::exists(folder / "a"));

@@ -243,6 +243,9 @@ class LOWRANK_API Adapter {
   /// The layers whose weight no forward pass has read since attach(), and those whose path is
   /// kLost.
   std::vector<std::string> unreached_layers(const std::string& name = {}) const;
+  /// The buffers of the model that are not as they were at attach(), which save() refuses to lose
+  /// (SaveOptions::leave_changed_buffers).
+  std::vector<std::string> changed_buffers() const;
   /// The layers whose factors got no gradient, although a forward pass has read their weights: the
   /// loss does not depend on them (the pooler of a sentence encoder). Call this between backward()
   /// and zero_grad(); if nothing has a gradient then, the result is empty.

@@ -53,13 +53,14 @@ class GlooGroup final : public ProcessGroup {
  public:
   explicit GlooGroup(const ProcessGroupOptions& options) : options_(options) {
     const auto timeout = Milliseconds(static_cast<int64_t>(1000 * options.timeout_seconds));
-    guarded("find each other", [&] {
+    const auto meet = [&] {
       auto gloo = Gloo::Options::create();
       gloo->timeout = timeout;
       gloo->devices.push_back(device());
       group_ = std::make_unique<Gloo>(store_of(options, timeout), static_cast<int>(options.rank),
                                       static_cast<int>(options.size), gloo);
-    });
+    };
+    guarded("find each other", meet, hint_on_meeting());
   }
 
   int64_t rank() const override { return options_.rank; }
@@ -89,13 +90,25 @@ class GlooGroup final : public ProcessGroup {
   }
 
   template <class Work>
-  void guarded(const char* what, const Work& work) const {
+  void guarded(const char* what, const Work& work, const char* hint = "") const {
     try {
       work();
     } catch (const std::exception& error) {
+      const auto reason = first_line(error);
+      if (reason.find("Address already in use") != std::string::npos) {
+        fail<ProcessGroupError>("train", fmt::format("port {} must be free", options_.port),
+                                "one that another program uses", "Choose another MASTER_PORT.");
+      }
       fail<ProcessGroupError>("train", fmt::format("all {} processes must {}", size(), what),
-                              fmt::format("in process {} \"{}\"", rank(), first_line(error)));
+                              fmt::format("in process {} \"{}\"", rank(), reason), hint);
     }
+  }
+
+  /// The store that torchrun holds is of its own version of PyTorch.
+  const char* hint_on_meeting() const {
+    return options_.has_agent ? "If this torchrun belongs to another version of PyTorch than "
+                                "lowrank's LibTorch, pass --rendezvous FILE."
+                              : "";
   }
 
   ProcessGroupOptions options_;

@@ -66,6 +66,29 @@ TEST_F(ArrayFiles, TakesNumbersToPredict) {
   EXPECT_EQ(pair(inputs, three_, /*predicts_numbers=*/true).classes, 0);
 }
 
+TEST_F(ArrayFiles, TakesClassesHoweverTheyAreStored) {
+  write_npy(folder_ / "x.npy", at::randn({3, 4}));
+  const auto classes = [&](const at::Tensor& labels, bool needs_classes) {
+    write_npy(folder_ / "y.npy", labels);
+    const auto read = read_arrays(folder_ / "x.npy", {.labels = (folder_ / "y.npy").string(),
+                                                      .needs_classes = needs_classes});
+    return read.classes == 3 && at::equal(read.labels, three_);
+  };
+  EXPECT_TRUE(classes(three_.view({3, 1}), false));
+  EXPECT_TRUE(classes(three_.view({3, 1}), true));
+  EXPECT_TRUE(classes(three_.to(at::kFloat), true));
+  EXPECT_TRUE(classes(three_.to(at::kDouble).view({3, 1}), true));
+  EXPECT_FALSE(classes(three_.to(at::kFloat), false));
+  LOWRANK_EXPECT_ERROR(classes(at::tensor({0.0, 0.5, 1.0}), true), FileError,
+                       "must be classes for --loss cross-entropy: whole numbers of at least 0, or "
+                       "names. Got numbers with decimals.");
+  LOWRANK_EXPECT_ERROR(classes(at::randn({3, 2}), true), FileError, "Got numbers of shape (3, 2).");
+  LOWRANK_EXPECT_ERROR(classes(at::eye(3, at::kLong), false), FileError,
+                       "They seem to be one-hot: give numpy.argmax(labels, axis=1).");
+  LOWRANK_EXPECT_ERROR(classes(at::full({3, 2}, 7, at::kLong), false), FileError,
+                       "Got whole numbers of shape (3, 2). Pass --loss mse");
+}
+
 TEST_F(ArrayFiles, TakesASafetensorsFile) {
   const auto inputs = at::randn({3, 4});
   write_safetensors(folder_ / "set.safetensors", {{"inputs", inputs}, {"labels", three_}});
@@ -93,7 +116,8 @@ TEST_F(ArrayFiles, RefusesWhatDoesNotFit) {
   LOWRANK_EXPECT_ERROR(pair(at::zeros({0, 4}), at::zeros({0})), FileError, "Got (0, 4).");
   auto broken = inputs.clone();
   broken[1][2] = std::numeric_limits<double>::quiet_NaN();
-  LOWRANK_EXPECT_ERROR(pair(broken, three_), FileError, "must be finite. Got NaN or Inf.");
+  LOWRANK_EXPECT_ERROR(pair(broken, three_), FileError,
+                       "must be finite as float32. Got NaN, Inf or larger numbers.");
   LOWRANK_EXPECT_ERROR(pair(at::full({3, 2}, (int64_t{1} << 24) + 1, at::kLong), three_), FileError,
                        "must be at most 16777216. Got 16777217.");
 }

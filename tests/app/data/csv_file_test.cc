@@ -68,6 +68,33 @@ TEST_F(CsvFile, ReadsTheColumnsAndClassesThatAModelKnows) {
                        "example 0.");
 }
 
+TEST_F(CsvFile, TakesTheSeparatorsThatSpreadsheetsWrite) {
+  for (const char* text : {"a;label;b,c\n1;0;2\n3;1;4\n", "a\tlabel\tb,c\n1\t0\t2\n3\t1\t4\n"}) {
+    const auto data = read(text);
+    EXPECT_EQ(data.columns, (std::vector<std::string>{"a", "b,c"}));
+    EXPECT_TRUE(at::equal(data.inputs, at::tensor({1.0, 2.0, 3.0, 4.0}, at::kFloat).view({2, 2})));
+  }
+}
+
+TEST_F(CsvFile, DropsColumns) {
+  const std::string text = "id,a,label,name,b\nx1,1,0,ann,2\nx2,3,1,bob,4\n";
+  const auto data = read(text, {.dropped_columns = {"name", "id"}});
+  EXPECT_EQ(data.columns, (std::vector<std::string>{"a", "b"}));
+  EXPECT_TRUE(at::equal(data.inputs, at::tensor({1.0, 2.0, 3.0, 4.0}, at::kFloat).view({2, 2})));
+  LOWRANK_EXPECT_ERROR(read(text), FileError,
+                       "in column \"id\". Got \"x1\". Leave a column that is no input out with "
+                       "--drop-columns NAME.");
+  LOWRANK_EXPECT_ERROR(read(text, {.dropped_columns = {"nmae"}}), ArgumentError,
+                       "Got \"nmae\". Did you mean \"name\"?");
+  LOWRANK_EXPECT_ERROR(read(text, {.dropped_columns = {"label"}}), ArgumentError,
+                       "without labels. Got \"label\".");
+}
+
+TEST_F(CsvFile, TakesNumbersTooSmallForFloatAsZero) {
+  const auto data = read("a,label\n1e-400,0\n-1e-50,1\n");
+  EXPECT_EQ(data.inputs.abs().sum().item<float>(), 0);
+}
+
 TEST_F(CsvFile, NamesTheLineAndTheColumnOfWhatIsWrong) {
   LOWRANK_EXPECT_ERROR(read("a,b\n1,2\n"), ArgumentError, "--label-column must name a column of");
   LOWRANK_EXPECT_ERROR(read("a,lable\n1,2\n"), ArgumentError, "Got \"label\", which is none of");
@@ -83,12 +110,15 @@ TEST_F(CsvFile, NamesTheLineAndTheColumnOfWhatIsWrong) {
   LOWRANK_EXPECT_ERROR(read("a,label\n1,\n"), FileError, "Got none for example 0.");
   LOWRANK_EXPECT_ERROR(read("a,label\n1,-1\n"), FileError,
                        "must be classes of 0 to 999999. Got -1.");
+  LOWRANK_EXPECT_ERROR(read("a,label\n1,123456789012345678901\n"), FileError,
+                       "must be classes of 0 to 999999. Got 1000000000000000. Pass --loss mse");
   LOWRANK_EXPECT_ERROR(read("a,label\n1,inf\n"), FileError,
                        "must be finite and in the range of float32.");
   LOWRANK_EXPECT_ERROR(read("a,label\n1,x\n", {.predicts_numbers = true}), FileError,
                        "must be numbers, because the loss is mse. Got a text that is no number.");
   LOWRANK_EXPECT_ERROR(read("a,a,label\n1,2,0\n"), FileError, "different column names");
-  LOWRANK_EXPECT_ERROR(read("label\n1\n"), FileError, "a column beside that of the labels");
+  LOWRANK_EXPECT_ERROR(read("label\n1\n"), FileError,
+                       "a column to learn from beside that of the labels");
   LOWRANK_EXPECT_ERROR(read("a,label\n"), FileError, "Got column names alone.");
   LOWRANK_EXPECT_ERROR(read(""), FileError, "Got nothing.");
   LOWRANK_EXPECT_ERROR(read("a,label\n\"1,0\n"), FileError, "must be a CSV file (RFC 4180)");

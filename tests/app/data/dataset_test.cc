@@ -97,10 +97,9 @@ TEST(Dataset, RefusesEmptySets) {
 }
 
 TEST(Dataset, RefusesUnknownNames) {
-  LOWRANK_EXPECT_ERROR(load_dataset("nmist", Split::kTrain), ArgumentError,
-                       "Got \"nmist\", which is not there");
-  LOWRANK_EXPECT_ERROR(load_dataset("mnistt", Split::kTrain), ArgumentError,
-                       "Did you mean \"mnist\"?");
+  LOWRANK_EXPECT_ERROR(load_dataset("nmist", Split::kTrain), FileError,
+                       "Got \"nmist\", where there is nothing");
+  LOWRANK_EXPECT_ERROR(load_dataset("mnistt", Split::kTrain), FileError, "Did you mean \"mnist\"?");
 }
 
 TEST(Dataset, SaysHowToGetMnist) {

@@ -88,9 +88,9 @@ TEST_F(Source, ChoosesTheChannels) {
 
 TEST_F(Source, RefusesWhatItCannotRead) {
   LOWRANK_EXPECT_ERROR(
-      load_dataset("mnits", Split::kTrain), ArgumentError,
+      load_dataset("mnits", Split::kTrain), FileError,
       "[data] a data set must be \"mnist\", a folder of images, or a .csv, .npy or "
-      ".safetensors file. Got \"mnits\", which is not there. Did you mean "
+      ".safetensors file. Got \"mnits\", where there is nothing. Did you mean "
       "\"mnist\"?");
   const auto text = folder_.write("notes.txt", "x").string();
   LOWRANK_EXPECT_ERROR(load_dataset(text, Split::kTrain), ArgumentError,

@@ -77,6 +77,26 @@ TEST(ImageFile, ReadsSixteenBitsOnTheCurveOfEight) {
   EXPECT_TRUE(at::equal(read(png), gray({0, 64, 128, 192, 255}, {1, 5})));
 }
 
+TEST(ImageFile, LeavesPixelsAsTheyAreWhateverGammaTheFileNames) {
+  const auto chunk = [](const std::string& name, const std::string& data) {
+    const auto number = [](uint64_t value) {
+      std::string bytes;
+      for (int shift = 24; shift >= 0; shift -= 8) {
+        bytes.push_back(static_cast<char>(value >> shift & 0xff));
+      }
+      return bytes;
+    };
+    const auto named = name + data;
+    const auto sum =
+        crc32(0, reinterpret_cast<const Bytef*>(named.data()), static_cast<uInt>(named.size()));
+    return number(data.size()) + named + number(sum);
+  };
+  constexpr size_t kHeader = 8 + 25;  // signature and IHDR
+  auto png = kGrayPng;
+  png.insert(kHeader, chunk("gAMA", std::string("\x00\x01\x86\xa0", 4)));  // 1.0, linear light
+  EXPECT_TRUE(at::equal(read(png), gray({0, 1, 2, 127, 254, 255}, {2, 3})));
+}
+
 TEST(ImageFile, BlendsHalfTransparentPixelsAsViewersDo) {
   const auto pixels = png_bytes(2, 1, PNG_FORMAT_RGBA, {0, 0, 0, 64, 200, 200, 200, 128});
   EXPECT_TRUE(at::equal(read(pixels), gray({191, 227}, {1, 2})));

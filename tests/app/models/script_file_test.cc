@@ -1,7 +1,10 @@
 #include "app/models/script_file.h"
 
+#include <ATen/ATen.h>
 #include <gtest/gtest.h>
 #include <lowrank/error.h>
+#include <torch/csrc/jit/api/module.h>
+#include <torch/version.h>
 
 #include "support/expect_error.h"
 #include "support/temporary_folder.h"
@@ -25,6 +28,23 @@ TEST(ScriptFile, RefusesWhatIsNoTorchScript) {
   const auto bytes = read_bytes(kFixtures + "scripted.pt");
   LOWRANK_EXPECT_ERROR(load_script(folder.write("cut.pt", bytes.substr(0, bytes.size() / 2))),
                        FileError, "failed finding central directory. torch.jit.script");
+}
+
+TEST(ScriptFile, NamesWhatANewerLibTorchHas) {
+  LOWRANK_EXPECT_ERROR(load_script(kFixtures + "unknown_operator.pt"), FileError,
+                       "unknown_operator.pt\" must be written for LibTorch " TORCH_VERSION
+                       " or older. Got the operator aten::relu_of_tomorrow, which this LibTorch "
+                       "does not have. Save it with an older PyTorch");
+}
+
+TEST(ScriptFile, RefusesSparseTensors) {
+  const TemporaryFolder folder;
+  torch::jit::Module module("m");
+  module.register_parameter("weight", at::eye(3).to_sparse(), /*is_buffer=*/false);
+  module.define("def forward(self, x):\n  return x\n");
+  module.save((folder / "sparse.pt").string());
+  LOWRANK_EXPECT_ERROR(load_script(folder / "sparse.pt"), FileError,
+                       "must be dense. Got \"weight\", which is sparse.");
 }
 
 /// The directory at the end of the archive says how large each record is once it is unpacked.

@@ -24,6 +24,22 @@ TEST(Table, AlignsItsColumns) {
             "total    785,010  1,784\n");
 }
 
+TEST(Table, GivesLongNamesALineOfTheirOwnWhereTheTerminalIsNarrow) {
+  Table table({"layer", "base", "LoRA"});
+  table.add({"linear1", "785,000", "1,784"});
+  table.rule();
+  table.add({"total", "785,010", ""});
+  EXPECT_EQ(table.text(23), table.text());
+  EXPECT_EQ(table.text(22),
+            "layer\n"
+            "     base   LoRA\n"
+            "linear1\n"
+            "  785,000  1,784\n"
+            "----------------\n"
+            "total\n"
+            "  785,010\n");
+}
+
 TEST(Table, CountsCharactersAndNotBytes) {
   Table table({"α", "x"});
   table.add({"ab", "·"});

@@ -37,8 +37,8 @@ TEST(DataCommand, SaysWhatIsWrongInOneSentence) {
   EXPECT_EQ(missing.out, "");
   EXPECT_THAT(missing.err, HasSubstr("Run `lowrank data fetch mnist` first."));
   const auto unknown = run_lowrank({"data", "info", "no-such-folder"});
-  EXPECT_EQ(unknown.status, 2);
-  EXPECT_THAT(unknown.err, HasSubstr("Got \"no-such-folder\", which is not there."));
+  EXPECT_EQ(unknown.status, 1);
+  EXPECT_THAT(unknown.err, HasSubstr("Got \"no-such-folder\", where there is nothing."));
 }
 
 TEST(DataCommand, FetchesOnlyWhatItKnows) {

@@ -192,7 +192,7 @@ TEST_F(FinetuneCommand, EndsByPatienceAndKeepsTheHistory) {
       command("out", {"--steps", "4000", "--lr", "0.05", "--validation", "0.25", "--validate-every",
                       "5", "--patience", "2", "--weight-decay", "0.01"}));
   EXPECT_EQ(result.status, 0) << result.err;
-  EXPECT_THAT(result.out, HasSubstr("Ended by --patience; the parameters of step "));
+  EXPECT_THAT(result.out, HasSubstr("whose parameters were kept. Ended by --patience."));
   const auto training = nlohmann::json::parse(read_bytes(folder_ / "out" / "training.json"));
   const auto history = nlohmann::json::parse(read_bytes(folder_ / "out" / "history.json"));
   const auto& validations = history.at("validations");
@@ -205,9 +205,29 @@ TEST_F(FinetuneCommand, EndsByPatienceAndKeepsTheHistory) {
 TEST_F(FinetuneCommand, WarnsOfARankThatBringsNothing) {
   const auto result = run_lowrank(command("out", {"--rank", "9", "--steps", "2", "--json"}));
   EXPECT_EQ(result.status, 0);
-  EXPECT_THAT(result.err, AllOf(HasSubstr("lowrank: warning: rank 9 is above 8"),
-                                HasSubstr("\"linear1\" (8 x 16)")));
+  EXPECT_THAT(result.err,
+              HasSubstr("gains nothing: rank 9 for linear1 (8 x 16), 9 for linear2 (10 x 8).\n"));
   EXPECT_EQ(nlohmann::json::parse(result.out).at("parameters"), 9 * (8 + 16 + 10 + 8));
+}
+
+/// The scaling is 1 unless --alpha says otherwise.
+TEST_F(FinetuneCommand, TakesTheRankAsAlpha) {
+  const auto alpha = [&](const std::string& out, const std::vector<std::string>& options) {
+    EXPECT_EQ(run_lowrank(command(out, options)).status, 0);
+    const auto config = read_bytes(folder_ / out / "adapter_config.json");
+    return nlohmann::json::parse(config).at("lora_alpha").get<double>();
+  };
+  EXPECT_EQ(alpha("a", {"--rank", "2", "--steps", "1"}), 2);
+  EXPECT_EQ(alpha("b", {"--rank", "2", "--alpha", "6", "--steps", "1"}), 6);
+  const auto config = folder_.write("c.json", R"({"peft_type": "LORA", "r": 3, "lora_alpha": 5,
+      "target_modules": ["linear1"]})");
+  EXPECT_EQ(alpha("c", {"--config", config.string(), "--rank", "4", "--steps", "1"}), 5);
+}
+
+TEST_F(FinetuneCommand, SaysWhichValidationWasBest) {
+  const auto result = run_lowrank(command("out", {"--steps", "20", "--validation", "0.2"}));
+  EXPECT_EQ(result.status, 0) << result.err;
+  EXPECT_THAT(result.out, HasSubstr("The best validation loss was "));
 }
 
 TEST_F(FinetuneCommand, RefusesWrongArguments) {
@@ -220,6 +240,8 @@ TEST_F(FinetuneCommand, RefusesWrongArguments) {
       {command("a", {"--alpha", "0"}), 2, "alpha must be finite and not 0. Got 0."},
       {command("a", {"--alpha", "nan"}), 2, "alpha must be finite and not 0. Got nan."},
       {command("a", {"--target-modules", "linaer1"}), 2, "Did you mean \"linear1\"?"},
+      {command("a", {"--target-modules", "linear1", "--layers", "0"}), 2, "--layers"},
+      {command("a", {"--dropout", "1"}), 2, "--dropout must be at least 0 and below 1. Got 1."},
       {command("a", {"--only", "10"}), 2, "Got 10."},
       {command("a", {"--replay", "0.5"}), 2, "Got no --only."},
       {command("a", {"--only", "2", "--replay", "1"}), 2, "the replay share must be"},
@@ -329,7 +351,7 @@ TEST_F(FinetuneCommand, TakesTheDataThatItsBaseWasTrainedOn) {
   const auto gone = run_lowrank({"eval", base});
   EXPECT_EQ(gone.status, 1);
   EXPECT_THAT(gone.err,
-              AllOf(HasSubstr("the data set that the base was trained on must be where it was"),
+              AllOf(HasSubstr("the data set that the model was trained on must be where it was"),
                     HasSubstr("Name it with --data.")));
   fs::rename(folder_ / "moved", images.path());
 }

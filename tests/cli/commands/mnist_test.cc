@@ -167,7 +167,7 @@ TEST_F(MnistCommand, PicksTheWorstDigitAndReplacesItsOwnRun) {
   no_data[2] = (folder_ / "none").string();
   expect_refusals({
       {command("run", "2"), 1, "Pass --force to replace it."},
-      {no_data, 2, "a data set must be \"mnist\", a folder of images, or a .csv"},
+      {no_data, 1, "a data set must be \"mnist\", a folder of images, or a .csv"},
       {command("run", "12", {"--force"}), 2, "--digit must be 0 to 9, or worst. Got \"12\"."},
       {command("run", "2", {"--force", "--device", "gpu"}), 2, "--device must be auto"},
   });

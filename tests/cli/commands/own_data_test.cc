@@ -3,11 +3,14 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <lowrank/io/npy.h>
+#include <lowrank/io/safetensors.h>
+#include <torch/csrc/jit/api/module.h>
 
 #include <nlohmann/json.hpp>
 #include <string>
 
 #include "app/images/image_file.h"
+#include "app/models/script_file.h"
 #include "support/refusals.h"
 #include "support/running_command.h"
 #include "support/tiny_images.h"
@@ -185,6 +188,72 @@ TEST_F(OwnData, ATorchScriptRunIsResumed) {
   run({"finetune", "--resume", at("cut")});
   EXPECT_EQ(read_bytes(folder_ / "whole" / "adapter_model.safetensors"),
             read_bytes(folder_ / "cut" / "adapter_model.safetensors"));
+}
+
+/// A TorchScript file has no place for it, so the adapter keeps where its examples are, and how
+/// they are read.
+TEST_F(OwnData, AnAdapterKnowsItsExamples) {
+  const auto photos = write_photos("photos");
+  run({"finetune", fixture("base_image"), "--data", photos, "--resize", "4,4", "--mean", "0.5",
+       "--deviation", "0.3", "--target-modules", "all-linear", "--rank", "2", "--epochs", "1",
+       "--out", at("a")});
+  const auto given = run({"eval", fixture("base_image"), "--adapter", at("a"), "--data", photos,
+                          "--resize", "4,4", "--mean", "0.5", "--deviation", "0.3"});
+  const auto known = run_lowrank({"eval", fixture("base_image"), "--adapter", at("a"), "--json"});
+  EXPECT_EQ(Json::parse(known.out), given);
+  EXPECT_THAT(known.err, HasSubstr("the examples that the adapter was trained on"));
+  run({"predict", fixture("base_image"), "--adapter", at("a"), photos + "/day/0.png"});
+  std::filesystem::rename(photos, at("moved"));
+  run({"predict", fixture("base_image"), "--adapter", at("a"), at("moved") + "/day/0.png"});
+  expect_refusals(
+      {{{"eval", fixture("base_image"), "--adapter", at("a")},
+        1,
+        "must be where it was. Got nothing at \"" + photos + "\". Name it with --data."}});
+}
+
+TEST_F(OwnData, SaysHowImagesAreNormalized) {
+  const TemporaryFolder images;
+  const auto data = write_tiny_images(images);
+  const auto result = run_lowrank({"eval", fixture("base_image"), "--data", data});
+  EXPECT_THAT(result.err, HasSubstr("neither --mean nor --deviation was given"));
+}
+
+/// Examples are run to find out their shape, which a model that counts its calls must not notice.
+TEST_F(OwnData, AModelThatChangesItsBuffersIsEvaluatedAndNotAdapted) {
+  const auto counting = fixture("base_counting");
+  const auto table = folder_.write("t.csv", "a,b,c,label\n1,2,3,0\n2,1,0,1\n").string();
+  const auto whole = run_lowrank(
+      {"eval", counting, "--data", table, "--logits", at("logits.safetensors"), "--json"});
+  ASSERT_EQ(whole.status, 0) << whole.err;
+  const auto logits = SafetensorsFile::open(folder_ / "logits.safetensors").tensor("logits");
+  const auto inputs = at::tensor({1.0, 2.0, 3.0, 2.0, 1.0, 0.0}, at::kFloat).view({2, 3});
+  const auto module = app::load_script(counting);
+  const auto weight = module.attr("head").toModule().attr("weight").toTensor();
+  EXPECT_TRUE(at::allclose(logits, at::matmul(inputs, weight.t())));
+  expect_refusals(
+      {{{"finetune", counting, "--data", table, "--rank", "1", "--out", at("a")},
+        1,
+        "[finetune] the model must not change its buffers when it computes. Got calls."}});
+}
+
+TEST_F(OwnData, WhatIsProbablyWrongIsSaid) {
+  const auto ten = folder_.write("ten.csv", "a,b,c,label\n1,2,3,1\n2,1,0,2\n").string();
+  write_npy(folder_ / "ids.npy", at::full({4, 6}, 99, at::kLong));
+  write_npy(folder_ / "kinds.npy", at::zeros({4}, at::kLong));
+  write_npy(folder_ / "floats.npy", at::tensor({0.0, 1.0, 0.0, 1.0}));
+  write_npy(folder_ / "x.npy", at::full({4, 3}, 1e30));
+  write_npy(folder_ / "y.npy", at::zeros({4, 2}));
+  expect_refusals({
+      {{"eval", fixture("base_numbers"), "--data", ten},
+       1,
+       "The labels run from 1 to 2: classes are counted from 0."},
+      {{"eval", fixture("reader_scripted"), "--data", at("ids.npy"), "--labels", at("kinds.npy")},
+       1,
+       "for (N, 6) of int64 numbers of 99 to 99, of which its embedding lacks some"},
+      {{"eval", fixture("base_numbers"), "--data", at("x.npy"), "--labels", at("floats.npy")},
+       1,
+       "If the labels are classes, pass --loss cross-entropy."},
+  });
 }
 
 TEST_F(OwnData, WhatDoesNotFitIsRefused) {

@@ -54,7 +54,7 @@ TEST_F(TargetsCommand, ShowsTheLayersOfAModelFolder) {
   const auto json = nlohmann::json::parse(results[1].out);
   EXPECT_EQ(json.at("layers")[1].at("name"), "linear2");
   EXPECT_EQ(json.at("layers")[1].at("shape"), (std::vector<int64_t>{10, 8}));
-  EXPECT_DOUBLE_EQ(json.at("layers")[1].at("scaling"), 8 / std::sqrt(2.0));
+  EXPECT_DOUBLE_EQ(json.at("layers")[1].at("scaling"), 2 / std::sqrt(2.0));
   EXPECT_DOUBLE_EQ(json.at("layers")[1].at("share"), 36.0 / 80);
   EXPECT_EQ(json.at("trained_parameters"), 84);
   EXPECT_EQ(json.at("model_parameters"), 226);
@@ -139,10 +139,13 @@ TEST_F(TargetsCommand, RefusesWhatDoesNotFit) {
        2,
        "--rank-pattern must be NAME=NUMBER,.... Got \"linear1\"."},
       {{"targets", base_, "--rank-pattern", "linear1=1.5"}, 2, "must be whole numbers. Got 1.5."},
-      {{"targets", base_, "--alpha-pattern", "linaer1=2"}, 2, "each key of alpha_pattern"},
+      {{"targets", base_, "--alpha-pattern", "linaer1=2"}, 2, "each key of --alpha-pattern"},
       {{"targets", base_, "--init", "pisa"}, 2, "Did you mean \"pissa\"?"},
       {{"targets", base_, "--bias", "some"}, 2, "bias must be one of none, all, lora_only"},
-      {{"targets", base_, "--dropout", "1"}, 2, "lora_dropout must be at least 0 and below 1"},
+      {{"targets", base_, "--dropout", "1"}, 2, "--dropout must be at least 0 and below 1"},
+      {{"targets", base_, "--target-modules", "q_proj"},
+       2,
+       "each of --target-modules must match a layer. Got \"q_proj\""},
   });
 }
 
