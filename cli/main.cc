@@ -56,6 +56,8 @@ void add_commands(const lowrank::cli::Flags& flags) {
   lowrank::cli::add_info(flags);
   lowrank::cli::add_targets(flags);
   lowrank::cli::add_svd(flags);
+  lowrank::cli::add_extract(flags);
+  lowrank::cli::add_resize(flags);
   lowrank::cli::add_data(flags);
   lowrank::cli::add_doctor(flags);
 }

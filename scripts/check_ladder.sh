@@ -7,7 +7,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 # Files directly in src/ and in include/lowrank/ are on the rung "common".
-readonly rungs="common kernels machine linalg io effective adapter optim nn train"
+readonly rungs="common kernels machine linalg io checkpoint effective adapter weights optim nn train"
 readonly most_sources=16
 
 # Prints one line for each include of our own files: the including file, the line number, the folder

@@ -56,8 +56,8 @@ Progress::~Progress() {
 
 void Progress::start_at(int64_t done) { start_ = done_ = done; }
 
-void Progress::update(int64_t done, double loss) {
-  loss_ = done_ == start_ ? loss : loss_ + kRunning * (loss - loss_);
+void Progress::update(int64_t done, std::optional<double> loss) {
+  loss_ = loss && loss_ ? *loss_ + kRunning * (*loss - *loss_) : loss;
   done_ = done;
   if (quiet_) return;
   const auto now = Clock::now();
@@ -81,13 +81,13 @@ std::string Progress::line(int width) const {
   // What matters least is left out first where the terminal is narrow. The bar gets what is left.
   const auto time = done_ >= total_ ? "in " + clock_time(seconds) : left + " left";
   const auto count = fmt::format("{}/{}", done_, total_);
-  const auto loss = fmt::format("loss {:.4f}", loss_);
+  const auto loss = loss_ ? fmt::format("loss {:.4f}  ", *loss_) : std::string();
   const auto speed = fmt::format("{:.1f}/s", rate);
   std::string text;
   for (const auto& candidate :
-       {fmt::format("{} {}  {}  {}  {}", count, unit_, speed, loss, time),
-        fmt::format("{}  {}  {}  {}", count, speed, loss, time),
-        fmt::format("{}  {}  {}", count, loss, time), fmt::format("{}  {}", count, time), count}) {
+       {fmt::format("{} {}  {}  {}{}", count, unit_, speed, loss, time),
+        fmt::format("{}  {}  {}{}", count, speed, loss, time),
+        fmt::format("{}  {}{}", count, loss, time), fmt::format("{}  {}", count, time), count}) {
     text = candidate;
     if (columns(title_ + " " + text) <= width) break;
   }

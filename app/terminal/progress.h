@@ -2,14 +2,15 @@
 
 #include <chrono>
 #include <cstdint>
+#include <optional>
 #include <string>
 
 namespace lowrank::app {
 
-/// A progress bar on standard error: steps done, total, rate, running average of the loss, time
-/// left. A terminal gets one line that is redrawn and never wider than the terminal; a file or pipe
-/// gets one line every ten seconds and one at the end. Work that takes less than a second prints
-/// nothing. NO_COLOR is honoured.
+/// A progress bar on standard error: steps done, total, rate, running average of the loss if there
+/// is one, time left. A terminal gets one line that is redrawn and never wider than the terminal; a
+/// file or pipe gets one line every ten seconds and one at the end. Work that takes less than a
+/// second prints nothing. NO_COLOR is honoured.
 class Progress {
  public:
   /// `unit` names what is counted, in the plural: "steps". With `quiet`, nothing is printed.
@@ -20,7 +21,7 @@ class Progress {
 
   /// Starts at `done`, for a run that is resumed. Earlier work does not count towards the rate.
   void start_at(int64_t done);
-  void update(int64_t done, double loss);
+  void update(int64_t done, std::optional<double> loss = {});
   /// Prints a line that stays, if the work has taken a second.
   void note(const std::string& text);
 
@@ -32,7 +33,7 @@ class Progress {
   std::string title_, unit_;
   int64_t total_, start_ = 0, done_ = 0;
   bool quiet_, terminal_, color_, printed_ = false;
-  double loss_ = 0;
+  std::optional<double> loss_;  // none if what is done has none
   Clock::time_point begin_, last_print_;
 };
 

@@ -15,6 +15,8 @@ void add_predict(const Flags& flags);
 void add_info(const Flags& flags);
 void add_targets(const Flags& flags);
 void add_svd(const Flags& flags);
+void add_extract(const Flags& flags);
+void add_resize(const Flags& flags);
 void add_data(const Flags& flags);
 void add_data_fetch(const Flags& data);
 void add_data_info(const Flags& data);

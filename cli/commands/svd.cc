@@ -19,6 +19,7 @@
 #include "app/runs/input_protection.h"
 #include "cli/commands/commands.h"
 #include "cli/flags/common_flags.h"
+#include "cli/flags/rank_flags.h"
 
 namespace lowrank::cli {
 namespace {
@@ -30,9 +31,7 @@ struct SvdOptions {
   std::optional<std::string> tensor;
   std::string random;                // "MxN"
   std::optional<int64_t> true_rank;  // of the random matrix; full if not given
-  std::optional<int64_t> rank;
-  std::optional<double> energy;
-  std::optional<double> tolerance;
+  RankOptions ranks;
   bool balanced = false;
   std::string out;  // folder for factors.safetensors
 };
@@ -128,29 +127,6 @@ void check_combination(const SvdOptions& options) {
   if (options.tensor && options.file.empty()) {
     fail<ArgumentError>("svd", "--tensor names a tensor of FILE", "no file");
   }
-  const int rules = (options.rank ? 1 : 0) + (options.energy ? 1 : 0) + (options.tolerance ? 1 : 0);
-  if (rules > 1) {
-    fail<ArgumentError>("svd", "at most one of --rank, --energy and --tolerance may be given",
-                        fmt::format("{}", rules));
-  }
-}
-
-struct NamedRule {
-  RankRule rule;
-  std::string name;
-};
-
-NamedRule rule_of(const SvdOptions& options) {
-  if (options.rank)
-    return {RankRule::number(*options.rank), fmt::format("--rank {}", *options.rank)};
-  if (options.energy) {
-    return {RankRule::energy(*options.energy), fmt::format("--energy {}", *options.energy)};
-  }
-  if (options.tolerance) {
-    return {RankRule::tolerance(*options.tolerance),
-            fmt::format("--tolerance {}", *options.tolerance)};
-  }
-  return {RankRule::numerical(), "numerical rank"};
 }
 
 /// Announces a decomposition that takes long: it is one LAPACK call, which reports no progress.
@@ -204,7 +180,7 @@ std::string save(const app::SvdReport& report, const std::filesystem::path& fold
 
 void run_svd(const SvdOptions& options) {
   check_combination(options);
-  const auto rule = rule_of(options);
+  const auto rule = rule_of(options.ranks, "svd");
   const auto resources = app::apply_common_options(options.common);
   if (!options.out.empty()) {
     app::require_not_an_input(factors_in(options.out), {options.file});
@@ -237,10 +213,8 @@ void add_svd(const Flags& flags) {
   command.option("--random", &options->random, "Use a random matrix of this shape instead")
       .type_name("MxN");
   command.option("--true-rank", &options->true_rank, "Rank of the random matrix (default: full)");
-  const auto ranks = command.under("Rank of the factors (default: the numerical rank)");
-  ranks.option("--rank", &options->rank, "Use this rank");
-  ranks.option("--energy", &options->energy, "Smallest rank that retains this share of sum s^2");
-  ranks.option("--tolerance", &options->tolerance, "Number of singular values above this value");
+  add_rank_flags(command.under("Rank of the factors (default: the numerical rank)"),
+                 options->ranks);
   command.flag("--balanced", options->balanced, "Put sqrt(S) into B and A, not all of S into B");
   command.option("--out", &options->out, "Folder for factors.safetensors (lora_A, lora_B)")
       .type_name("DIR");

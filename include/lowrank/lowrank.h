@@ -10,6 +10,7 @@
 #include <lowrank/adapter/lora_config.h>
 #include <lowrank/adapter/parameter_group.h>
 #include <lowrank/adapter/plan.h>
+#include <lowrank/checkpoint/checkpoint.h>
 #include <lowrank/error.h>
 #include <lowrank/export.h>
 #include <lowrank/io/atomic_file.h>
@@ -43,3 +44,6 @@
 #include <lowrank/train/train_task.h>
 #include <lowrank/train/trainer.h>
 #include <lowrank/version.h>
+#include <lowrank/weights/extract.h>
+#include <lowrank/weights/report.h>
+#include <lowrank/weights/resize.h>

@@ -26,6 +26,20 @@ int64_t smallest_with_energy(const at::Tensor& singular_values, double share) {
   return count;
 }
 
+int64_t smallest_with_error(const at::Tensor& singular_values, double error) {
+  auto s = singular_values.to(at::kCPU, at::kDouble);
+  const double largest = s.numel() == 0 ? 0 : s.max().item<double>();
+  if (largest == 0) return 0;
+  s = (s / largest).flip(0);
+  const auto rest = (s * s).cumsum(0);  // of the smallest one, two, ...
+  const auto accessor = rest.accessor<double, 1>();
+  const int64_t count = s.numel();
+  const double allowed = error * error * accessor[count - 1];
+  int64_t left_out = 0;
+  while (left_out < count && accessor[left_out] <= allowed) ++left_out;
+  return count - left_out;
+}
+
 }  // namespace
 
 RankRule RankRule::numerical() { return {Kind::kNumerical, 0, 0}; }
@@ -33,6 +47,20 @@ RankRule RankRule::numerical() { return {Kind::kNumerical, 0, 0}; }
 RankRule RankRule::number(int64_t rank) {
   if (rank < 1) fail<ArgumentError>("rank", "the rank must be at least 1", fmt::format("{}", rank));
   return {Kind::kNumber, rank, 0};
+}
+
+RankRule RankRule::at_most(int64_t rank) {
+  auto rule = number(rank);
+  rule.kind_ = Kind::kAtMost;
+  return rule;
+}
+
+RankRule RankRule::max_error(double error) {
+  if (!(error >= 0 && error < 1)) {
+    fail<ArgumentError>("rank", "the relative error must be at least 0 and below 1",
+                        fmt::format("{}", error));
+  }
+  return {Kind::kMaxError, 0, error};
 }
 
 RankRule RankRule::energy(double share) {
@@ -54,17 +82,24 @@ RankRule RankRule::tolerance(double tolerance) {
 
 int64_t RankRule::choose(const at::Tensor& singular_values, int64_t rows, int64_t columns) const {
   require_possible(rows, columns);
+  if (const auto known = known_rank(rows, columns)) return *known;
   switch (kind_) {
-    case Kind::kNumber:
-      return rank_;
+    case Kind::kMaxError:
+      return smallest_with_error(singular_values, value_);
     case Kind::kEnergy:
       return smallest_with_energy(singular_values, value_);
     case Kind::kTolerance:
       return count_above(singular_values, value_);
-    case Kind::kNumerical:
+    default:
       break;
   }
   return count_above(singular_values, numerical_tolerance(singular_values, rows, columns));
+}
+
+std::optional<int64_t> RankRule::known_rank(int64_t rows, int64_t columns) const {
+  if (kind_ == Kind::kNumber) return rank_;
+  if (kind_ == Kind::kAtMost) return std::min({rank_, rows, columns});
+  return std::nullopt;
 }
 
 void RankRule::require_possible(int64_t rows, int64_t columns) const {

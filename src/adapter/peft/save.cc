@@ -10,6 +10,7 @@
 
 #include "adapter/init/initialise.h"
 #include "adapter/peft/adapter_config.h"
+#include "adapter/peft/folder.h"
 #include "adapter/peft/keys.h"
 #include "adapter/state.h"
 
@@ -105,14 +106,6 @@ PeftTargets targets_of(const NamedAdapter& adapter, const std::string& base_mode
   return targets;
 }
 
-void require_new(const Path& folder) {
-  for (const char* name : {kAdapterConfigFile, kAdapterWeightsFile}) {
-    if (!std::filesystem::exists(folder / name)) continue;
-    fail<FileError>("save", fmt::format("\"{}\" must not hold an adapter yet", folder.string()),
-                    fmt::format("an {}", name), "SaveOptions::force replaces it.");
-  }
-}
-
 /// No config can name the model itself.
 void require_named_layers(const NamedAdapter& adapter) {
   for (const auto& layer : adapter.layers) {
@@ -138,7 +131,7 @@ void require_buffers_unchanged(const Adapter::State& state, const SaveOptions& o
 void add_files(FileGroup& files, const Path& folder, const NamedAdapter& named,
                const SaveOptions& options, const std::string& fingerprint) {
   require_named_layers(named);
-  if (!options.force) require_new(folder);
+  if (!options.force) require_no_adapter(folder, "save", "SaveOptions::force replaces it.");
   const auto adapter = adapter_to_write(named, options.convert);
   std::vector<SafetensorsEntry> entries;
   for (const auto& tensor : file_tensors(adapter)) {

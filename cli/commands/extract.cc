@@ -1,0 +1,102 @@
+#include <fmt/format.h>
+#include <lowrank/error.h>
+#include <lowrank/io/atomic_file.h>
+#include <lowrank/io/json.h>
+#include <lowrank/io/printable.h>
+#include <lowrank/weights/extract.h>
+
+#include <memory>
+#include <utility>
+
+#include "app/reports/weights_report.h"
+#include "app/runs/folder_lock.h"
+#include "app/runs/input_protection.h"
+#include "app/terminal/message.h"
+#include "app/terminal/progress.h"
+#include "cli/commands/commands.h"
+#include "cli/flags/common_flags.h"
+#include "cli/flags/rank_flags.h"
+
+namespace lowrank::cli {
+namespace {
+
+struct ExtractCommand {
+  app::CommonOptions common;
+  std::string base, tuned;
+  RankOptions ranks;
+  std::string whole = "save";
+  bool fan_in_fan_out = false;
+  std::string out;
+};
+
+constexpr auto kExtractExamples = R"(Examples:
+  lowrank extract base/ tuned/ --rank 16 --out adapter/
+  lowrank extract base.safetensors tuned.safetensors --energy 0.9 --whole skip --out adapter/)";
+
+WholeTensors whole_tensors(const std::string& name) {
+  if (name == "save") return WholeTensors::kSave;
+  if (name == "skip") return WholeTensors::kSkip;
+  if (name == "refuse") return WholeTensors::kRefuse;
+  fail<ArgumentError>("extract", "--whole must be save, skip or refuse",
+                      fmt::format("\"{}\"", name), did_you_mean(name, {"save", "skip", "refuse"}));
+}
+
+void run_extract(const ExtractCommand& command) {
+  const auto rule = rule_for_layers(command.ranks, "extract");
+  ExtractOptions options;
+  options.rule = rule.rule;
+  options.whole = whole_tensors(command.whole);
+  const auto resources = app::apply_common_options(command.common);
+  options.dtype = resources.dtype;
+  options.fan_in_fan_out = command.fan_in_fan_out;
+  options.base_name = command.base;
+  options.force = command.common.force;
+  const auto base = Checkpoint::open(command.base), tuned = Checkpoint::open(command.tuned);
+  app::require_not_an_input(command.out, {command.base, command.tuned});
+  require_writable_output(command.out, command.common.force);
+  const app::FolderLock lock(command.out);
+  WeightsReport report;
+  {
+    app::Progress progress("extract", static_cast<int64_t>(base.names().size()), "tensors",
+                           command.common.quiet);
+    options.on_tensor = [&](const std::string& /*name*/, int64_t done, int64_t /*total*/) {
+      progress.update(done);
+    };
+    report = extract_adapter(base, tuned, command.out, options);
+    progress.update(static_cast<int64_t>(base.names().size()));
+  }
+  if (command.common.json) {
+    fmt::print("{}\n", to_text(to_json(report)));
+    return;
+  }
+  app::print_report(report, rule.name);
+  app::print_text(fmt::format("Wrote {}.", printable(command.out)));
+}
+
+}  // namespace
+
+void add_extract(const Flags& flags) {
+  auto command = std::make_shared<ExtractCommand>();
+  const auto extract = flags.command("extract", "Make an adapter of the difference of two models");
+  extract.option("base", &command->base, "The base: a .safetensors file, or a folder with one")
+      .type_name("BASE")
+      .required();
+  extract.option("tuned", &command->tuned, "The same model after fine-tuning")
+      .type_name("TUNED")
+      .required();
+  extract.option("--out", &command->out, "Folder for the adapter").type_name("DIR").required();
+  add_rank_flags(extract.under("Rank of each layer (one of these)"), command->ranks);
+  extract
+      .option("--whole", &command->whole,
+              "What becomes of norms, biases and embeddings that changed: save, skip or refuse")
+      .type_name("NAME")
+      .shows_default();
+  extract.flag("--fan-in-fan-out", command->fan_in_fan_out,
+               "Weights are (in, out), as GPT-2's Conv1D");
+  add_common_flags(extract, command->common, {.seed = false});
+  extract.find("--dtype").description("Data type of the factors: float32 or float64");
+  extract.footer(kExtractExamples);
+  extract.action([command] { run_extract(*command); });
+}
+
+}  // namespace lowrank::cli

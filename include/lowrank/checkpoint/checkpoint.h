@@ -1,0 +1,46 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+#include <lowrank/export.h>
+
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace lowrank {
+
+/// A model's weights on disk as named tensors. Copies of this object are cheap.
+///
+/// The place is one safetensors file, or a folder with model.safetensors or with shards and
+/// model.safetensors.index.json, as transformers writes them. The files are mapped into memory, so
+/// that opening a checkpoint reads only the headers, and a tensor takes no memory until its numbers
+/// are read.
+class LOWRANK_API Checkpoint {
+ public:
+  /// Throws FileError if there is no checkpoint at this place, if a file is damaged, if the index
+  /// names a file or tensor that is not there or leaves one out, and for a name in two shards.
+  static Checkpoint open(const std::filesystem::path& place);
+
+  /// The names of all tensors: file after file, in the order of their data.
+  const std::vector<std::string>& names() const;
+  bool contains(const std::string& name) const;
+  /// Returns a tensor as SafetensorsFile::tensor() does.
+  at::Tensor tensor(const std::string& name) const;
+
+  const std::filesystem::path& place() const;
+  bool is_folder() const;
+  /// The files that hold the tensors, relative to the folder, in their order; one for a file.
+  const std::vector<std::filesystem::path>& files() const;
+  /// The names of the tensors of file `i`, and its metadata.
+  const std::vector<std::string>& names_in(size_t file) const;
+  const std::map<std::string, std::string>& metadata_of(size_t file) const;
+
+ private:
+  struct State;
+  explicit Checkpoint(std::shared_ptr<const State> state);
+  std::shared_ptr<const State> state_;
+};
+
+}  // namespace lowrank

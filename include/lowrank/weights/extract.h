@@ -1,0 +1,50 @@
+#pragma once
+
+#include <c10/core/ScalarType.h>
+#include <lowrank/checkpoint/checkpoint.h>
+#include <lowrank/export.h>
+#include <lowrank/linalg/rank_rule.h>
+#include <lowrank/weights/report.h>
+
+#include <filesystem>
+#include <functional>
+#include <string>
+
+namespace lowrank {
+
+/// What becomes of a tensor that changed and is no layer's weight: a norm, a bias, an embedding.
+enum class WholeTensors {
+  kSave,    ///< it is saved whole, beside the factors
+  kSkip,    ///< it is left out, and named in the report
+  kRefuse,  ///< extract_adapter() throws
+};
+
+struct ExtractOptions {
+  RankRule rule = RankRule::numerical();
+  WholeTensors whole = WholeTensors::kSave;
+  at::ScalarType dtype = at::kFloat;  ///< of the factors
+  /// Whether weights are (in, out), as those of transformers' Conv1D in GPT-2.
+  bool fan_in_fan_out = false;
+  std::string base_name = {};  ///< base_model_name_or_path; empty: the base's place
+  bool force = false;          ///< replaces an adapter that is in the folder
+  /// Called before each tensor with its name, its place and how many there are.
+  std::function<void(const std::string&, int64_t, int64_t)> on_tensor = {};
+};
+
+/// Writes an adapter of the difference between two models into a folder in PEFT's form: for each
+/// weight that changed, the best approximation of ΔW = tuned - base with the rank that the rule
+/// chooses, at least 1, with scaling 1 and the singular values divided evenly between B and A.
+///
+/// A layer is a tensor NAME.weight of two or more dimensions, a convolution's flattened to (out,
+/// in·kernel), unless NAME says that it is an embedding or a language model's head: their tables
+/// hardly ever change by a low rank, so they are saved whole, as are norms (modules_to_save) and
+/// biases (bias="all"). One tensor is in memory at a time, in float64.
+///
+/// Throws FileError that names them if the models have other tensors or shapes, before any
+/// decomposition; if no layer changed; and if `to` holds an adapter and `force` is false. Throws
+/// TensorError for a difference that is not finite.
+LOWRANK_API WeightsReport extract_adapter(const Checkpoint& base, const Checkpoint& tuned,
+                                          const std::filesystem::path& to,
+                                          const ExtractOptions& options);
+
+}  // namespace lowrank

@@ -1,0 +1,50 @@
+#pragma once
+
+#include <lowrank/export.h>
+
+#include <cstdint>
+#include <nlohmann/json_fwd.hpp>
+#include <string>
+#include <vector>
+
+namespace lowrank {
+
+/// How far one layer of a written adapter is from the update ΔW that it stands for. All norms are
+/// computed in float64, from the factors as they are written, after rounding.
+struct LayerError {
+  std::string name;  ///< dotted path in the model
+  int64_t rows = 0, columns = 0;
+  int64_t rank_before = 0;  ///< 0: ΔW was no adapter
+  int64_t rank = 0;
+  double norm = 0;       ///< ‖ΔW‖_F
+  double frobenius = 0;  ///< ‖ΔW - s·B·A‖_F
+  double spectral = 0;   ///< ‖ΔW - s·B·A‖₂
+
+  /// ‖ΔW - s·B·A‖_F / ‖ΔW‖_F; 0 for ΔW = 0.
+  LOWRANK_API double relative() const;
+  /// 1 - relative()², the share of the energy Σσ² that is kept.
+  LOWRANK_API double retained_energy() const;
+};
+
+/// The errors of all layers, and of the whole adapter as one vector.
+struct WeightsReport {
+  std::vector<LayerError> layers;
+  std::vector<std::string> whole = {};    ///< tensors that are saved whole
+  std::vector<std::string> skipped = {};  ///< tensors that changed and are not saved
+  int64_t unchanged = 0;                  ///< tensors that are equal in both models
+
+  LOWRANK_API double norm() const;
+  LOWRANK_API double frobenius() const;
+  LOWRANK_API double relative() const;
+  LOWRANK_API int64_t parameters() const;  ///< of the factors
+};
+
+/// The name of the file, beside what was written, that holds to_json() of its report.
+constexpr const char* kReportFile = "lowrank_report.json";
+
+/// {"layers": [{"name", "shape", "rank_before", "rank", "norm", "error": {"frobenius",
+/// "relative_frobenius", "spectral", "retained_energy"}}], "total": {...}, "parameters", "whole",
+/// "skipped", "unchanged"}
+LOWRANK_API nlohmann::ordered_json to_json(const WeightsReport& report);
+
+}  // namespace lowrank

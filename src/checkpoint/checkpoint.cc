@@ -1,0 +1,151 @@
+#include <fmt/format.h>
+#include <lowrank/checkpoint/checkpoint.h>
+#include <lowrank/error.h>
+#include <lowrank/io/json.h>
+#include <lowrank/io/safetensors.h>
+
+#include <algorithm>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <system_error>
+#include <unordered_map>
+#include <utility>
+
+namespace lowrank {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr const char* kWeights = "model.safetensors";
+constexpr const char* kIndex = "model.safetensors.index.json";
+constexpr const char* kPickled = "pytorch_model.bin";
+
+/// The shards that an index names, in the order of their names, and the tensors that it says each
+/// holds.
+using Shards = std::map<std::string, std::vector<std::string>>;
+
+Shards read_index(const fs::path& file) {
+  const auto json = read_json_file(file);
+  const auto map = json.is_object() ? json.find("weight_map") : json.end();
+  if (!json.is_object() || map == json.end() || !map->is_object() || map->empty()) {
+    fail<FileError>("checkpoint",
+                    fmt::format("\"{}\" must hold a weight_map of tensors to files", file.string()),
+                    json.is_object() && map != json.end() ? map->type_name() : "none");
+  }
+  Shards shards;
+  for (const auto& [name, shard] : map->items()) {
+    // A shard lies beside its index: another path could name any file.
+    const bool is_name = shard.is_string() &&
+                         fs::path(shard.get<std::string>()).filename() == shard.get<std::string>();
+    if (!is_name) {
+      fail<FileError>(
+          "checkpoint",
+          fmt::format("the file of \"{}\" in \"{}\" must be a file name", name, file.string()),
+          shard.dump());
+    }
+    shards[shard.get<std::string>()].push_back(name);
+  }
+  return shards;
+}
+
+[[noreturn]] void fail_folder(const fs::path& folder) {
+  std::error_code none;
+  const bool is_pickled = fs::exists(folder / kPickled, none);
+  fail<FileError>(
+      "checkpoint", fmt::format("\"{}\" must hold {} or {}", folder.string(), kWeights, kIndex),
+      is_pickled ? kPickled : "neither",
+      is_pickled ? "Convert it: python3 -c \"import torch; from safetensors.torch import "
+                   "save_file; save_file(torch.load('pytorch_model.bin', map_location='cpu', "
+                   "weights_only=True), 'model.safetensors')\""
+                 : "");
+}
+
+}  // namespace
+
+struct Checkpoint::State {
+  fs::path place;
+  bool is_folder = false;
+  std::vector<fs::path> files;
+  std::vector<SafetensorsFile> opened;
+  std::vector<std::string> names;
+  std::unordered_map<std::string, size_t> file_of;
+
+  void add(const fs::path& file) {
+    files.push_back(file);
+    const auto path = is_folder ? place / file : place;
+    opened.push_back(SafetensorsFile::open(path));
+    for (const auto& name : opened.back().names()) {
+      const auto [before, is_new] = file_of.emplace(name, opened.size() - 1);
+      if (!is_new) {
+        fail<FileError>(
+            "checkpoint", fmt::format("\"{}\" must be in one file of \"{}\"", name, place.string()),
+            fmt::format("\"{}\" and \"{}\"", files[before->second].string(), file.string()));
+      }
+      names.push_back(name);
+    }
+  }
+
+  void require_all(const Shards& shards) const {
+    size_t listed = 0;
+    for (const auto& [shard, own] : shards) {
+      listed += own.size();
+      for (const auto& name : own) {
+        const auto found = file_of.find(name);
+        if (found != file_of.end() && files[found->second] == shard) continue;
+        fail<FileError>("checkpoint",
+                        fmt::format("\"{}\" must be in \"{}\", as {} says", name,
+                                    (place / shard).string(), kIndex),
+                        found == file_of.end() ? "no such tensor"
+                                               : "\"" + files[found->second].string() + "\"");
+      }
+    }
+    if (listed == names.size()) return;
+    fail<FileError>("checkpoint",
+                    fmt::format("{} in \"{}\" must list all tensors", kIndex, place.string()),
+                    fmt::format("{} of {}", listed, names.size()));
+  }
+};
+
+Checkpoint::Checkpoint(std::shared_ptr<const State> state) : state_(std::move(state)) {}
+
+Checkpoint Checkpoint::open(const fs::path& place) {
+  auto state = std::make_shared<State>();
+  state->place = place;
+  std::error_code none;
+  state->is_folder = fs::is_directory(place, none);
+  if (!state->is_folder) {
+    state->add(place.filename());
+  } else if (fs::exists(place / kIndex, none)) {
+    const auto shards = read_index(place / kIndex);
+    for (const auto& [shard, names] : shards) state->add(shard);
+    state->require_all(shards);
+  } else if (fs::exists(place / kWeights, none)) {
+    state->add(kWeights);
+  } else {
+    fail_folder(place);
+  }
+  return Checkpoint(std::move(state));
+}
+
+const std::vector<std::string>& Checkpoint::names() const { return state_->names; }
+bool Checkpoint::contains(const std::string& name) const { return state_->file_of.contains(name); }
+
+at::Tensor Checkpoint::tensor(const std::string& name) const {
+  const auto found = state_->file_of.find(name);
+  if (found != state_->file_of.end()) return state_->opened[found->second].tensor(name);
+  fail<FileError>("checkpoint",
+                  fmt::format("\"{}\" must hold a tensor of this name", state_->place.string()),
+                  fmt::format("\"{}\"", name), did_you_mean(name, state_->names));
+}
+
+const fs::path& Checkpoint::place() const { return state_->place; }
+bool Checkpoint::is_folder() const { return state_->is_folder; }
+const std::vector<fs::path>& Checkpoint::files() const { return state_->files; }
+const std::vector<std::string>& Checkpoint::names_in(size_t file) const {
+  return state_->opened.at(file).names();
+}
+const std::map<std::string, std::string>& Checkpoint::metadata_of(size_t file) const {
+  return state_->opened.at(file).metadata();
+}
+
+}  // namespace lowrank

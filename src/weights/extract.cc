@@ -1,0 +1,233 @@
+#include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+#include <lowrank/error.h>
+#include <lowrank/io/atomic_file.h>
+#include <lowrank/io/json.h>
+#include <lowrank/io/safetensors.h>
+#include <lowrank/linalg/error_figures.h>
+#include <lowrank/weights/extract.h>
+
+#include <algorithm>
+#include <array>
+#include <set>
+#include <string_view>
+
+#include "adapter/peft/adapter_config.h"
+#include "adapter/peft/folder.h"
+#include "adapter/peft/keys.h"
+#include "linalg/leading_svd.h"
+#include "linalg/matrix.h"
+#include "weights/new_layers.h"
+
+namespace lowrank {
+namespace {
+
+using Path = std::filesystem::path;
+
+constexpr std::string_view kWeight = ".weight", kBias = ".bias";
+
+/// Modules whose weight has a row for each token, position or kind of token, by the last part of
+/// their path, in the models of transformers.
+constexpr std::array<std::string_view, 14> kTables = {"embed_tokens",
+                                                      "embed_positions",
+                                                      "embeddings",
+                                                      "embed_in",
+                                                      "embed_out",
+                                                      "lm_head",
+                                                      "position_embeddings",
+                                                      "shared",
+                                                      "tok_embeddings",
+                                                      "token_embedding",
+                                                      "token_type_embeddings",
+                                                      "word_embeddings",
+                                                      "wpe",
+                                                      "wte"};
+
+std::string shape_text(const at::Tensor& tensor) {
+  return fmt::format("({})", fmt::join(tensor.sizes(), ", "));
+}
+
+/// "layers.0.mlp" of "layers.0.mlp.weight"; empty if the name has no dot.
+std::string module_of(const std::string& name) {
+  const auto dot = name.rfind('.');
+  return dot == std::string::npos ? std::string() : name.substr(0, dot);
+}
+
+bool is_layer(const std::string& name, const at::Tensor& weight) {
+  if (weight.dim() < 2 || !weight.is_floating_point() || !name.ends_with(kWeight)) return false;
+  const auto module = module_of(name);
+  const auto dot = module.rfind('.');
+  const auto last = std::string_view(module).substr(dot == std::string::npos ? 0 : dot + 1);
+  return !last.empty() && std::find(kTables.begin(), kTables.end(), last) == kTables.end();
+}
+
+/// Throws unless both models have the same tensors of the same shapes.
+void require_alike(const Checkpoint& base, const Checkpoint& tuned) {
+  const auto missing = [](const Checkpoint& from, const Checkpoint& in) {
+    std::vector<std::string> names;
+    for (const auto& name : from.names()) {
+      if (!in.contains(name)) names.push_back(name);
+    }
+    return names;
+  };
+  for (const auto& [from, in] : {std::pair(&base, &tuned), std::pair(&tuned, &base)}) {
+    const auto names = missing(*from, *in);
+    if (names.empty()) continue;
+    fail<FileError>("extract", fmt::format("both models must have the same tensors"),
+                    fmt::format("{} in \"{}\" and not in \"{}\": {}", names.size(),
+                                from->place().string(), in->place().string(), list_names(names)));
+  }
+  for (const auto& name : base.names()) {
+    const auto one = base.tensor(name), other = tuned.tensor(name);
+    if (one.sizes() == other.sizes()) continue;
+    fail<FileError>("extract", fmt::format("\"{}\" must have one shape in both models", name),
+                    fmt::format("{} and {}", shape_text(one), shape_text(other)));
+  }
+}
+
+/// An adapter that is made of two checkpoints.
+class Extraction {
+ public:
+  Extraction(const Checkpoint& base, const Checkpoint& tuned, const ExtractOptions& options)
+      : base_(base), tuned_(tuned), options_(options) {}
+
+  void take(const std::string& name) {
+    const auto before = base_.tensor(name), after = tuned_.tensor(name);
+    if (before.scalar_type() == after.scalar_type() && at::equal(before, after)) {
+      ++report_.unchanged;
+    } else if (is_layer(name, before)) {
+      take_layer(name, before, after);
+    } else {
+      take_whole(name);
+    }
+  }
+
+  void write(const Path& to) {
+    if (layers_.empty()) {
+      fail<FileError>("extract", "a layer's weight must differ between the models",
+                      report_.whole.empty() && report_.skipped.empty() ? "equal models"
+                                                                       : "other tensors alone");
+    }
+    LoraConfig config;
+    set_ranks(config, layers_);
+    PeftTargets targets;
+    targets.base_model = options_.base_name.empty() ? base_.place().string() : options_.base_name;
+    targets.fan_in_fan_out = options_.fan_in_fan_out;
+    for (const auto& layer : layers_) targets.modules.push_back(layer.path);
+    config.target_modules = ModuleSelector(targets.modules);
+    add_whole(config);
+    const auto json = to_peft_json(config, targets);
+    FileGroup files;
+    write_safetensors(
+        files.open(to / kAdapterWeightsFile), entries_,
+        {{"format", "pt"}, {kConfigKey, config_fingerprint(from_peft_json(json, to))}});
+    files.add(to / kReportFile, to_text(to_json(report_)) + "\n");
+    files.add(to / kAdapterConfigFile, json.dump(2) + "\n");
+    files.commit();
+  }
+
+  const WeightsReport& report() const { return report_; }
+
+ private:
+  void take_layer(const std::string& name, const at::Tensor& before, const at::Tensor& after) {
+    auto delta = after.to(at::kDouble).sub_(before.to(at::kDouble)).flatten(1);
+    if (options_.fan_in_fan_out && before.dim() == 2) delta = delta.t();
+    delta = finite_matrix("extract", fmt::format("the difference of \"{}\"", name), delta);
+    LayerError error;
+    error.name = module_of(name);
+    error.rows = delta.size(0);
+    error.columns = delta.size(1);
+    const auto svd = leading_svd(delta, options_.rule);
+    error.norm = delta.norm().item<double>();
+    const auto chosen = options_.rule.choose(svd.s, error.rows, error.columns);
+    error.rank = std::clamp<int64_t>(chosen, 1, svd.s.size(0));
+    auto layer = factored(svd, error.rank, /*scaling=*/1, options_.dtype, options_.dtype);
+    layer.path = error.name;
+    const auto figures = error_figures(delta, layer.b, layer.a);
+    error.frobenius = figures.frobenius;
+    error.spectral = figures.spectral;
+    report_.layers.push_back(error);
+    add_factors(layer, before);
+    layers_.push_back(layer);
+  }
+
+  void add_factors(const NewLayer& layer, const at::Tensor& weight) {
+    std::vector<int64_t> shape_a = {layer.a.size(0)}, shape_b = {layer.b.size(0), layer.b.size(1)};
+    if (weight.dim() > 2) {
+      const auto rest = weight.sizes().slice(1);
+      shape_a.insert(shape_a.end(), rest.begin(), rest.end());
+      shape_b.insert(shape_b.end(), rest.size() - 1, 1);
+    } else {
+      shape_a.push_back(layer.a.size(1));
+    }
+    entries_.push_back({kKeyPrefix + layer.path + "." + kKeyA, layer.a.view(shape_a)});
+    entries_.push_back({kKeyPrefix + layer.path + "." + kKeyB, layer.b.view(shape_b)});
+  }
+
+  void take_whole(const std::string& name) {
+    if (options_.whole == WholeTensors::kRefuse) {
+      fail<FileError>("extract", "only weights of layers must differ between the models",
+                      fmt::format("\"{}\"", name), "Save such tensors whole, or skip them.");
+    }
+    auto& names = options_.whole == WholeTensors::kSave ? report_.whole : report_.skipped;
+    names.push_back(name);
+  }
+
+  /// A module in modules_to_save is saved with all its tensors, and bias="all" with every bias of
+  /// the model.
+  void add_whole(LoraConfig& config) {
+    std::set<std::string> modules, saved;
+    bool has_biases = false;
+    for (const auto& name : report_.whole) {
+      const auto module = module_of(name);
+      const bool is_adapted = std::any_of(layers_.begin(), layers_.end(),
+                                          [&](const auto& layer) { return layer.path == module; });
+      if (is_adapted && name.ends_with(kBias)) {
+        has_biases = true;
+      } else if (is_adapted || module.empty()) {
+        fail<FileError>("extract",
+                        "a tensor that is saved whole must belong to a module of its own",
+                        fmt::format("\"{}\"", name), "Skip such tensors.");
+      } else {
+        modules.insert(module);
+      }
+    }
+    for (const auto& name : tuned_.names()) {
+      const bool is_bias = has_biases && name.ends_with(kBias);
+      if (!is_bias && !modules.contains(module_of(name))) continue;
+      entries_.push_back({kKeyPrefix + name, tuned_.tensor(name)});
+    }
+    config.modules_to_save.assign(modules.begin(), modules.end());
+    if (has_biases) config.bias = BiasMode::kAll;
+  }
+
+  const Checkpoint& base_;
+  const Checkpoint& tuned_;
+  const ExtractOptions& options_;
+  std::vector<NewLayer> layers_;
+  std::vector<SafetensorsEntry> entries_;
+  WeightsReport report_;
+};
+
+}  // namespace
+
+WeightsReport extract_adapter(const Checkpoint& base, const Checkpoint& tuned, const Path& to,
+                              const ExtractOptions& options) {
+  const at::NoGradGuard no_grad;
+  require_alike(base, tuned);
+  if (!options.force) require_no_adapter(to, "extract");
+  Extraction extraction(base, tuned, options);
+  const auto& names = base.names();
+  for (size_t i = 0; i < names.size(); ++i) {
+    if (options.on_tensor) {
+      options.on_tensor(names[i], static_cast<int64_t>(i), static_cast<int64_t>(names.size()));
+    }
+    extraction.take(names[i]);
+  }
+  extraction.write(to);
+  return extraction.report();
+}
+
+}  // namespace lowrank

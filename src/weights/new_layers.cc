@@ -1,0 +1,64 @@
+#include "weights/new_layers.h"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+#include <tuple>
+#include <utility>
+
+namespace lowrank {
+namespace {
+
+using RankAndAlpha = std::pair<int64_t, double>;
+
+RankAndAlpha rank_and_alpha(const NewLayer& layer, bool use_rslora) {
+  const auto rank = layer.a.size(0);
+  const auto divisor = static_cast<double>(rank);
+  return {rank, layer.scaling * (use_rslora ? std::sqrt(divisor) : divisor)};
+}
+
+}  // namespace
+
+NewLayer factored(const Svd& update, int64_t rank, double scaling, at::ScalarType dtype_b,
+                  at::ScalarType dtype_a) {
+  const auto roots = update.s.narrow(0, 0, rank).div(std::abs(scaling)).sqrt();
+  NewLayer layer;
+  layer.scaling = scaling;
+  layer.b = update.u.narrow(1, 0, rank).mul(scaling < 0 ? -roots : roots).to(dtype_b).contiguous();
+  layer.a = update.v.narrow(1, 0, rank).mul(roots).t().to(dtype_a).contiguous();
+  return layer;
+}
+
+void set_ranks(LoraConfig& config, const std::vector<NewLayer>& layers) {
+  std::map<RankAndAlpha, int64_t> counts;
+  for (const auto& layer : layers) ++counts[rank_and_alpha(layer, config.use_rslora)];
+  const auto most =
+      std::max_element(counts.begin(), counts.end(),
+                       [](const auto& x, const auto& y) { return x.second < y.second; });
+  config.rank_pattern.clear();
+  config.alpha_pattern.clear();
+  if (most == counts.end()) return;
+  std::tie(config.rank, config.alpha) = most->first;
+  // A key matches the end of a path, and the first that matches counts. So longer paths come first,
+  // and a layer whose path ends with that of an exception is named as well.
+  auto by_length = layers;
+  std::stable_sort(by_length.begin(), by_length.end(),
+                   [](const auto& x, const auto& y) { return x.path.size() < y.path.size(); });
+  std::vector<std::pair<std::string, RankAndAlpha>> named;
+  for (const auto& layer : by_length) {
+    const auto own = rank_and_alpha(layer, config.use_rslora);
+    const bool is_caught = std::any_of(named.begin(), named.end(), [&](const auto& other) {
+      return layer.path.ends_with("." + other.first);
+    });
+    if (own != most->first || is_caught) named.emplace_back(layer.path, own);
+  }
+  std::reverse(named.begin(), named.end());
+  for (const auto& [path, own] : named) {
+    config.rank_pattern.emplace_back(path, own.first);
+    config.alpha_pattern.emplace_back(path, own.second);
+  }
+}
+
+}  // namespace lowrank

@@ -1,0 +1,27 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+#include <lowrank/adapter/lora_config.h>
+#include <lowrank/linalg/thin_svd.h>
+
+#include <string>
+#include <vector>
+
+namespace lowrank {
+
+/// One layer of an adapter that is written without its model.
+struct NewLayer {
+  std::string path;
+  double scaling = 1;
+  at::Tensor b, a;  // matrices of the dtype that is written: (out, rank) and (rank, in)
+};
+
+/// Returns the first `rank` triplets of an update as factors with s·B·A = U·S·Vᵀ, the singular
+/// values divided evenly between the two.
+NewLayer factored(const Svd& update, int64_t rank, double scaling, at::ScalarType dtype_b,
+                  at::ScalarType dtype_a);
+
+/// Gives the config the rank and alpha that most layers have, and the others in its patterns.
+void set_ranks(LoraConfig& config, const std::vector<NewLayer>& layers);
+
+}  // namespace lowrank

@@ -1,0 +1,90 @@
+// Covers cli/commands/extract.cc and cli/commands/resize.cc.
+#include <ATen/ATen.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <lowrank/io/safetensors.h>
+
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "support/refusals.h"
+#include "support/tiny_models.h"
+
+namespace lowrank {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+using Json = nlohmann::json;
+
+class WeightsCommands : public ::testing::Test {
+ protected:
+  /// The base with a difference of rank 2 in linear1, and another bias of linear2.
+  std::string save_tuned() {
+    const auto file = SafetensorsFile::open(folder_ / "base" / "model.safetensors");
+    std::vector<SafetensorsEntry> entries;
+    for (const auto& name : file.names()) {
+      auto tensor = file.tensor(name).clone();
+      if (name == "linear1.weight") tensor += at::randn({8, 2}).mm(at::randn({2, 16}));
+      if (name == "linear2.bias") tensor += 1;
+      entries.push_back({name, tensor});
+    }
+    const auto path = folder_ / "tuned.safetensors";
+    write_safetensors(path, entries);
+    return path.string();
+  }
+  std::string at(const std::string& name) const { return (folder_ / name).string(); }
+
+  const TemporaryFolder folder_;
+  const std::string base_ = save_tiny_base(folder_ / "base");
+  const std::string tuned_ = save_tuned();
+};
+
+TEST_F(WeightsCommands, ExtractAnAdapterAndResizeIt) {
+  const auto made = run_lowrank({"extract", base_, tuned_, "--max-error", "1e-4", "--whole", "skip",
+                                 "--out", at("a"), "--json"});
+  ASSERT_EQ(made.status, 0) << made.err;
+  const auto json = Json::parse(made.out);
+  EXPECT_EQ(json.at("layers").size(), 1);
+  EXPECT_EQ(json.at("layers")[0].at("rank"), 2);
+  EXPECT_LE(json.at("total").at("relative_frobenius"), 1e-4);
+  EXPECT_EQ(json.at("skipped"), Json::array({"linear2.bias"}));
+  EXPECT_EQ(Json::parse(read_bytes(folder_ / "a" / "lowrank_report.json")), json);
+
+  const auto resized = run_lowrank({"resize", at("a"), "--rank", "1", "--out", at("b")});
+  ASSERT_EQ(resized.status, 0) << resized.err;
+  EXPECT_THAT(resized.out, AllOf(HasSubstr("8 x 16  2 -> 1"), HasSubstr("ranks by --rank 1"),
+                                 HasSubstr("Wrote " + at("b"))));
+  const auto info = Json::parse(run_lowrank({"info", at("b"), "--json"}).out);
+  EXPECT_EQ(info.at("rank"), 1);
+  EXPECT_EQ(info.at("scaling"), 1);
+}
+
+TEST_F(WeightsCommands, RefuseWhatCannotWork) {
+  ASSERT_EQ(run_lowrank({"extract", base_, tuned_, "--rank", "1", "--out", at("a")}).status, 0);
+  expect_refusals({
+      {{"extract", base_, tuned_, "--out", at("b")}, 2, "one of --rank, --energy, --max-error"},
+      {{"extract", base_, tuned_, "--rank", "1", "--energy", "1", "--out", at("b")},
+       2,
+       "at most one"},
+      {{"extract", base_, tuned_, "--rank", "0", "--out", at("b")},
+       2,
+       "must be at least 1. Got 0."},
+      {{"extract", base_, tuned_, "--max-error", "1", "--out", at("b")}, 2, "below 1. Got 1."},
+      {{"extract", base_, tuned_, "--rank", "1", "--whole", "sav", "--out", at("b")},
+       2,
+       "Did you mean \"save\"?"},
+      {{"extract", base_, tuned_, "--rank", "1", "--whole", "refuse", "--out", at("b")},
+       1,
+       "Got \"linear2.bias\"."},
+      {{"extract", base_, base_, "--rank", "1", "--out", at("b")}, 1, "Got equal models."},
+      {{"extract", base_, at("none"), "--rank", "1", "--out", at("b")}, 1, "none"},
+      {{"extract", base_, tuned_, "--rank", "1", "--out", at("a")}, 1, "Pass --force to replace"},
+      {{"resize", at("a"), "--rank", "1", "--out", at("a"), "--force"}, 1, "must not be an input"},
+      {{"resize", base_, "--rank", "1", "--out", at("b")}, 1, "adapter_config.json"},
+  });
+  EXPECT_FALSE(std::filesystem::exists(folder_ / "b"));
+}
+
+}  // namespace
+}  // namespace lowrank

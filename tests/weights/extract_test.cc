@@ -1,0 +1,180 @@
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+#include <lowrank/adapter/adapter.h>
+#include <lowrank/error.h>
+#include <lowrank/io/safetensors.h>
+#include <lowrank/weights/extract.h>
+#include <torch/nn/modules/batchnorm.h>
+#include <torch/nn/modules/conv.h>
+#include <torch/nn/modules/embedding.h>
+#include <torch/nn/modules/linear.h>
+#include <torch/nn/modules/normalization.h>
+
+#include <string>
+
+#include "support/expect_error.h"
+#include "support/orthonormal.h"
+#include "support/temporary_folder.h"
+
+namespace lowrank {
+namespace {
+
+namespace nn = torch::nn;
+
+struct Extracted : nn::Module {
+  nn::Embedding wte = register_module("wte", nn::Embedding(11, 6));
+  nn::Conv2d conv = register_module("conv", nn::Conv2d(nn::Conv2dOptions(6, 9, {2, 1})));
+  nn::Linear linear = register_module("linear", nn::Linear(9, 20));
+  nn::Linear same = register_module("same", nn::Linear(9, 20));
+  nn::LayerNorm norm = register_module("norm", nn::LayerNorm(nn::LayerNormOptions({20})));
+};
+
+class ExtractAdapter : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    at::manual_seed(0);
+    base_ = std::make_shared<Extracted>();
+    tuned_ = std::make_shared<Extracted>();
+    base_->to(at::kDouble);
+    tuned_->to(at::kDouble);
+    const at::NoGradGuard no_grad;
+    copy(*base_, *tuned_);
+    tuned_->conv->weight += product(9, 2, 12).view({9, 6, 2, 1});
+    tuned_->linear->weight += product(20, 3, 9);
+  }
+  static at::Tensor product(int64_t rows, int64_t rank, int64_t columns) {
+    return at::randn({rows, rank}, at::kDouble).mm(at::randn({rank, columns}, at::kDouble));
+  }
+  static void copy(const Extracted& from, const Extracted& to) {
+    const at::NoGradGuard no_grad;
+    for (const auto& item : from.named_parameters()) {
+      to.named_parameters()[item.key()].copy_(item.value());
+    }
+  }
+  std::string save(const Extracted& net, const std::string& name) const {
+    std::vector<SafetensorsEntry> entries;
+    for (const auto& item : net.named_parameters()) entries.push_back({item.key(), item.value()});
+    write_safetensors(folder_ / name, entries);
+    return (folder_ / name).string();
+  }
+  WeightsReport extract(const ExtractOptions& options) const {
+    return extract_adapter(Checkpoint::open(save(*base_, "base.safetensors")),
+                           Checkpoint::open(save(*tuned_, "tuned.safetensors")), folder_ / "a",
+                           options);
+  }
+  /// Loads the adapter on the base, merges it, and returns how far it is from the tuned model.
+  double distance() const {
+    Extracted net;
+    net.to(at::kDouble);
+    copy(*base_, net);
+    auto loaded = load_adapter(net, folder_ / "a");
+    loaded.adapter.merge();
+    double squares = 0;
+    for (const auto& item : tuned_->named_parameters()) {
+      auto own = net.named_parameters()[item.key()].detach();
+      const auto whole = loaded.adapter.named_parameters();
+      for (const auto& [name, tensor] : whole) {
+        if (name == item.key()) own = tensor.detach();
+      }
+      squares += std::pow(norm_of(own - item.value()), 2);
+    }
+    return std::sqrt(squares);
+  }
+
+  const TemporaryFolder folder_;
+  std::shared_ptr<Extracted> base_, tuned_;
+};
+
+TEST_F(ExtractAdapter, FindsTheDifference) {
+  const auto report = extract({.rule = RankRule::max_error(1e-9), .dtype = at::kDouble});
+  ASSERT_EQ(report.layers.size(), 2);
+  EXPECT_EQ(report.layers[0].name, "conv");
+  EXPECT_EQ(report.layers[0].rank, 2);
+  EXPECT_EQ(report.layers[0].columns, 12);
+  EXPECT_EQ(report.layers[1].rank, 3);
+  EXPECT_EQ(report.unchanged, 7);
+  EXPECT_LE(report.relative(), 1e-12);
+  EXPECT_LE(distance(), 1e-11);
+}
+
+/// Against the SVD of the dense difference.
+TEST_F(ExtractAdapter, TellsItsErrorAfterRounding) {
+  const auto report = extract({.rule = RankRule::at_most(1), .dtype = at::kFloat});
+  for (const auto& layer : report.layers) {
+    const auto name = layer.name + ".weight";
+    const auto delta =
+        (tuned_->named_parameters()[name] - base_->named_parameters()[name]).flatten(1);
+    const auto s = at::linalg_svdvals(delta);
+    EXPECT_NEAR(layer.norm, norm_of(delta), 1e-12 * norm_of(delta));
+    EXPECT_NEAR(layer.frobenius, norm_of(s.narrow(0, 1, s.size(0) - 1)), 1e-6 * norm_of(delta));
+    EXPECT_NEAR(layer.spectral, s[1].item<double>(), 1e-6 * norm_of(delta));
+  }
+  EXPECT_NEAR(distance(), report.frobenius(), 1e-5);
+}
+
+TEST_F(ExtractAdapter, SavesWhatIsNoLayerWhole) {
+  {
+    const at::NoGradGuard no_grad;
+    tuned_->norm->weight += 0.5;
+    tuned_->wte->weight += 0.25;
+    tuned_->linear->bias += 1;
+  }
+  const auto saved = extract({.rule = RankRule::at_most(3), .dtype = at::kDouble});
+  EXPECT_EQ(saved.whole.size(), 3);
+  EXPECT_LE(distance(), 1e-11);
+  const auto skipped = extract({.rule = RankRule::at_most(3),
+                                .whole = WholeTensors::kSkip,
+                                .dtype = at::kDouble,
+                                .force = true});
+  EXPECT_EQ(skipped.skipped, saved.whole);
+  EXPECT_GT(distance(), 1);
+  LOWRANK_EXPECT_ERROR(extract({.whole = WholeTensors::kRefuse, .force = true}), FileError,
+                       "only weights of layers must differ between the models. Got \"");
+}
+
+TEST_F(ExtractAdapter, TakesTransposedWeights) {
+  const auto w = at::randn({6, 10}, at::kDouble);
+  const auto delta = at::randn({6, 2}, at::kDouble).mm(at::randn({2, 10}, at::kDouble));
+  write_safetensors(folder_ / "b.safetensors", {{"h.0.c_attn.weight", w}});
+  write_safetensors(folder_ / "t.safetensors", {{"h.0.c_attn.weight", w + delta}});
+  extract_adapter(Checkpoint::open(folder_ / "b.safetensors"),
+                  Checkpoint::open(folder_ / "t.safetensors"), folder_ / "a",
+                  {.rule = RankRule::at_most(2), .dtype = at::kDouble, .fan_in_fan_out = true});
+  const auto file = SafetensorsFile::open(folder_ / "a/adapter_model.safetensors");
+  const std::string prefix = "base_model.model.h.0.c_attn.";
+  const auto product =
+      file.tensor(prefix + "lora_B.weight").mm(file.tensor(prefix + "lora_A.weight"));
+  EXPECT_LE(norm_of(product.t() - delta), 1e-12 * norm_of(delta));
+}
+
+TEST_F(ExtractAdapter, RefusesModelsThatAreNoPair) {
+  const auto base = Checkpoint::open(save(*base_, "base.safetensors"));
+  const auto refused = [&](const std::vector<SafetensorsEntry>& entries,
+                           const std::string& message) {
+    write_safetensors(folder_ / "other.safetensors", entries);
+    LOWRANK_EXPECT_ERROR(
+        extract_adapter(base, Checkpoint::open(folder_ / "other.safetensors"), folder_ / "a", {}),
+        FileError, message);
+    EXPECT_FALSE(std::filesystem::exists(folder_ / "a"));
+  };
+  refused({{"linear.weight", at::zeros({20, 9})}}, "8 in \"");
+  std::vector<SafetensorsEntry> entries;
+  for (const auto& item : base_->named_parameters()) {
+    entries.push_back({item.key(), item.value().detach().clone()});
+  }
+  refused(entries, "a layer's weight must differ between the models. Got equal models.");
+  for (auto& entry : entries) {
+    if (entry.name == "linear.weight") entry.tensor[3][4] = std::nan("");
+  }
+  write_safetensors(folder_ / "other.safetensors", entries);
+  LOWRANK_EXPECT_ERROR(
+      extract_adapter(base, Checkpoint::open(folder_ / "other.safetensors"), folder_ / "a", {}),
+      TensorError, "the difference of \"linear.weight\" must hold only finite numbers. Got 1 NaN");
+  entries[0].tensor = at::zeros({12, 6});
+  refused(entries, "must have one shape in both models. Got (11, 6) and (12, 6).");
+  entries.push_back({"more", at::zeros({1})});
+  refused(entries, "1 in \"");
+}
+
+}  // namespace
+}  // namespace lowrank

@@ -1,0 +1,167 @@
+// Covers src/weights/resize, new_layers and report.
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+#include <lowrank/adapter/adapter.h>
+#include <lowrank/adapter/inspect.h>
+#include <lowrank/error.h>
+#include <lowrank/io/json.h>
+#include <lowrank/weights/resize.h>
+#include <torch/nn/modules/container/sequential.h>
+#include <torch/nn/modules/conv.h>
+#include <torch/nn/modules/embedding.h>
+#include <torch/nn/modules/linear.h>
+
+#include <map>
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "support/expect_error.h"
+#include "support/orthonormal.h"
+#include "support/temporary_folder.h"
+
+namespace lowrank {
+namespace {
+
+namespace nn = torch::nn;
+
+struct Resized : nn::Module {
+  nn::Embedding embedding = register_module("embedding", nn::Embedding(11, 6));
+  nn::Conv2d conv = register_module("conv", nn::Conv2d(nn::Conv2dOptions(6, 9, {2, 1})));
+  nn::Linear head = register_module("head", nn::Linear(9, 7));
+  nn::Linear deep_head = register_module("deep_head", nn::Linear(9, 7));
+};
+
+class ResizeAdapter : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    at::manual_seed(0);
+    net_->to(at::kDouble);
+  }
+
+  /// Saves an adapter with random factors, and returns s·B·A of each layer.
+  std::map<std::string, at::Tensor> save(LoraConfig config) {
+    config.target_modules = {"embedding", "conv", "head", "deep_head"};
+    auto adapter = attach(*net_, config);
+    std::map<std::string, at::Tensor> updates;
+    for (const auto& layer : adapter.layers()) {
+      const at::NoGradGuard no_grad;
+      layer.a.normal_();
+      layer.b.normal_();
+      updates[layer.name] = delta_weight(layer).detach().clone();
+    }
+    adapter.save(folder_ / "old", {.force = true, .base_model = "the-base"});
+    adapter.detach();
+    return updates;
+  }
+  std::map<std::string, at::Tensor> updates_in(const std::string& name) {
+    auto [adapter, report] = load_adapter(*net_, folder_ / name);
+    EXPECT_TRUE(report.base_matches() && report.config_matches);
+    std::map<std::string, at::Tensor> updates;
+    for (const auto& layer : adapter.layers()) {
+      updates[layer.name] = delta_weight(layer).detach().clone();
+    }
+    adapter.detach();
+    return updates;
+  }
+
+  const TemporaryFolder folder_;
+  const std::shared_ptr<Resized> net_ = std::make_shared<Resized>();
+};
+
+/// Against the SVD of the dense update, in float64.
+TEST_F(ResizeAdapter, GivesTheBestApproximationOfEachLayer) {
+  for (const bool rslora : {false, true}) {
+    const auto before = save({.rank = 5, .alpha = -3, .use_rslora = rslora});
+    const auto report = resize_adapter(folder_ / "old", folder_ / "new",
+                                       {.rule = RankRule::at_most(2), .force = true});
+    const auto after = updates_in("new");
+    ASSERT_EQ(report.layers.size(), 4);
+    for (const auto& layer : report.layers) {
+      SCOPED_TRACE(layer.name);
+      const auto dense = before.at(layer.name).flatten(1);
+      const auto difference = dense - after.at(layer.name).flatten(1);
+      const auto s = at::linalg_svdvals(dense);
+      EXPECT_EQ(layer.rank_before, 5);
+      EXPECT_EQ(layer.rank, 2);
+      const double best = norm_of(s.narrow(0, 2, s.size(0) - 2));
+      EXPECT_NEAR(norm_of(difference), best, 1e-12 * norm_of(s));
+      EXPECT_NEAR(layer.frobenius, norm_of(difference), 1e-12 * norm_of(s));
+      EXPECT_NEAR(layer.spectral, at::linalg_svdvals(difference)[0].item<double>(),
+                  1e-12 * norm_of(s));
+      EXPECT_NEAR(layer.norm, norm_of(dense), 1e-12 * norm_of(s));
+    }
+    EXPECT_EQ(inspect_adapter(folder_ / "new").base_model, "the-base");
+  }
+}
+
+TEST_F(ResizeAdapter, ChoosesARankForEachLayer) {
+  const auto before = save({.rank = 5, .alpha = 10});
+  const auto report =
+      resize_adapter(folder_ / "old", folder_ / "new", {.rule = RankRule::max_error(0.5)});
+  const auto after = updates_in("new");
+  std::map<std::string, int64_t> ranks;
+  for (const auto& layer : report.layers) {
+    SCOPED_TRACE(layer.name);
+    const auto dense = before.at(layer.name).flatten(1);
+    const auto s = at::linalg_svdvals(dense);
+    int64_t least = 1;
+    while (norm_of(s.narrow(0, least, s.size(0) - least)) > 0.5 * norm_of(s)) ++least;
+    EXPECT_EQ(layer.rank, least);
+    EXPECT_LE(norm_of(dense - after.at(layer.name).flatten(1)), 0.5 * norm_of(dense) * (1 + 1e-12));
+    ranks[layer.name] = layer.rank;
+  }
+  for (const auto& layer : inspect_adapter(folder_ / "new").layers) {
+    EXPECT_EQ(layer.rank(), ranks.at(layer.name));
+    EXPECT_EQ(layer.scaling, 2) << "each layer keeps its own";
+  }
+  const auto json = read_json_file(folder_ / "new" / "lowrank_report.json");
+  EXPECT_EQ(json.at("layers").size(), 4);
+  EXPECT_EQ(json.at("total").at("relative_frobenius"), report.relative());
+}
+
+/// "head" in rank_pattern would also match the end of "deep.head".
+TEST_F(ResizeAdapter, NamesLayersSoThatNoPatternCatchesAnother) {
+  struct Nested : nn::Module {
+    nn::Linear head = register_module("head", nn::Linear(9, 7));
+    nn::Sequential deep = register_module("deep", nn::Sequential());
+    Nested() { deep->push_back("head", nn::Linear(9, 7)); }
+  };
+  Nested net;
+  auto adapter = attach(net, {.rank = 4, .alpha = 4, .target_modules = {"head"}});
+  for (const auto& layer : adapter.layers()) {
+    const at::NoGradGuard no_grad;
+    layer.a.normal_();
+    layer.b.normal_();
+    if (layer.name == "head") layer.b.narrow(1, 1, 3).zero_();  // of rank 1
+  }
+  adapter.save(folder_ / "old");
+  resize_adapter(folder_ / "old", folder_ / "new", {.rule = RankRule::numerical()});
+  adapter.detach();
+  const auto loaded = load_adapter(net, folder_ / "new");
+  for (const auto& layer : loaded.adapter.layers()) {
+    EXPECT_EQ(layer.a.size(0), layer.name == "head" ? 1 : 4) << layer.name;
+    EXPECT_EQ(layer.scaling, 1) << layer.name;
+  }
+}
+
+TEST_F(ResizeAdapter, RefusesWhatIsNoPlainUpdate) {
+  const auto expect_refused = [&](const LoraConfig& config, const std::string& message) {
+    const TemporaryFolder folder;
+    nn::Sequential net(nn::Linear(6, 5));
+    auto adapter = attach(*net, config);
+    adapter.save(folder / "old");
+    LOWRANK_EXPECT_ERROR(resize_adapter(folder / "old", folder / "new", {}), FileError, message);
+    EXPECT_FALSE(std::filesystem::exists(folder / "new"));
+  };
+  expect_refused({.rank = 2, .use_dora = true}, "must be an adapter without DoRA. Got use_dora.");
+  expect_refused({.rank = 2, .init = LoraInit::kPissa},
+                 "must be an adapter that leaves its base as it is. Got init_lora_weights");
+  save({.rank = 2});
+  LOWRANK_EXPECT_ERROR(resize_adapter(folder_ / "old", folder_ / "old", {}), FileError,
+                       "must not hold an adapter yet");
+  LOWRANK_EXPECT_ERROR(resize_adapter(folder_ / "none", folder_ / "new", {}), FileError,
+                       "adapter_config.json");
+}
+
+}  // namespace
+}  // namespace lowrank
