@@ -58,6 +58,9 @@ void add_commands(const lowrank::cli::Flags& flags) {
   lowrank::cli::add_svd(flags);
   lowrank::cli::add_extract(flags);
   lowrank::cli::add_resize(flags);
+  lowrank::cli::add_merge(flags);
+  lowrank::cli::add_verify(flags);
+  lowrank::cli::add_compare(flags);
   lowrank::cli::add_data(flags);
   lowrank::cli::add_doctor(flags);
 }

@@ -44,6 +44,8 @@
 #include <lowrank/train/train_task.h>
 #include <lowrank/train/trainer.h>
 #include <lowrank/version.h>
+#include <lowrank/weights/compare.h>
 #include <lowrank/weights/extract.h>
+#include <lowrank/weights/merge.h>
 #include <lowrank/weights/report.h>
 #include <lowrank/weights/resize.h>

@@ -1,7 +1,6 @@
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
 #include <fmt/format.h>
-#include <fmt/ranges.h>
 #include <lowrank/error.h>
 #include <lowrank/io/atomic_file.h>
 #include <lowrank/io/json.h>
@@ -17,6 +16,7 @@
 #include "adapter/peft/adapter_config.h"
 #include "adapter/peft/folder.h"
 #include "adapter/peft/keys.h"
+#include "io/shape_text.h"
 #include "linalg/leading_svd.h"
 #include "linalg/matrix.h"
 #include "weights/new_layers.h"
@@ -45,10 +45,6 @@ constexpr std::array<std::string_view, 14> kTables = {"embed_tokens",
                                                       "wpe",
                                                       "wte"};
 
-std::string shape_text(const at::Tensor& tensor) {
-  return fmt::format("({})", fmt::join(tensor.sizes(), ", "));
-}
-
 /// "layers.0.mlp" of "layers.0.mlp.weight"; empty if the name has no dot.
 std::string module_of(const std::string& name) {
   const auto dot = name.rfind('.');
@@ -64,7 +60,7 @@ bool is_layer(const std::string& name, const at::Tensor& weight) {
 }
 
 /// Throws unless both models have the same tensors of the same shapes.
-void require_alike(const Checkpoint& base, const Checkpoint& tuned) {
+void require_same_tensors(const Checkpoint& base, const Checkpoint& tuned) {
   const auto missing = [](const Checkpoint& from, const Checkpoint& in) {
     std::vector<std::string> names;
     for (const auto& name : from.names()) {
@@ -83,7 +79,7 @@ void require_alike(const Checkpoint& base, const Checkpoint& tuned) {
     const auto one = base.tensor(name), other = tuned.tensor(name);
     if (one.sizes() == other.sizes()) continue;
     fail<FileError>("extract", fmt::format("\"{}\" must have one shape in both models", name),
-                    fmt::format("{} and {}", shape_text(one), shape_text(other)));
+                    fmt::format("{} and {}", shape_text(one.sizes()), shape_text(other.sizes())));
   }
 }
 
@@ -175,6 +171,11 @@ class Extraction {
     names.push_back(name);
   }
 
+  bool is_adapted(const std::string& module) const {
+    return std::any_of(layers_.begin(), layers_.end(),
+                       [&](const auto& layer) { return layer.path == module; });
+  }
+
   /// A module in modules_to_save is saved with all its tensors, and bias="all" with every bias of
   /// the model.
   void add_whole(LoraConfig& config) {
@@ -182,11 +183,9 @@ class Extraction {
     bool has_biases = false;
     for (const auto& name : report_.whole) {
       const auto module = module_of(name);
-      const bool is_adapted = std::any_of(layers_.begin(), layers_.end(),
-                                          [&](const auto& layer) { return layer.path == module; });
-      if (is_adapted && name.ends_with(kBias)) {
+      if (is_adapted(module) && name.ends_with(kBias)) {
         has_biases = true;
-      } else if (is_adapted || module.empty()) {
+      } else if (is_adapted(module) || module.empty()) {
         fail<FileError>("extract",
                         "a tensor that is saved whole must belong to a module of its own",
                         fmt::format("\"{}\"", name), "Skip such tensors.");
@@ -196,8 +195,11 @@ class Extraction {
     }
     for (const auto& name : tuned_.names()) {
       const bool is_bias = has_biases && name.ends_with(kBias);
-      if (!is_bias && !modules.contains(module_of(name))) continue;
-      entries_.push_back({kKeyPrefix + name, tuned_.tensor(name)});
+      const auto module = module_of(name);
+      if (!is_bias && !modules.contains(module)) continue;
+      // In PEFT an adapted layer is wrapped.
+      const auto key = is_adapted(module) ? module + ".base_layer" + std::string(kBias) : name;
+      entries_.push_back({kKeyPrefix + key, tuned_.tensor(name)});
     }
     config.modules_to_save.assign(modules.begin(), modules.end());
     if (has_biases) config.bias = BiasMode::kAll;
@@ -216,7 +218,7 @@ class Extraction {
 WeightsReport extract_adapter(const Checkpoint& base, const Checkpoint& tuned, const Path& to,
                               const ExtractOptions& options) {
   const at::NoGradGuard no_grad;
-  require_alike(base, tuned);
+  require_same_tensors(base, tuned);
   if (!options.force) require_no_adapter(to, "extract");
   Extraction extraction(base, tuned, options);
   const auto& names = base.names();

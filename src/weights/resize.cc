@@ -10,46 +10,16 @@
 #include <algorithm>
 
 #include "adapter/peft/adapter_config.h"
-#include "adapter/peft/folder.h"
 #include "adapter/peft/keys.h"
 #include "linalg/matrix.h"
 #include "linalg/product_svd.h"
 #include "weights/new_layers.h"
+#include "weights/plain_adapter.h"
 
 namespace lowrank {
 namespace {
 
 using Path = std::filesystem::path;
-
-[[noreturn]] void refuse(const Path& folder, const std::string& required,
-                         const std::string& found) {
-  fail<FileError>("resize", fmt::format("\"{}\" must be an adapter {}", folder.string(), required),
-                  found);
-}
-
-/// Returns whether PEFT takes factors off the base where it loads an adapter with this init.
-bool changes_base(LoraInit init) {
-  return init == LoraInit::kPissa || init == LoraInit::kPissaNiter || init == LoraInit::kOlora ||
-         init == LoraInit::kCorda || init == LoraInit::kLoraGa;
-}
-
-/// The update of a layer must be s·B·A and nothing else.
-void require_plain(const AdapterFolder& adapter, const Path& folder) {
-  if (adapter.config.use_dora) refuse(folder, "without DoRA", "use_dora");
-  const auto parameters = adapter.json.find("target_parameters");
-  if (parameters != adapter.json.end() && !parameters->empty()) {
-    refuse(folder, "of whole layers", "target_parameters");
-  }
-  if (changes_base(adapter.config.init)) {
-    refuse(folder, "that leaves its base as it is",
-           fmt::format("init_lora_weights \"{}\", which PEFT takes off the base",
-                       init_name(adapter.config)));
-  }
-  if (adapter.layers.empty()) refuse(folder, "with factors", "none");
-  for (const auto& layer : adapter.layers) {
-    if (layer.rank() == 0) refuse(folder, "of ranks of at least 1", "0 for " + layer.path);
-  }
-}
 
 /// Returns the update as singular triplets, and the new layer with its error.
 NewLayer resize(const FolderLayer& old, const ResizeOptions& options, LayerError& error) {
@@ -82,8 +52,8 @@ at::Tensor shaped(const at::Tensor& matrix, const at::Tensor& old, int64_t rank,
   return matrix.view(shape);
 }
 
-void write(const AdapterFolder& adapter, const std::vector<NewLayer>& layers,
-           const WeightsReport& report, const Path& to) {
+void write_resized(const AdapterFolder& adapter, const std::vector<NewLayer>& layers,
+                   const WeightsReport& report, const Path& to) {
   auto config = adapter.config;
   set_ranks(config, layers);
   auto json = adapter.json;
@@ -112,8 +82,7 @@ void write(const AdapterFolder& adapter, const std::vector<NewLayer>& layers,
 
 WeightsReport resize_adapter(const Path& from, const Path& to, const ResizeOptions& options) {
   const at::NoGradGuard no_grad;
-  const auto adapter = read_adapter_folder(from, "resize");
-  require_plain(adapter, from);
+  const auto adapter = read_plain_adapter(from, "resize");
   if (!options.force) require_no_adapter(to, "resize");
   WeightsReport report;
   std::vector<NewLayer> layers;
@@ -121,7 +90,7 @@ WeightsReport resize_adapter(const Path& from, const Path& to, const ResizeOptio
     report.layers.emplace_back();
     layers.push_back(resize(old, options, report.layers.back()));
   }
-  write(adapter, layers, report, to);
+  write_resized(adapter, layers, report, to);
   return report;
 }
 

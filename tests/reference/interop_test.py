@@ -16,6 +16,7 @@ from interop_broken import check_broken_folders
 from interop_parts import check_parts
 from interop_random import Driver, check_random_adapters
 from interop_tensorboard import check_log, check_resumed_log
+from interop_weights import check_weights
 from notebook_net import Mlp
 
 warnings.filterwarnings("ignore")
@@ -213,6 +214,7 @@ def main():
         check_theirs_reads_ours(checks, lowrank, images, labels)
         check_ours_reads_theirs(checks, lowrank, images)
         check_ours_reads_a_python_base(checks, lowrank, images)
+        check_weights(checks, args.lowrank, args.work)
         work = args.work / "random"
         work.mkdir()
         driver = Driver(args.driver, work)

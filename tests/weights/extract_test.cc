@@ -121,6 +121,9 @@ TEST_F(ExtractAdapter, SavesWhatIsNoLayerWhole) {
   }
   const auto saved = extract({.rule = RankRule::at_most(3), .dtype = at::kDouble});
   EXPECT_EQ(saved.whole.size(), 3);
+  EXPECT_TRUE(SafetensorsFile::open(folder_ / "a/adapter_model.safetensors")
+                  .contains("base_model.model.linear.base_layer.bias"))
+      << "PEFT wraps an adapted layer";
   EXPECT_LE(distance(), 1e-11);
   const auto skipped = extract({.rule = RankRule::at_most(3),
                                 .whole = WholeTensors::kSkip,

@@ -5,6 +5,7 @@
 #include <lowrank/io/atomic_file.h>
 
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -63,6 +64,14 @@ LOWRANK_API std::string serialize_safetensors(
 /// Writes the same to a file of a FileGroup, one tensor at a time.
 LOWRANK_API void write_safetensors(AtomicFile& file, const std::vector<SafetensorsEntry>& entries,
                                    const std::map<std::string, std::string>& metadata = {});
+
+/// Writes a file whose tensors are made one after the other, so that they need not be in memory
+/// together. `content` returns the tensor to write for an entry, whose own tensor only says which
+/// dtype and shape it will have; throws TensorError if it returns another.
+LOWRANK_API void write_safetensors(
+    AtomicFile& file, const std::vector<SafetensorsEntry>& entries,
+    const std::map<std::string, std::string>& metadata,
+    const std::function<at::Tensor(const SafetensorsEntry&)>& content);
 
 /// Writes the same to a file of its own, atomically. Throws FileError as AtomicFile does.
 LOWRANK_API void write_safetensors(const std::filesystem::path& path,

@@ -1,7 +1,7 @@
 #include "adapter/peft/folder.h"
 
 #include <ATen/ATen.h>
-#include <fmt/ranges.h>
+#include <fmt/format.h>
 #include <lowrank/error.h>
 #include <lowrank/io/json.h>
 
@@ -11,15 +11,12 @@
 #include "adapter/config/name_matching.h"
 #include "adapter/peft/adapter_config.h"
 #include "adapter/peft/keys.h"
+#include "io/shape_text.h"
 
 namespace lowrank {
 namespace {
 
 using Path = std::filesystem::path;
-
-std::string shape_text(const at::Tensor& tensor) {
-  return fmt::format("({})", fmt::join(tensor.sizes(), ", "));
-}
 
 /// Returns the scaling of each layer, with the patterns compiled once.
 class Scalings {
@@ -52,7 +49,7 @@ void require_factors(const FolderLayer& layer, const char* operation) {
       operation,
       fmt::format("the factors of \"{}\" must be floating-point matrices of one rank", layer.path),
       fmt::format("A {} of shape {} and B {} of shape {}", c10::toString(a.scalar_type()),
-                  shape_text(a), c10::toString(b.scalar_type()), shape_text(b)));
+                  shape_text(a.sizes()), c10::toString(b.scalar_type()), shape_text(b.sizes())));
 }
 
 /// Finds the layers of the file. Each A must have a B.

@@ -101,15 +101,25 @@ std::string header_bytes(const std::vector<Ordered>& ordered,
   return length + text;
 }
 
+at::Tensor own_tensor(const SafetensorsEntry& entry) { return entry.tensor; }
+
 /// Passes the file's bytes to `write`, one tensor at a time.
-template <class Write>
+template <class Content, class Write>
 void serialize(const std::vector<SafetensorsEntry>& entries,
-               const std::map<std::string, std::string>& metadata, const Write& write) {
+               const std::map<std::string, std::string>& metadata, const Content& content,
+               const Write& write) {
   require_different_names(entries);
   const std::vector<Ordered> ordered = in_file_order(entries);
   write(header_bytes(ordered, metadata));
   for (const auto& [entry, dtype] : ordered) {
-    const at::Tensor dense = io::to_contiguous_cpu(entry->tensor, kWriter, tensor_text(*entry));
+    const auto tensor = content(*entry);
+    if (tensor.sizes() != entry->tensor.sizes() ||
+        tensor.scalar_type() != entry->tensor.scalar_type()) {
+      fail<TensorError>(kWriter, tensor_text(*entry) + " must have the dtype and shape announced",
+                        fmt::format("{} of shape ({})", c10::toString(tensor.scalar_type()),
+                                    fmt::join(tensor.sizes(), ", ")));
+    }
+    const at::Tensor dense = io::to_contiguous_cpu(tensor, kWriter, tensor_text(*entry));
     write(io::bytes_of(dense));
   }
 }
@@ -119,13 +129,19 @@ void serialize(const std::vector<SafetensorsEntry>& entries,
 std::string serialize_safetensors(const std::vector<SafetensorsEntry>& entries,
                                   const std::map<std::string, std::string>& metadata) {
   std::string bytes;
-  serialize(entries, metadata, [&](std::string_view part) { bytes += part; });
+  serialize(entries, metadata, own_tensor, [&](std::string_view part) { bytes += part; });
   return bytes;
 }
 
 void write_safetensors(AtomicFile& file, const std::vector<SafetensorsEntry>& entries,
                        const std::map<std::string, std::string>& metadata) {
-  serialize(entries, metadata, [&](std::string_view part) { file.write(part); });
+  write_safetensors(file, entries, metadata, own_tensor);
+}
+
+void write_safetensors(AtomicFile& file, const std::vector<SafetensorsEntry>& entries,
+                       const std::map<std::string, std::string>& metadata,
+                       const std::function<at::Tensor(const SafetensorsEntry&)>& content) {
+  serialize(entries, metadata, content, [&](std::string_view part) { file.write(part); });
 }
 
 void write_safetensors(const std::filesystem::path& path,

@@ -1,4 +1,4 @@
-// Covers cli/commands/extract.cc and cli/commands/resize.cc.
+// Covers cli/commands/weights.
 #include <ATen/ATen.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -60,6 +60,30 @@ TEST_F(WeightsCommands, ExtractAnAdapterAndResizeIt) {
   EXPECT_EQ(info.at("scaling"), 1);
 }
 
+TEST_F(WeightsCommands, MergeAnAdapterAndVerifyIt) {
+  ASSERT_EQ(run_lowrank({"extract", base_, tuned_, "--rank", "2", "--out", at("a")}).status, 0);
+  const auto merged = run_lowrank({"merge", base_, "--adapters", at("a"), "--out", at("m")});
+  ASSERT_EQ(merged.status, 0) << merged.err;
+  EXPECT_THAT(merged.out, AllOf(HasSubstr("linear1.weight"), HasSubstr("changed the updates by"),
+                                HasSubstr("Wrote " + at("m"))));
+  const auto compared = run_lowrank({"compare", at("m"), tuned_, "--json"});
+  const auto json = Json::parse(compared.out);
+  for (const auto& tensor : json.at("changed")) EXPECT_LE(tensor.at("relative"), 1e-5);
+  EXPECT_EQ(json.at("only_base"), Json::array());
+  const auto held = run_lowrank({"verify", base_, at("m"), "--adapters", at("a")});
+  EXPECT_EQ(held.status, 0) << held.err;
+  EXPECT_EQ(held.out, "All 4 tensors are those of the merge, bit for bit.\n");
+  const auto other = run_lowrank({"verify", base_, base_, "--adapters", at("a"), "--json"});
+  EXPECT_EQ(other.status, 1);
+  EXPECT_EQ(Json::parse(other.out).at("wrong").size(), 2) << "a weight and a bias";
+  EXPECT_THAT(other.err, HasSubstr("with the adapters merged into it. Got 2 tensors that differ."));
+  const auto text = run_lowrank({"compare", base_, tuned_});
+  EXPECT_THAT(text.out, AllOf(HasSubstr("linear1.weight  (8, 16)"),
+                              HasSubstr("2 tensors changed, 2 equal.")));
+  // The folder is still a model of `lowrank train`.
+  EXPECT_EQ(run_lowrank({"info", at("m")}).status, 0);
+}
+
 TEST_F(WeightsCommands, RefuseWhatCannotWork) {
   ASSERT_EQ(run_lowrank({"extract", base_, tuned_, "--rank", "1", "--out", at("a")}).status, 0);
   expect_refusals({
@@ -82,6 +106,15 @@ TEST_F(WeightsCommands, RefuseWhatCannotWork) {
       {{"extract", base_, tuned_, "--rank", "1", "--out", at("a")}, 1, "Pass --force to replace"},
       {{"resize", at("a"), "--rank", "1", "--out", at("a"), "--force"}, 1, "must not be an input"},
       {{"resize", base_, "--rank", "1", "--out", at("b")}, 1, "adapter_config.json"},
+      {{"merge", base_, "--out", at("b")}, 2, "--adapters"},
+      {{"merge", base_, "--adapters", at("a"), "--out", base_, "--force"},
+       1,
+       "must not be an input"},
+      {{"merge", base_, "--adapters", at("a"), "--prefix", "model.", "--out", at("b")},
+       1,
+       "must hold \"model.linear1.weight\", which the adapter changes."},
+      {{"verify", base_, at("none"), "--adapters", at("a")}, 1, "none"},
+      {{"compare", base_, at("a")}, 1, "must hold model.safetensors"},
   });
   EXPECT_FALSE(std::filesystem::exists(folder_ / "b"));
 }

@@ -1,0 +1,79 @@
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+#include <lowrank/error.h>
+#include <lowrank/io/json.h>
+#include <lowrank/weights/compare.h>
+
+#include <memory>
+
+#include "app/terminal/message.h"
+#include "app/terminal/progress.h"
+#include "app/terminal/table.h"
+#include "cli/commands/commands.h"
+#include "cli/flags/common_flags.h"
+
+namespace lowrank::cli {
+namespace {
+
+struct CompareCommand {
+  app::CommonOptions common;
+  std::string base, tuned;
+};
+
+constexpr auto kCompareExamples = R"(Examples:
+  lowrank compare base/ tuned/
+  lowrank compare base.safetensors tuned.safetensors --json)";
+
+void print(const Comparison& comparison) {
+  app::Table table({"tensor", "shape", "norm", "|difference|", "relative", "largest"});
+  for (const auto& tensor : comparison.changed) {
+    table.add({tensor.name, fmt::format("({})", fmt::join(tensor.shape, ", ")),
+               fmt::format("{:.4g}", tensor.norm), fmt::format("{:.4g}", tensor.difference),
+               fmt::format("{:.3e}", tensor.relative()), fmt::format("{:.4g}", tensor.largest)});
+  }
+  if (!comparison.changed.empty()) fmt::print("{}", table.text(app::terminal_width(stdout)));
+  app::print_text(fmt::format(
+      "{} changed, {} equal.",
+      app::counted(static_cast<int64_t>(comparison.changed.size()), "tensor"), comparison.equal));
+  for (const auto& [what, names] : {std::pair("Only in the base: {}.", comparison.only_base),
+                                    {"Only in the other: {}.", comparison.only_tuned},
+                                    {"Of another shape: {}.", comparison.reshaped}}) {
+    if (!names.empty()) app::print_text(fmt::format(fmt::runtime(what), list_names(names)));
+  }
+}
+
+void run_compare(const CompareCommand& command) {
+  app::apply_common_options(command.common);
+  const auto base = Checkpoint::open(command.base), tuned = Checkpoint::open(command.tuned);
+  Comparison comparison;
+  {
+    const auto count = static_cast<int64_t>(base.names().size());
+    app::Progress progress("compare", count, "tensors", command.common.quiet);
+    comparison = compare_checkpoints(
+        base, tuned, [&](const std::string& /*name*/, int64_t done, int64_t /*total*/) {
+          progress.update(done);
+        });
+    progress.update(count);
+  }
+  if (command.common.json) {
+    fmt::print("{}\n", to_text(to_json(comparison)));
+  } else {
+    print(comparison);
+  }
+}
+
+}  // namespace
+
+void add_compare(const Flags& flags) {
+  auto command = std::make_shared<CompareCommand>();
+  const auto compare = flags.command("compare", "Show how two models' weights differ");
+  compare.option("base", &command->base, "A .safetensors file, or a folder with one")
+      .type_name("BASE")
+      .required();
+  compare.option("tuned", &command->tuned, "The other model").type_name("TUNED").required();
+  add_common_flags(compare, command->common, {.seed = false, .force = false});
+  compare.footer(kCompareExamples);
+  compare.action([command] { run_compare(*command); });
+}
+
+}  // namespace lowrank::cli

@@ -1,0 +1,43 @@
+#pragma once
+
+#include <lowrank/checkpoint/checkpoint.h>
+#include <lowrank/export.h>
+
+#include <cstdint>
+#include <functional>
+#include <nlohmann/json_fwd.hpp>
+#include <string>
+#include <vector>
+
+namespace lowrank {
+
+/// How one tensor differs between two models. Norms are Frobenius norms in float64.
+struct ComparedTensor {
+  std::string name;
+  std::vector<int64_t> shape;
+  double norm = 0;        ///< of the base's
+  double difference = 0;  ///< of tuned - base
+  double largest = 0;     ///< the largest |difference|
+
+  LOWRANK_API double relative() const;  ///< difference / norm; infinite if only norm is 0
+};
+
+struct Comparison {
+  std::vector<ComparedTensor> changed;  ///< in the base's order
+  int64_t equal = 0;                    ///< tensors whose numbers are the same
+  std::vector<std::string> only_base = {}, only_tuned = {};
+  std::vector<std::string> reshaped = {};  ///< tensors that have another shape
+
+  /// Whether all tensors are there in both, with the same numbers.
+  LOWRANK_API bool are_equal() const;
+};
+
+LOWRANK_API nlohmann::ordered_json to_json(const Comparison& comparison);
+
+/// Compares two models tensor by tensor; dtypes may differ. `on_tensor` is called before each with
+/// its name, its place and how many there are.
+LOWRANK_API Comparison compare_checkpoints(
+    const Checkpoint& base, const Checkpoint& tuned,
+    const std::function<void(const std::string&, int64_t, int64_t)>& on_tensor = {});
+
+}  // namespace lowrank

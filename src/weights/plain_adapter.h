@@ -1,0 +1,14 @@
+#pragma once
+
+#include <filesystem>
+
+#include "adapter/peft/folder.h"
+
+namespace lowrank {
+
+/// Reads an adapter whose layers' updates are s·B·A and nothing else, so that its folder says
+/// everything without the model. Throws FileError for DoRA, experts (target_parameters), an init
+/// whose factors PEFT takes off the base, factors of rank 0, and no factors at all.
+AdapterFolder read_plain_adapter(const std::filesystem::path& folder, const char* operation);
+
+}  // namespace lowrank

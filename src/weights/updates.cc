@@ -1,0 +1,158 @@
+#include "weights/updates.h"
+
+#include <ATen/ATen.h>
+#include <fmt/format.h>
+#include <lowrank/error.h>
+#include <lowrank/io/json.h>
+
+#include <array>
+#include <string_view>
+#include <system_error>
+#include <utility>
+
+#include "adapter/peft/keys.h"
+#include "io/shape_text.h"
+#include "linalg/matrix.h"
+#include "weights/plain_adapter.h"
+
+namespace lowrank {
+namespace {
+
+using Path = std::filesystem::path;
+
+void erase_segment(std::string& name, std::string_view segment) {
+  for (size_t at = name.find(segment); at != std::string::npos; at = name.find(segment)) {
+    name.erase(at, segment.size());
+  }
+}
+
+/// The name in the model of a tensor that PEFT saves whole: without its wrappers. Empty for the
+/// copy of the base's own that some files have.
+std::string name_in_model(const std::string& name) {
+  auto key = canonical_key(name, /*adapter=*/"");
+  if (key.find("original_module.") != std::string::npos) return {};
+  erase_segment(key, "base_layer.");
+  erase_segment(key, "modules_to_save.default.");
+  erase_segment(key, "modules_to_save.");
+  return key;
+}
+
+/// A weight is stored as (out, in...), or transposed, as a Conv1D's (in, out) and an embedding's
+/// (number, out).
+bool stores_transposed(const FolderLayer& layer, const at::Tensor& weight, bool fan_in_fan_out,
+                       const char* operation) {
+  const auto out = layer.b.size(0), in = layer.a.numel() / layer.a.size(0);
+  const bool fits = weight.dim() >= 2 && weight.size(0) == out && weight.numel() == out * in;
+  const bool fits_transposed = weight.dim() == 2 && weight.size(0) == in && weight.size(1) == out;
+  const bool wants = layer.is_embedding || fan_in_fan_out;
+  if (wants ? fits_transposed : fits) return wants;
+  if (!layer.is_embedding && (fits || fits_transposed)) return fits_transposed;
+  fail<FileError>(operation,
+                  fmt::format("the weight of \"{}\" must fit its factors, which make {}",
+                              layer.path, shape_text({out, in})),
+                  shape_text(weight.sizes()), "Was the adapter made for another model?");
+}
+
+[[noreturn]] void refuse_update(const char* operation, const Path& folder, const std::string& found,
+                                const std::string& hint = {}) {
+  fail<FileError>(
+      operation,
+      fmt::format("\"{}\" must be an adapter that changes weights of a file by s·B·A, or "
+                  "replaces tensors",
+                  folder.string()),
+      found, hint);
+}
+
+/// Throws if the model's head shares a table that an adapter changes: the model with the adapter
+/// would keep the old head.
+void require_untied(const Checkpoint& base, const std::string& name, const char* operation) {
+  constexpr std::array<std::string_view, 4> kTables = {"embed_tokens.weight", "wte.weight",
+                                                       "word_embeddings.weight", "shared.weight"};
+  std::error_code none;
+  const auto config = base.place() / "config.json";
+  bool is_table = false;
+  for (const auto table : kTables) is_table = is_table || name.ends_with(table);
+  if (!is_table || base.contains("lm_head.weight") || !std::filesystem::exists(config, none))
+    return;
+  const auto json = read_json_file(config);
+  if (!json.is_object() || !json.value("tie_word_embeddings", false)) return;
+  fail<FileError>(operation, fmt::format("\"{}\" must not be shared with the model's head", name),
+                  fmt::format("tie_word_embeddings in \"{}\"", config.string()),
+                  "A merged file has no place for an embedding and a head that differ.");
+}
+
+}  // namespace
+
+Updates Updates::read(const Checkpoint& base, const Path& folder, const std::string& prefix,
+                      const char* operation) {
+  const auto adapter = read_plain_adapter(folder, operation);
+  const auto stored_transposed = adapter.json.find("fan_in_fan_out");
+  const bool fan_in_fan_out = stored_transposed != adapter.json.end() && *stored_transposed == true;
+  const auto in_base = [&](const std::string& name) {
+    if (base.contains(prefix + name)) return prefix + name;
+    fail<FileError>(operation,
+                    fmt::format("\"{}\" must hold \"{}\", which the adapter changes",
+                                base.place().string(), prefix + name),
+                    "no such tensor", did_you_mean(prefix + name, base.names()));
+  };
+  Updates updates;
+  std::map<std::string, double> scalings;
+  for (const auto& layer : adapter.layers) {
+    const auto name = in_base(layer.path + ".weight");
+    require_untied(base, name, operation);
+    scalings[layer.path + "."] = layer.scaling;
+    const bool transposed = stores_transposed(layer, base.tensor(name), fan_in_fan_out, operation);
+    const auto a = finite_matrix(operation, layer.name_a, layer.a.flatten(1)).to(at::kDouble);
+    const auto b =
+        finite_matrix(operation, layer.name_b, layer.b.flatten(1)).to(at::kDouble) * layer.scaling;
+    updates.products_[name] =
+        transposed ? Product{a.t().contiguous(), b.t().contiguous()} : Product{b, a};
+  }
+  for (const auto& name : adapter.others) {
+    const auto tensor = adapter.file.tensor(name);
+    auto key = name_in_model(name);
+    if (key.empty()) continue;
+    if (key.ends_with(".lora_B.bias")) {
+      key.erase(key.size() - std::string_view("lora_B.bias").size());
+      updates.biases_[in_base(key + "bias")] = tensor.to(at::kDouble) * scalings[key];
+      continue;
+    }
+    if (key.find("lora_") != std::string::npos || key.find("token_adapter") != std::string::npos) {
+      refuse_update(operation, folder, fmt::format("\"{}\"", name));
+    }
+    const auto own = in_base(key);
+    require_untied(base, own, operation);
+    const auto shape = base.tensor(own).sizes();
+    if (tensor.sizes() != shape) {
+      fail<FileError>(operation,
+                      fmt::format("\"{}\" must have the base's shape {}", name, shape_text(shape)),
+                      shape_text(tensor.sizes()));
+    }
+    updates.whole_[own] = tensor;
+  }
+  return updates;
+}
+
+bool Updates::changes(const std::string& name) const {
+  return products_.contains(name) || whole_.contains(name) || biases_.contains(name);
+}
+
+void Updates::add_to(const std::string& name, at::Tensor& rows, int64_t begin, double sign) const {
+  if (const auto product = products_.find(name); product != products_.end()) {
+    const auto left = product->second.left.narrow(0, begin, rows.size(0));
+    rows.addmm_(left, product->second.right, /*beta=*/1, /*alpha=*/sign);
+  }
+  if (const auto bias = biases_.find(name); bias != biases_.end()) {
+    rows.add_(bias->second.narrow(0, begin, rows.size(0)).view({-1, 1}), sign);
+  }
+}
+
+std::vector<std::string> Updates::names() const {
+  std::vector<std::string> names;
+  for (const auto& [name, product] : products_) names.push_back(name);
+  for (const auto& [name, tensor] : whole_) names.push_back(name);
+  for (const auto& [name, tensor] : biases_) names.push_back(name);
+  return names;
+}
+
+}  // namespace lowrank

@@ -1,0 +1,48 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+#include <lowrank/checkpoint/checkpoint.h>
+
+#include <filesystem>
+#include <map>
+#include <string>
+#include <vector>
+
+namespace lowrank {
+
+/// What an adapter's folder changes in a checkpoint: updates s·B·A of weights, and tensors that
+/// take the place of the base's.
+class Updates {
+ public:
+  /// Reads a folder and finds the tensors of `base` that it changes; `prefix` is put before the
+  /// names in the folder. `operation` is the word in brackets of messages. Throws FileError that
+  /// names what the base does not have, or has in another shape, and for what cannot be applied
+  /// without the model: DoRA, experts, rows of embeddings, an init that changes the base, an
+  /// embedding that the model's head shares.
+  static Updates read(const Checkpoint& base, const std::filesystem::path& folder,
+                      const std::string& prefix, const char* operation);
+
+  /// Returns whether the folder changes this tensor of the base.
+  bool changes(const std::string& name) const;
+  /// Returns whether it replaces the tensor.
+  bool replaces(const std::string& name) const { return whole_.contains(name); }
+  at::Tensor replacement(const std::string& name) const { return whole_.at(name); }
+
+  /// Adds sign·s·B·A to rows [begin, begin + rows.size(0)) of a weight, which is seen as a matrix
+  /// of float64: `rows` (count, numbers of a row).
+  void add_to(const std::string& name, at::Tensor& rows, int64_t begin, double sign) const;
+
+  /// The names of the tensors that are changed, in their order.
+  std::vector<std::string> names() const;
+
+ private:
+  /// The update of a weight as a product of matrices, in the weight's own orientation.
+  struct Product {
+    at::Tensor left, right;  // float64: (rows, rank) with the scaling, (rank, columns)
+  };
+  std::map<std::string, Product> products_;
+  std::map<std::string, at::Tensor> whole_;
+  std::map<std::string, at::Tensor> biases_;  // float64, of lora_B, with the scaling
+};
+
+}  // namespace lowrank

@@ -1,0 +1,259 @@
+// Covers src/weights/merge, updates and plain_adapter.
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+#include <lowrank/adapter/adapter.h>
+#include <lowrank/error.h>
+#include <lowrank/io/safetensors.h>
+#include <lowrank/weights/merge.h>
+#include <torch/nn/modules/conv.h>
+#include <torch/nn/modules/embedding.h>
+#include <torch/nn/modules/linear.h>
+#include <torch/nn/modules/normalization.h>
+
+#include <string>
+
+#include "support/expect_error.h"
+#include "support/orthonormal.h"
+#include "support/temporary_folder.h"
+
+namespace lowrank {
+namespace {
+
+namespace nn = torch::nn;
+using Paths = std::vector<std::filesystem::path>;
+
+struct Merged : nn::Module {
+  nn::Embedding table = register_module("table", nn::Embedding(11, 6));
+  nn::Conv2d conv = register_module("conv", nn::Conv2d(nn::Conv2dOptions(6, 9, {2, 1})));
+  nn::Linear linear = register_module("linear", nn::Linear(9, 20));
+  nn::Linear alone = register_module("alone", nn::Linear(9, 20));
+  nn::LayerNorm norm = register_module("norm", nn::LayerNorm(nn::LayerNormOptions({20})));
+};
+
+class MergeAdapters : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    at::manual_seed(0);
+    net_ = std::make_shared<Merged>();
+  }
+  std::vector<SafetensorsEntry> entries(at::ScalarType dtype) const {
+    std::vector<SafetensorsEntry> list;
+    for (const auto& item : net_->named_parameters()) {
+      list.push_back({item.key(), item.value().detach().to(dtype)});
+    }
+    return list;
+  }
+  Checkpoint save(const std::string& name, at::ScalarType dtype = at::kFloat) const {
+    write_safetensors(folder_ / name, entries(dtype), {{"format", "pt"}});
+    return Checkpoint::open(folder_ / name);
+  }
+  void save_adapter(const std::string& name, const LoraConfig& config) const {
+    auto adapter = attach(*net_, config);
+    {
+      const at::NoGradGuard no_grad;
+      for (const auto& layer : adapter.layers()) {
+        layer.a.normal_();
+        layer.b.normal_();
+      }
+      for (auto& [key, tensor] : adapter.named_parameters()) {
+        if (key.find("lora_") == std::string::npos) tensor.normal_();
+        if (key.ends_with("lora_B.bias")) tensor.normal_();
+      }
+    }
+    adapter.save(folder_ / name);
+    adapter.detach();
+  }
+  std::filesystem::path at(const std::string& name) const { return folder_ / name; }
+
+  const TemporaryFolder folder_;
+  std::shared_ptr<Merged> net_;
+};
+
+/// The library's own merge in memory, in float64, is the reference.
+TEST_F(MergeAdapters, GivesWhatMergingTheModelGives) {
+  save_adapter("a", {.rank = 2, .alpha = 3, .target_modules = {"table", "conv", "linear"}});
+  save_adapter("b", {.rank = 3,
+                     .alpha = -2,
+                     .target_modules = {"linear"},
+                     .modules_to_save = {"norm"},
+                     .bias = BiasMode::kLoraOnly,
+                     .use_rslora = true});
+  save_adapter("c", {.rank = 2, .target_modules = {"alone"}, .lora_bias = true});
+  const auto base = save("base.safetensors");
+  const auto report = merge_adapters(base, Paths{at("a"), at("b"), at("c")}, at("m.safetensors"));
+  EXPECT_EQ(report.copied, 1) << "conv.bias";
+
+  net_->to(at::kDouble);
+  for (const char* name : {"a", "b", "c"}) {
+    auto loaded = load_adapter(*net_, folder_ / name);
+    const auto trained = loaded.adapter.named_parameters();
+    loaded.adapter.merge_and_unload();
+    const at::NoGradGuard no_grad;
+    for (const auto& [key, tensor] : trained) {
+      auto own = key;
+      if (const auto wrapper = own.find(".base_layer"); wrapper != std::string::npos) {
+        own.erase(wrapper, std::string(".base_layer").size());
+      }
+      if (auto* parameter = net_->named_parameters().find(own)) parameter->copy_(tensor);
+    }
+  }
+  const auto merged = Checkpoint::open(at("m.safetensors"));
+  EXPECT_EQ(merged.metadata_of(0).at("format"), "pt");
+  for (const auto& item : net_->named_parameters()) {
+    EXPECT_TRUE(at::equal(merged.tensor(item.key()), item.value().to(at::kFloat))) << item.key();
+  }
+}
+
+TEST_F(MergeAdapters, TellsWhatRoundingLost) {
+  save_adapter("a", {.rank = 2, .alpha = 0.01, .target_modules = {"linear"}});
+  for (const auto dtype : {at::kDouble, at::kFloat, at::kHalf, at::kBFloat16}) {
+    SCOPED_TRACE(c10::toString(dtype));
+    const auto base = save("base.safetensors", dtype);
+    const auto report = merge_adapters(base, Paths{at("a")}, at("m.safetensors"), {.force = true});
+    ASSERT_EQ(report.tensors.size(), 1);
+    const auto& found = report.tensors[0];
+    const auto file = SafetensorsFile::open(at("a/adapter_model.safetensors"));
+    const std::string prefix = "base_model.model.linear.lora_";
+    const auto update = file.tensor(prefix + "B.weight")
+                            .to(at::kDouble)
+                            .mm(file.tensor(prefix + "A.weight").to(at::kDouble)) *
+                        0.005;
+    const auto old = base.tensor("linear.weight");
+    const auto merged = Checkpoint::open(at("m.safetensors")).tensor("linear.weight");
+    EXPECT_EQ(merged.scalar_type(), dtype);
+    EXPECT_NEAR(found.update, norm_of(update), 1e-12);
+    EXPECT_NEAR(found.rounding, norm_of(merged.to(at::kDouble) - old.to(at::kDouble) - update),
+                1e-12);
+    EXPECT_EQ(found.unchanged, merged.eq(old).sum().item<int64_t>());
+    EXPECT_EQ(found.numbers, 180);
+  }
+}
+
+TEST_F(MergeAdapters, IsTakenOutAgain) {
+  save_adapter("a", {.rank = 2, .target_modules = {"linear", "conv"}});
+  for (const auto dtype : {at::kDouble, at::kFloat, at::kBFloat16}) {
+    const auto base = save("base.safetensors", dtype);
+    merge_adapters(base, Paths{at("a")}, at("m.safetensors"), {.force = true});
+    merge_adapters(Checkpoint::open(at("m.safetensors")), Paths{at("a")}, at("again.safetensors"),
+                   {.subtract = true, .force = true});
+    const auto again = Checkpoint::open(at("again.safetensors"));
+    const double eps = dtype == at::kDouble ? 1e-15 : dtype == at::kFloat ? 1e-6 : 2e-2;
+    for (const auto& name : base.names()) {
+      EXPECT_LE(norm_of(again.tensor(name).to(at::kDouble) - base.tensor(name).to(at::kDouble)),
+                20 * eps)
+          << name;
+    }
+  }
+}
+
+TEST_F(MergeAdapters, KeepsAFolderWhole) {
+  save_adapter("a", {.rank = 2, .target_modules = {"linear"}});
+  std::filesystem::create_directory(at("base"));
+  std::vector<SafetensorsEntry> first, second;
+  std::string index;
+  for (const auto& entry : entries(at::kFloat)) {
+    auto& shard = entry.name == "linear.weight" ? first : second;
+    shard.push_back(entry);
+    index += (index.empty() ? "\"" : ", \"") + entry.name + "\": \"" +
+             (&shard == &first ? "x" : "y") + ".safetensors\"";
+  }
+  write_safetensors(at("base/x.safetensors"), first);
+  write_safetensors(at("base/y.safetensors"), second);
+  folder_.write("base/model.safetensors.index.json", "{\"weight_map\": {" + index + "}}");
+  folder_.write("base/config.json", "{}");
+  folder_.write("base/pytorch_model.bin", "old weights");
+  const auto base = Checkpoint::open(at("base"));
+  merge_adapters(base, Paths{at("a")}, at("m"));
+  EXPECT_EQ(read_bytes(at("m/y.safetensors")), read_bytes(at("base/y.safetensors")));
+  EXPECT_EQ(read_bytes(at("m/config.json")), "{}");
+  EXPECT_FALSE(std::filesystem::exists(at("m/pytorch_model.bin")));
+  EXPECT_TRUE(verify_merge(base, Paths{at("a")}, Checkpoint::open(at("m"))).empty());
+  LOWRANK_EXPECT_ERROR(merge_adapters(base, Paths{at("a")}, at("m")), FileError,
+                       "must not exist yet. Got a file.");
+}
+
+TEST_F(MergeAdapters, IsVerifiedBitByBit) {
+  save_adapter("a", {.rank = 2, .target_modules = {"linear"}});
+  for (const auto dtype : {at::kDouble, at::kFloat, at::kHalf}) {
+    const auto base = save("base.safetensors", dtype);
+    merge_adapters(base, Paths{at("a")}, at("m.safetensors"), {.force = true});
+    EXPECT_TRUE(verify_merge(base, Paths{at("a")}, Checkpoint::open(at("m.safetensors"))).empty());
+    auto bytes = read_bytes(at("m.safetensors"));
+    bytes.back() = static_cast<char>(bytes.back() ^ 1);
+    const auto wrong =
+        verify_merge(base, Paths{at("a")}, Checkpoint::open(folder_.write("f.safetensors", bytes)));
+    ASSERT_EQ(wrong.size(), 1);
+    EXPECT_EQ(wrong[0].wrong, 1);
+  }
+}
+
+TEST_F(MergeAdapters, TakesAPrefix) {
+  save_adapter("a", {.rank = 2, .target_modules = {"linear"}});
+  auto list = entries(at::kFloat);
+  for (auto& entry : list) entry.name = "model." + entry.name;
+  write_safetensors(at("base.safetensors"), list);
+  const auto base = Checkpoint::open(at("base.safetensors"));
+  LOWRANK_EXPECT_ERROR(
+      merge_adapters(base, Paths{at("a")}, at("m.safetensors")), FileError,
+      "must hold \"linear.weight\", which the adapter changes. Got no such tensor");
+  EXPECT_EQ(merge_adapters(base, Paths{at("a")}, at("m.safetensors"), {.prefix = "model."})
+                .tensors.at(0)
+                .name,
+            "model.linear.weight");
+}
+
+TEST_F(MergeAdapters, RefusesWhatItCannotMerge) {
+  save_adapter("dora", {.rank = 2, .target_modules = {"linear"}, .use_dora = true});
+  save_adapter("whole", {.rank = 2, .target_modules = {"linear"}, .modules_to_save = {"norm"}});
+  save_adapter("wide", {.rank = 2, .target_modules = {"linear"}});
+  save_adapter(
+      "tokens",
+      {.rank = 2, .target_modules = {"linear"}, .trainable_token_indices = {{"table", {1, 2}}}});
+  const auto base = save("base.safetensors");
+  const auto refused = [&](const std::string& adapter, const CheckpointMergeOptions& options,
+                           const std::string& message) {
+    LOWRANK_EXPECT_ERROR(merge_adapters(base, Paths{at(adapter)}, at("m.safetensors"), options),
+                         FileError, message);
+    EXPECT_FALSE(std::filesystem::exists(at("m.safetensors")));
+  };
+  refused("dora", {}, "must be an adapter without DoRA");
+  refused("tokens", {}, "token_adapter");
+  refused("whole", {.subtract = true}, "which took the place of the base's");
+  auto list = entries(at::kFloat);
+  for (auto& entry : list) {
+    if (entry.name == "linear.weight") entry.tensor = at::zeros({20, 10});
+  }
+  write_safetensors(at("other.safetensors"), list);
+  LOWRANK_EXPECT_ERROR(merge_adapters(Checkpoint::open(at("other.safetensors")), Paths{at("wide")},
+                                      at("m.safetensors")),
+                       FileError, "must fit its factors, which make (20, 9). Got (20, 10).");
+  const auto half = save("half.safetensors", at::kHalf);
+  auto file = SafetensorsFile::open(at("wide/adapter_model.safetensors"));
+  std::vector<SafetensorsEntry> huge;
+  for (const auto& name : file.names()) huge.push_back({name, file.tensor(name) * 1e6});
+  write_safetensors(at("wide/adapter_model.safetensors"), huge);
+  LOWRANK_EXPECT_ERROR(merge_adapters(half, Paths{at("wide")}, at("m.safetensors")), TensorError,
+                       "the sums in \"linear.weight\" must be finite. Got NaN or Inf as Half.");
+  EXPECT_FALSE(std::filesystem::exists(at("m.safetensors")));
+}
+
+TEST_F(MergeAdapters, RefusesATableThatTheHeadShares) {
+  struct Tied : nn::Module {
+    nn::Embedding wte = register_module("wte", nn::Embedding(11, 6));
+  };
+  Tied net;
+  auto adapter = attach(net, {.rank = 2, .target_modules = {"wte"}});
+  adapter.save(at("a"));
+  adapter.detach();
+  std::filesystem::create_directory(at("base"));
+  write_safetensors(at("base/model.safetensors"), {{"wte.weight", net.wte->weight.detach()}});
+  folder_.write("base/config.json", R"({"tie_word_embeddings": true})");
+  LOWRANK_EXPECT_ERROR(merge_adapters(Checkpoint::open(at("base")), Paths{at("a")}, at("m")),
+                       FileError, "\"wte.weight\" must not be shared with the model's head.");
+  folder_.write("base/config.json", R"({"tie_word_embeddings": false})");
+  EXPECT_EQ(merge_adapters(Checkpoint::open(at("base")), Paths{at("a")}, at("m")).tensors.size(),
+            1);
+}
+
+}  // namespace
+}  // namespace lowrank
