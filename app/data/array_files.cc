@@ -59,9 +59,13 @@ at::Tensor as_numbers(const at::Tensor& inputs, const std::string& where) {
   }
   constexpr int64_t kExact = int64_t{1} << 24;  // float32 holds these whole numbers exactly
   const auto whole = inputs.to(at::kLong);
-  if (whole.numel() > 0 && whole.abs().max().item<int64_t>() > kExact) {
-    fail<FileError>("data", fmt::format("whole numbers in {} must be at most {}", where, kExact),
-                    fmt::format("{}", whole.abs().max().item<int64_t>()));
+  if (whole.numel() > 0) {
+    const auto least = whole.min().item<int64_t>(), most = whole.max().item<int64_t>();
+    if (least < -kExact || most > kExact) {
+      fail<FileError>("data",
+                      fmt::format("whole numbers in {} must be {} to {}", where, -kExact, kExact),
+                      fmt::format("{}", most > kExact ? most : least));
+    }
   }
   return whole.to(at::kFloat).contiguous();
 }

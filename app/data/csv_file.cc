@@ -11,6 +11,7 @@
 #include <cmath>
 #include <cstdlib>
 #include <memory>
+#include <nlohmann/json.hpp>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -56,6 +57,8 @@ class CsvReader {
           "data", fmt::format("\"{}\" must hold column names and then at least one example", name_),
           columns_.empty() ? "nothing" : "column names alone");
     }
+    for (const auto& label : labels_) require_utf8(label);
+    require_no_decimal_commas();
     Dataset dataset;
     dataset.columns = columns_;
     dataset.inputs =
@@ -74,9 +77,7 @@ class CsvReader {
   }
 
   void take_header() {
-    if (!header_.empty() && header_.front().starts_with("\xef\xbb\xbf")) {
-      header_.front().erase(0, 3);
-    }
+    for (const auto& name : header_) require_utf8(name);
     const auto found = std::find(header_.begin(), header_.end(), source_.label_column);
     if (found == header_.end()) {
       fail<ArgumentError>(
@@ -133,7 +134,8 @@ class CsvReader {
     while (text.starts_with(' ')) text.remove_prefix(1);
     while (text.ends_with(' ')) text.remove_suffix(1);
     double value = 0;
-    const auto* begin = text.data() + (text.starts_with('+') ? 1 : 0);
+    const bool has_plus = text.starts_with('+') && !text.starts_with("+-");
+    const auto* begin = text.data() + (has_plus ? 1 : 0);
     const auto* end = text.data() + text.size();
     const auto [stop, error] = std::from_chars(begin, end, value);
     // Out of range are 1e999, which is not finite, and 1e-999, which is 0.
@@ -147,7 +149,35 @@ class CsvReader {
                     fmt::format("line {} of \"{}\" must hold a finite number in column \"{}\"",
                                 line_ + 1, name_, header_[column]),
                     text.empty() ? "nothing" : fmt::format("\"{}\"", text),
-                    "Leave a column that is no input out with --drop-columns NAME.");
+                    text.find(',') != std::string_view::npos
+                        ? "Decimal commas are not read: write points."
+                        : "Leave a column that is no input out with --drop-columns NAME.");
+  }
+
+  void require_utf8(const std::string& text) const {
+    try {
+      static_cast<void>(nlohmann::json(text).dump());
+    } catch (const nlohmann::json::type_error&) {
+      fail<FileError>("data", fmt::format("\"{}\" must be UTF-8", name_),
+                      fmt::format("\"{}\" in line {}", text, line_ + 1),
+                      "iconv -f latin1 -t utf8 converts most others.");
+    }
+  }
+
+  /// Numbers with decimal commas would become as many classes.
+  void require_no_decimal_commas() const {
+    const auto is_decimal = [](const std::string& label) {
+      const auto comma = label.find(',');
+      return comma != std::string::npos && comma > 0 && comma + 1 < label.size() &&
+             label.find_first_not_of("+-0123456789,") == std::string::npos;
+    };
+    if (!source_.class_names.empty() || !std::any_of(labels_.begin(), labels_.end(), is_decimal)) {
+      return;
+    }
+    fail<FileError>(
+        "data", fmt::format("the labels in \"{}\" must be names, or numbers with points", name_),
+        fmt::format("\"{}\"", *std::find_if(labels_.begin(), labels_.end(), is_decimal)),
+        "Decimal commas are not read.");
   }
 
   std::string name_;
@@ -187,7 +217,12 @@ struct Callbacks {
 /// Returns the separator that the first line holds most of: spreadsheets write semicolons where the
 /// comma is the decimal mark, and others tabs.
 char separator_of(std::string_view text) {
-  const auto line = text.substr(0, text.find('\n'));
+  std::string line;  // without what is quoted
+  bool is_quoted = false;
+  for (const char c : text.substr(0, text.find('\n'))) {
+    if (c == '"') is_quoted = !is_quoted;
+    if (!is_quoted) line += c;
+  }
   char best = ',';
   for (const char c : {';', '\t'}) {
     if (std::count(line.begin(), line.end(), c) > std::count(line.begin(), line.end(), best))
@@ -199,7 +234,9 @@ char separator_of(std::string_view text) {
 }  // namespace
 
 Dataset read_csv(const std::filesystem::path& file, const DataSource& source) {
-  const auto text = read_file(file, kLongestCsv);
+  const auto bytes = read_file(file, kLongestCsv);
+  std::string_view text = bytes;
+  if (text.starts_with("\xef\xbb\xbf")) text.remove_prefix(3);
   CsvReader reader(file.string(), source);
   Callbacks callbacks{reader};
   csv_parser parser{};

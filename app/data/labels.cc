@@ -91,6 +91,10 @@ void set_labels(Dataset& dataset, const at::Tensor& given, const DataSource& sou
     fail_label(where, fmt::format("one for each of the {} examples", dataset.inputs.size(0)),
                labels.dim() == 0 ? "a single number" : fmt::format("{}", labels.size(0)));
   }
+  if (labels.numel() == 0) {
+    fail_label(where, "one number or more for each example",
+               fmt::format("an array of shape ({})", fmt::join(labels.sizes(), ", ")));
+  }
   if (source.predicts_numbers || labels.is_floating_point()) {
     if (!at::isfinite(labels.to(at::kFloat)).all().item<bool>()) {
       fail_label(where, "finite and in the range of float32", "a number that is not");

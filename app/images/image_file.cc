@@ -55,7 +55,8 @@ std::string without_gamma(const std::string& png) {
       length = length << 8 | static_cast<unsigned char>(png[i]);
     }
     const auto size = static_cast<size_t>(std::min<uint64_t>(length + 12, png.size() - at));
-    if (png.compare(at + 4, 4, "gAMA") != 0) kept.append(png, at, size);
+    const bool is_gamma = png.size() - at >= 8 && png.compare(at + 4, 4, "gAMA") == 0;
+    if (!is_gamma) kept.append(png, at, size);
     at += size;
   }
   return kept;

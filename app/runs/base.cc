@@ -7,6 +7,7 @@
 #include <lowrank/error.h>
 #include <lowrank/io/json.h>
 #include <lowrank/io/printable.h>
+#include <zlib.h>
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
@@ -327,6 +328,23 @@ void fit(Base& base, Dataset& data) {
     fit_mlp(base, data);
     if (data.classes > 0) data.classes = base.model.mlp()->options().sizes.back();
   }
+}
+
+std::string checksum(const Dataset& data) {
+  uLong sum = crc32(0, nullptr, 0);
+  for (const auto& tensor : {data.inputs.contiguous(), data.labels.contiguous()}) {
+    sum = crc32_z(sum, static_cast<const Bytef*>(tensor.data_ptr()), tensor.nbytes());
+  }
+  return fmt::format("{:08x}", sum);
+}
+
+void require_same_examples(const nlohmann::ordered_json& identity, const Dataset& data) {
+  const auto held = identity.value("examples", std::string());
+  const auto found = checksum(data);
+  if (held == found) return;
+  fail<FileError>("resume", "the examples must be those that the run was started with",
+                  fmt::format("others in {} (checksum {} in place of {})", data.name, found, held),
+                  "Put the old ones back, or start anew with --force.");
 }
 
 void note_unknown_normalization(const Base& base, const Dataset& data) {

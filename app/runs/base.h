@@ -60,6 +60,13 @@ DataSource as_recorded(const DataOptions& options, Base& base);
 /// for each class nor the numbers to predict.
 void fit(Base& base, Dataset& data);
 
+/// Returns a checksum of the inputs and labels, as text.
+std::string checksum(const Dataset& data);
+
+/// Throws FileError unless the examples are those that an interrupted run began with. `identity` is
+/// that of its checkpoint.
+void require_same_examples(const nlohmann::ordered_json& identity, const Dataset& data);
+
 /// Prints a note if nothing is known of how images are normalized.
 void note_unknown_normalization(const Base& base, const Dataset& data);
 

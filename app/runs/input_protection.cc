@@ -18,4 +18,14 @@ void require_not_an_input(const std::filesystem::path& output,
   }
 }
 
+void require_no_inputs(const std::filesystem::path& folder, const std::vector<std::string>& names,
+                       const std::vector<std::filesystem::path>& inputs) {
+  require_not_an_input(folder, inputs);
+  for (const auto& name : names) require_not_an_input(folder / name, inputs);
+}
+
+std::vector<std::filesystem::path> adapter_files(const std::filesystem::path& folder) {
+  return {folder, folder / "adapter_config.json", folder / "adapter_model.safetensors"};
+}
+
 }  // namespace lowrank::app

@@ -84,12 +84,14 @@ TrainResult train_visibly(const TrainTask& task, const TrainOptions& options, co
     if (shown.adapter != nullptr) log_spectra(log, now.step, *shown.adapter);
     if (held_back.defined()) log_mistakes(log, now.step, shown.examples, held_back);
   };
+  auto identity = shown.identity;  // of the checkpoint: the examples must be the same as well
+  identity["examples"] = checksum(*shown.examples.data);
   const auto& named = context.resume_folder.empty() ? context.folder : context.resume_folder;
   std::string further = context.log_to.empty() ? "" : " --log-to " + context.log_to.string();
   if (context.group != nullptr) further += " --processes N";
   return train(task, options,
                {.checkpoint = checkpoint_of(context.folder),
-                .identity = to_text(shown.identity, -1),
+                .identity = to_text(identity, -1),
                 .resume = context.resume,
                 .how_to_resume = fmt::format("go on with: {} {} --resume {}{}", program_name(),
                                              context.command, named.string(), further),

@@ -20,6 +20,12 @@ void require_checkpoint(const std::filesystem::path& folder) {
   std::error_code none;
   const auto checkpoint = checkpoint_of(folder);
   if (std::filesystem::exists(checkpoint, none)) return;
+  if (!std::filesystem::is_directory(folder, none)) {
+    fail<FileError>("resume", "--resume must name the folder of an interrupted run",
+                    fmt::format("\"{}\", {}", folder.string(),
+                                std::filesystem::exists(folder, none) ? "which is no folder"
+                                                                      : "where there is nothing"));
+  }
   const bool finished = std::filesystem::exists(folder / "adapter_config.json", none);
   fail<FileError>(
       "resume", fmt::format("\"{}\" must exist", checkpoint.string()), "no such file",
@@ -50,7 +56,18 @@ std::filesystem::path checkpoint_of(const std::filesystem::path& folder) {
   return folder / "checkpoint.safetensors";
 }
 
-void require_new_run_folder(const std::filesystem::path& folder, bool force) {
+void require_no_other(const std::filesystem::path& folder, FolderKind kind) {
+  const bool is_model = kind == FolderKind::kModel;
+  const auto other = folder / (is_model ? "adapter_config.json" : "model.safetensors");
+  if (std::error_code none; !std::filesystem::exists(other, none)) return;
+  fail<FileError>(
+      "output",
+      fmt::format("\"{}\" must not hold {}", folder.string(),
+                  is_model ? "an adapter beside the model" : "a model beside the adapter"),
+      fmt::format("\"{}\"", other.string()), "Name another folder.");
+}
+
+void require_new_run_folder(const std::filesystem::path& folder, bool force, FolderKind kind) {
   const auto checkpoint = checkpoint_of(folder);
   if (std::error_code none; !force && std::filesystem::exists(checkpoint, none)) {
     fail<FileError>(
@@ -59,6 +76,7 @@ void require_new_run_folder(const std::filesystem::path& folder, bool force) {
         fmt::format("Go on with --resume \"{}\", or pass --force to start over.", folder.string()));
   }
   require_writable_output(folder, force);
+  require_no_other(folder, kind);
 }
 
 void require_new_log(const std::filesystem::path& folder, bool force) {
@@ -74,8 +92,11 @@ void require_finished(const std::filesystem::path& folder) {
   if (const auto status = std::filesystem::status(folder, error);
       !std::filesystem::exists(status)) {
     const bool is_missing = status.type() == std::filesystem::file_type::not_found;
-    fail<FileError>("load", fmt::format("there must be a folder \"{}\"", folder.string()),
-                    is_missing ? "none" : fmt::format("\"{}\"", error.message()));
+    const bool is_file = folder.has_extension();
+    fail<FileError>(
+        "load",
+        fmt::format("there must be a {} \"{}\"", is_file ? "file" : "folder", folder.string()),
+        is_missing ? "none" : fmt::format("\"{}\"", error.message()));
   }
   const bool is_finished = std::filesystem::exists(folder / "config.json", none) ||
                            std::filesystem::exists(folder / "adapter_config.json", none);

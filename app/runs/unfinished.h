@@ -7,6 +7,8 @@
 /// Runs that have not ended: their checkpoints, and what their folders may be used for.
 namespace lowrank::app {
 
+enum class FolderKind { kModel, kAdapter };
+
 /// Returns the file in which a run keeps its state until it ends.
 std::filesystem::path checkpoint_of(const std::filesystem::path& folder);
 
@@ -26,7 +28,11 @@ void require_finished(const std::filesystem::path& folder);
 
 /// Does what require_writable_output() does. For the folder of an interrupted run, the message
 /// names --resume.
-void require_new_run_folder(const std::filesystem::path& folder, bool force);
+void require_new_run_folder(const std::filesystem::path& folder, bool force, FolderKind kind);
+
+/// Throws FileError if a folder holds what is of another kind: --force replaces files by name, so
+/// that both would lie in it.
+void require_no_other(const std::filesystem::path& folder, FolderKind kind);
 
 /// Throws FileError if `folder` holds the log of another run, unless `force` says to replace it. An
 /// empty name means no log.

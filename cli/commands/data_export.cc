@@ -40,6 +40,10 @@ void run_export(const DataExportCommand& command) {
                         fmt::format("--index of {} must be 0 to {}", data.name, data.size() - 1),
                         std::to_string(command.index));
   }
+  if (const auto extension = std::filesystem::path(command.out).extension();
+      !extension.empty() && extension != ".png") {
+    fail<ArgumentError>("data", "--out must name a .png file", fmt::format("\"{}\"", command.out));
+  }
   app::require_not_an_input(command.out, app::files_of(source));
   require_writable_output(command.out, command.force);
   write_file_atomically(command.out, app::png_bytes(data.inputs[command.index]));

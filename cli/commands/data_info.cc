@@ -66,11 +66,12 @@ void print_counts(const std::vector<std::pair<const char*, app::Dataset>>& halve
   std::vector<std::string> header = {"class"};
   for (const auto& [name, half] : halves) header.emplace_back(name);
   app::Table table(header);
+  std::vector<std::vector<int64_t>> of_halves;
+  for (const auto& [name, half] : halves) of_halves.push_back(app::class_counts(half));
   const auto& first = halves.front().second;
   for (int64_t i = 0; i < first.classes; ++i) {
     std::vector<std::string> row = {class_name(first, i)};
-    for (const auto& [name, half] : halves) {
-      const auto counts = app::class_counts(half);
+    for (const auto& counts : of_halves) {
       const auto place = static_cast<size_t>(i);
       row.push_back(std::to_string(place < counts.size() ? counts[place] : 0));
     }

@@ -66,6 +66,10 @@ void check_output(const EvalCommand& command) {
   const auto of_data = app::files_of(command.data.source);
   inputs.insert(inputs.end(), of_data.begin(), of_data.end());
   app::require_not_an_input(command.logits, inputs);
+  if (std::filesystem::path(command.logits).extension() != ".safetensors") {
+    fail<ArgumentError>("eval", "--logits must name a .safetensors file",
+                        fmt::format("\"{}\"", command.logits));
+  }
   require_writable_output(command.logits, command.common.force);
 }
 

@@ -170,9 +170,11 @@ void run_finetune(const Flags& flags, FinetuneCommand& command) {
   complete_lora(flags, run.lora);
   check_options(run);
   std::string base_sha256, base_name, own_adapter;  // of the run that is resumed
+  Json identity;
   start_processes(command.processes, run.common);
   if (resume) {
     app::with_checkpoint_identity(folder, [&](const Json& id) {
+      identity = id;
       own_adapter = id.value("adapter", std::string());
       restore_run(flags, run, id, folder);
       check_options(run);
@@ -199,13 +201,14 @@ void run_finetune(const Flags& flags, FinetuneCommand& command) {
   }
   if (!run.adapter.empty()) take_preparation(base, run.adapter);
   auto data = app::load_dataset(complete(run.data, base), app::Split::kTrain);
+  if (resume) require_same_examples(identity, data);
   fit(base, data);
   if (!command.only.empty()) run.only = class_of(command.only, data);
   app::require_not_an_input(folder, {place.string(), run.adapter});
   const auto rank = app::rank_of_this_process().value_or(0);
   if (!resume && rank == 0) {
     app::require_new_log(command.log_to, run.common.force);
-    app::require_new_run_folder(folder, run.common.force);
+    app::require_new_run_folder(folder, run.common.force, app::FolderKind::kAdapter);
   }
   note_unknown_normalization(base, data);
   const auto result = finetune(run, base, data,

@@ -162,7 +162,7 @@ void print_json(const Example& example, const std::vector<double>& off,
 }
 
 /// Notes what is probably wrong with a gray image.
-void note_on(const app::Dataset& one) {
+void note_on(const app::Dataset& one, bool inverted) {
   if (!one.holds_images() || one.channels() != 1) return;
   const auto pixels = one.inputs.reshape({one.height(), one.width()});
   if (pixels.eq(pixels[0][0]).all().item<bool>()) {
@@ -171,8 +171,10 @@ void note_on(const app::Dataset& one) {
         "white drawing on them is lost.)");
   } else if (has_bright_border(pixels)) {
     app::print_message(
-        "note: the image is bright at its border, but the model knows white digits on black: if "
-        "this one is dark on a bright ground, pass --invert.");
+        inverted ? "note: the inverted image is bright at its border, but the model knows white "
+                   "digits on black: was it that before? Then leave --invert out."
+                 : "note: the image is bright at its border, but the model knows white digits on "
+                   "black: if this one is dark on a bright ground, pass --invert.");
   }
 }
 
@@ -202,7 +204,7 @@ void run_predict(PredictCommand& command) {
     on = answer(base, one, resources);
   }
   // Photographs have bright borders, too.
-  if (!base.model.is_script()) note_on(one);
+  if (!base.model.is_script()) note_on(one, command.invert);
   note_unknown_normalization(base, one);
   if (command.common.json) {
     print_json(example, off, on, loaded);

@@ -103,8 +103,10 @@ void run_train(const Flags& flags, TrainCommand& command) {
   check(run.train);
   check(run.data);
   start_processes(command.processes, run.common);
+  nlohmann::ordered_json identity;  // of the run that is resumed
   if (resume) {
     app::with_checkpoint_identity(folder, [&](const nlohmann::ordered_json& id) {
+      identity = id;
       restore_run(flags, run, id);
       check(run.train);
       check(run.normalization);
@@ -114,6 +116,7 @@ void run_train(const Flags& flags, TrainCommand& command) {
   run.train.seed = run.common.seed;
   const auto resources = app::apply_common_options(run.common);
   const auto data = app::load_dataset(source_of(run.data), app::Split::kTrain);
+  if (resume) require_same_examples(identity, data);
   if (!resume) complete_run(flags, run, data);
   if (!run.data.mean.empty()) run.normalization.mean = std::exchange(run.data.mean, {});
   if (!run.data.deviation.empty()) {
@@ -124,7 +127,7 @@ void run_train(const Flags& flags, TrainCommand& command) {
   const auto rank = app::rank_of_this_process().value_or(0);
   if (!resume && rank == 0) {
     app::require_new_log(command.log_to, run.common.force);
-    app::require_new_run_folder(folder, run.common.force);
+    app::require_new_run_folder(folder, run.common.force, app::FolderKind::kModel);
   }
   const auto result = app::train_base(run, data,
                                       {.folder = folder,

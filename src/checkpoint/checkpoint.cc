@@ -148,4 +148,11 @@ const std::map<std::string, std::string>& Checkpoint::metadata_of(size_t file) c
   return state_->opened.at(file).metadata();
 }
 
+std::vector<fs::path> files_of(const Checkpoint& checkpoint) {
+  if (!checkpoint.is_folder()) return {checkpoint.place()};
+  std::vector<fs::path> files = {checkpoint.place()};
+  for (const auto& file : checkpoint.files()) files.push_back(checkpoint.place() / file);
+  return files;
+}
+
 }  // namespace lowrank

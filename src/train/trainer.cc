@@ -364,12 +364,19 @@ class Run {
 
   static const char* not_finite(double value) { return std::isnan(value) ? "NaN" : "Inf"; }
 
-  /// The checkpoint goes, because a run that went on from it would diverge again.
+  /// The checkpoint goes, because a run that went on from it would diverge again; but not the one
+  /// that this run went on from.
   [[noreturn]] void fail_diverged(const std::string& what, const std::string& found) const {
     std::error_code none;
-    if (!run_.checkpoint.empty()) std::filesystem::remove(run_.checkpoint, none);
+    if (!run_.checkpoint.empty() && !run_.resume) {
+      std::filesystem::remove(run_.checkpoint, none);
+    }
     fail<TensorError>("train", what + " must stay finite", found,
-                      "Nothing was kept. A lower learning rate or clipping may help.");
+                      run_.resume
+                          ? "The checkpoint stays, but a run that goes on from it will "
+                            "probably diverge again. A lower learning rate or clipping may "
+                            "help."
+                          : "Nothing was kept. A lower learning rate or clipping may help.");
   }
 
   /// A step that diverges shows in the next step's loss. The last step has none, so this is called

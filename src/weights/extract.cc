@@ -59,6 +59,16 @@ bool is_layer(const std::string& name, const at::Tensor& weight) {
   return !last.empty() && std::find(kTables.begin(), kTables.end(), last) == kTables.end();
 }
 
+/// A path as a regular expression that matches it alone.
+std::string escaped(const std::string& path) {
+  std::string regex;
+  for (const char c : path) {
+    if (std::string_view(".^$*+?()[]{}|\\").find(c) != std::string_view::npos) regex += '\\';
+    regex += c;
+  }
+  return regex;
+}
+
 /// Throws unless both models have the same tensors of the same shapes.
 void require_same_tensors(const Checkpoint& base, const Checkpoint& tuned) {
   const auto missing = [](const Checkpoint& from, const Checkpoint& in) {
@@ -112,7 +122,7 @@ class Extraction {
     targets.base_model = options_.base_name.empty() ? base_.place().string() : options_.base_name;
     targets.fan_in_fan_out = options_.fan_in_fan_out;
     for (const auto& layer : layers_) targets.modules.push_back(layer.path);
-    config.target_modules = ModuleSelector(targets.modules);
+    config.target_modules = targets_alone(targets.modules);
     add_whole(config);
     const auto json = to_peft_json(config, targets);
     FileGroup files;
@@ -136,7 +146,7 @@ class Extraction {
     error.rows = delta.size(0);
     error.columns = delta.size(1);
     const auto svd = leading_svd(delta, options_.rule);
-    error.norm = delta.norm().item<double>();
+    error.norm = scaled_norm(delta);
     const auto chosen = options_.rule.choose(svd.s, error.rows, error.columns);
     error.rank = std::clamp<int64_t>(chosen, 1, svd.s.size(0));
     auto layer = factored(svd, error.rank, /*scaling=*/1, options_.dtype, options_.dtype);
@@ -144,6 +154,7 @@ class Extraction {
     const auto figures = error_figures(delta, layer.b, layer.a);
     error.frobenius = figures.frobenius;
     error.spectral = figures.spectral;
+    require_measured("extract", error);
     report_.layers.push_back(error);
     add_factors(layer, before);
     layers_.push_back(layer);
@@ -169,6 +180,22 @@ class Extraction {
     }
     auto& names = options_.whole == WholeTensors::kSave ? report_.whole : report_.skipped;
     names.push_back(name);
+  }
+
+  /// Names in target_modules also match the ends of longer paths. Where one of those is a layer
+  /// that did not change, a regular expression names the whole paths.
+  ModuleSelector targets_alone(const std::vector<std::string>& modules) const {
+    const bool catches_others =
+        std::any_of(base_.names().begin(), base_.names().end(), [&](const auto& name) {
+          const auto module = module_of(name);
+          return !is_adapted(module) &&
+                 std::any_of(modules.begin(), modules.end(),
+                             [&](const auto& target) { return module.ends_with("." + target); });
+        });
+    if (!catches_others) return ModuleSelector(modules);
+    std::string regex;
+    for (const auto& module : modules) regex += (regex.empty() ? "" : "|") + escaped(module);
+    return ModuleSelector::matching(regex);
   }
 
   bool is_adapted(const std::string& module) const {

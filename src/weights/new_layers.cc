@@ -1,6 +1,8 @@
 #include "weights/new_layers.h"
 
 #include <ATen/ATen.h>
+#include <fmt/format.h>
+#include <lowrank/error.h>
 
 #include <algorithm>
 #include <cmath>
@@ -29,6 +31,22 @@ NewLayer factored(const Svd& update, int64_t rank, double scaling, at::ScalarTyp
   layer.b = update.u.narrow(1, 0, rank).mul(scaling < 0 ? -roots : roots).to(dtype_b).contiguous();
   layer.a = update.v.narrow(1, 0, rank).mul(roots).t().to(dtype_a).contiguous();
   return layer;
+}
+
+double scaled_norm(const at::Tensor& numbers) {
+  const double largest = numbers.numel() == 0 ? 0 : numbers.abs().max().item<double>();
+  if (largest == 0 || !std::isfinite(largest)) return largest;
+  return largest * numbers.div(largest).norm().item<double>();
+}
+
+void require_measured(const char* operation, const LayerError& error) {
+  if (std::isfinite(error.norm) && std::isfinite(error.frobenius) &&
+      std::isfinite(error.spectral)) {
+    return;
+  }
+  fail<TensorError>(
+      operation, fmt::format("the update of \"{}\" must have norms that float64 holds", error.name),
+      "numbers that are too large");
 }
 
 void set_ranks(LoraConfig& config, const std::vector<NewLayer>& layers) {

@@ -3,6 +3,7 @@
 #include <ATen/core/Tensor.h>
 #include <lowrank/adapter/lora_config.h>
 #include <lowrank/linalg/thin_svd.h>
+#include <lowrank/weights/report.h>
 
 #include <string>
 #include <vector>
@@ -20,6 +21,12 @@ struct NewLayer {
 /// values divided evenly between the two.
 NewLayer factored(const Svd& update, int64_t rank, double scaling, at::ScalarType dtype_b,
                   at::ScalarType dtype_a);
+
+/// Returns the Frobenius norm, of numbers whose squares float64 cannot hold as well.
+double scaled_norm(const at::Tensor& numbers);
+
+/// Throws TensorError that names the layer if a norm is not finite.
+void require_measured(const char* operation, const LayerError& error);
 
 /// Gives the config the rank and alpha that most layers have, and the others in its patterns.
 void set_ranks(LoraConfig& config, const std::vector<NewLayer>& layers);

@@ -34,7 +34,18 @@ AdapterFolder read_plain_adapter(const std::filesystem::path& folder, const char
   }
   if (adapter.layers.empty()) refuse("with factors", "none");
   for (const auto& layer : adapter.layers) {
-    if (layer.rank() == 0) refuse("of ranks of at least 1", "0 for " + layer.path);
+    if (layer.a.numel() == 0 || layer.b.numel() == 0) {
+      refuse("with factors that are not empty", "empty ones of " + layer.path);
+    }
+    if (layer.rank() == layer.stated_rank) continue;
+    refuse("whose factors have the ranks of its config",
+           fmt::format("rank {} for {}, of which the config says {}", layer.rank(), layer.path,
+                       layer.stated_rank));
+  }
+  for (const auto& name : adapter.others) {
+    const bool is_bias = adapter.config.lora_bias && name.ends_with("lora_B.bias");
+    if (is_bias || name.find("lora_") == std::string::npos) continue;
+    refuse("whose factors are pairs of lora_A and lora_B", "\"" + name + "\" alone");
   }
   return adapter;
 }

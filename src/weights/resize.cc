@@ -31,7 +31,7 @@ NewLayer resize(const FolderLayer& old, const ResizeOptions& options, LayerError
   error.rows = b.size(0);
   error.columns = a.size(1);
   error.rank_before = old.rank();
-  error.norm = update.s.norm().item<double>();
+  error.norm = scaled_norm(update.s);
   const auto chosen = options.rule.choose(update.s, error.rows, error.columns);
   error.rank = std::clamp<int64_t>(chosen, 1, std::max<int64_t>(1, update.s.size(0)));
   auto layer =
@@ -41,8 +41,9 @@ NewLayer resize(const FolderLayer& old, const ResizeOptions& options, LayerError
   // ΔW - s·B'·A' is the product of these two, whose rank is at most the sum of both ranks.
   const auto rest = product_svd(at::cat({b, layer.b.to(at::kDouble) * -old.scaling}, 1),
                                 at::cat({a, layer.a.to(at::kDouble)}, 0));
-  error.frobenius = rest.s.norm().item<double>();
+  error.frobenius = scaled_norm(rest.s);
   error.spectral = rest.s.numel() == 0 ? 0 : rest.s.max().item<double>();
+  require_measured("resize", error);
   return layer;
 }
 
@@ -53,7 +54,8 @@ at::Tensor shaped(const at::Tensor& matrix, const at::Tensor& old, int64_t rank,
 }
 
 void write_resized(const AdapterFolder& adapter, const std::vector<NewLayer>& layers,
-                   const WeightsReport& report, const Path& to) {
+                   const WeightsReport& report, const Path& to,
+                   const std::vector<std::pair<std::string, std::string>>& further_files) {
   auto config = adapter.config;
   set_ranks(config, layers);
   auto json = adapter.json;
@@ -73,6 +75,7 @@ void write_resized(const AdapterFolder& adapter, const std::vector<NewLayer>& la
   metadata[kConfigKey] = config_fingerprint(from_peft_json(json, to / kAdapterConfigFile));
   FileGroup files;
   write_safetensors(files.open(to / kAdapterWeightsFile), entries, metadata);
+  for (const auto& [name, content] : further_files) files.add(to / name, content);
   files.add(to / kReportFile, to_text(to_json(report)) + "\n");
   files.add(to / kAdapterConfigFile, json.dump(2) + "\n");
   files.commit();
@@ -85,12 +88,13 @@ WeightsReport resize_adapter(const Path& from, const Path& to, const ResizeOptio
   const auto adapter = read_plain_adapter(from, "resize");
   if (!options.force) require_no_adapter(to, "resize");
   WeightsReport report;
+  report.config_matches = config_matches(adapter.file, adapter.config);
   std::vector<NewLayer> layers;
   for (const auto& old : adapter.layers) {
     report.layers.emplace_back();
     layers.push_back(resize(old, options, report.layers.back()));
   }
-  write_resized(adapter, layers, report, to);
+  write_resized(adapter, layers, report, to, options.further_files);
   return report;
 }
 

@@ -135,6 +135,35 @@ TEST_F(ExtractAdapter, SavesWhatIsNoLayerWhole) {
                        "only weights of layers must differ between the models. Got \"");
 }
 
+/// "head" in target_modules would also mean "deep.head", which did not change.
+TEST_F(ExtractAdapter, NamesTheLayersThatChangedAlone) {
+  struct Deep : nn::Module {
+    nn::Linear head = register_module("head", nn::Linear(4, 5));
+  };
+  struct Nested : nn::Module {
+    nn::Linear head = register_module("head", nn::Linear(4, 5));
+    std::shared_ptr<Deep> deep = register_module("deep", std::make_shared<Deep>());
+  };
+  Nested net;
+  const auto entries = [&](double change) {
+    std::vector<SafetensorsEntry> list;
+    for (const auto& item : net.named_parameters()) {
+      const bool is_changed = item.key() == "head.weight";
+      list.push_back({item.key(), item.value().detach() + (is_changed ? change : 0)});
+    }
+    return list;
+  };
+  write_safetensors(folder_ / "b.safetensors", entries(0));
+  write_safetensors(folder_ / "t.safetensors", entries(0.5));
+  extract_adapter(Checkpoint::open(folder_ / "b.safetensors"),
+                  Checkpoint::open(folder_ / "t.safetensors"), folder_ / "a",
+                  {.rule = RankRule::at_most(1)});
+  const auto layers = load_adapter(net, folder_ / "a").adapter.layers();
+  ASSERT_EQ(layers.size(), 1);
+  EXPECT_EQ(layers[0].name, "head");
+  EXPECT_LE(norm_of(delta_weight(layers[0]) - 0.5), 1e-6);
+}
+
 TEST_F(ExtractAdapter, TakesTransposedWeights) {
   const auto w = at::randn({6, 10}, at::kDouble);
   const auto delta = at::randn({6, 2}, at::kDouble).mm(at::randn({2, 10}, at::kDouble));

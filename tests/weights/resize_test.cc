@@ -5,12 +5,14 @@
 #include <lowrank/adapter/inspect.h>
 #include <lowrank/error.h>
 #include <lowrank/io/json.h>
+#include <lowrank/io/safetensors.h>
 #include <lowrank/weights/resize.h>
 #include <torch/nn/modules/container/sequential.h>
 #include <torch/nn/modules/conv.h>
 #include <torch/nn/modules/embedding.h>
 #include <torch/nn/modules/linear.h>
 
+#include <cmath>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -141,6 +143,58 @@ TEST_F(ResizeAdapter, NamesLayersSoThatNoPatternCatchesAnother) {
   for (const auto& layer : loaded.adapter.layers()) {
     EXPECT_EQ(layer.a.size(0), layer.name == "head" ? 1 : 4) << layer.name;
     EXPECT_EQ(layer.scaling, 1) << layer.name;
+  }
+}
+
+TEST_F(ResizeAdapter, RefusesFactorsThatDoNotFitTheirConfig) {
+  save({.rank = 2});
+  const auto config = read_bytes(folder_ / "old" / "adapter_config.json");
+  const auto weights = read_bytes(folder_ / "old" / "adapter_model.safetensors");
+  const auto refused = [&](const std::string& message) {
+    LOWRANK_EXPECT_ERROR(resize_adapter(folder_ / "old", folder_ / "new", {}), FileError, message);
+    EXPECT_FALSE(std::filesystem::exists(folder_ / "new"));
+  };
+  auto json = nlohmann::ordered_json::parse(config);
+  json["r"] = 4;
+  folder_.write("old/adapter_config.json", json.dump());
+  refused("must be an adapter whose factors have the ranks of its config. Got rank 2 for ");
+  folder_.write("old/adapter_config.json", config);
+
+  const auto file = SafetensorsFile::open(folder_ / "old" / "adapter_model.safetensors");
+  const auto write_without = [&](const std::string& part, const at::Tensor& instead) {
+    std::vector<SafetensorsEntry> entries;
+    for (const auto& name : file.names()) {
+      const bool is_meant = name.find(part) != std::string::npos;
+      if (!is_meant) entries.push_back({name, file.tensor(name).clone()});
+      if (is_meant && instead.defined()) entries.push_back({name, instead});
+    }
+    write_safetensors(folder_ / "old" / "adapter_model.safetensors", entries, file.metadata());
+  };
+  write_without(".head.lora_A", {});
+  refused("pairs of lora_A and lora_B");
+  write_without(".head.lora_A", at::zeros({2, 0}));
+  refused("must be an adapter with factors that are not empty. Got empty ones of head.");
+  folder_.write("old/adapter_model.safetensors", weights);
+  const auto report = resize_adapter(folder_ / "old", folder_ / "new",
+                                     {.rule = RankRule::at_most(1),
+                                      .dtype = at::kDouble,
+                                      .further_files = {{"training.json", "{}"}}});
+  EXPECT_TRUE(report.config_matches);
+  EXPECT_EQ(read_bytes(folder_ / "new" / "training.json"), "{}");
+  EXPECT_EQ(inspect_adapter(folder_ / "new").layers[0].dtype, at::kDouble);
+}
+
+TEST_F(ResizeAdapter, MeasuresNumbersWhoseSquaresOverflow) {
+  save({.rank = 2});
+  const auto file = SafetensorsFile::open(folder_ / "old" / "adapter_model.safetensors");
+  std::vector<SafetensorsEntry> entries;
+  for (const auto& name : file.names()) entries.push_back({name, file.tensor(name) * 1e100});
+  write_safetensors(folder_ / "old" / "adapter_model.safetensors", entries, file.metadata());
+  const auto report =
+      resize_adapter(folder_ / "old", folder_ / "new", {.rule = RankRule::at_most(1)});
+  for (const auto& layer : report.layers) {
+    EXPECT_TRUE(std::isfinite(layer.norm) && layer.norm > 1e198) << layer.norm;
+    EXPECT_TRUE(std::isfinite(layer.relative()) && layer.relative() < 1) << layer.relative();
   }
 }
 

@@ -11,6 +11,7 @@
 #include "app/reports/weights_report.h"
 #include "app/runs/folder_lock.h"
 #include "app/runs/input_protection.h"
+#include "app/runs/unfinished.h"
 #include "app/terminal/message.h"
 #include "app/terminal/progress.h"
 #include "cli/commands/commands.h"
@@ -52,8 +53,13 @@ void run_extract(const ExtractCommand& command) {
   options.base_name = command.base;
   options.force = command.common.force;
   const auto base = Checkpoint::open(command.base), tuned = Checkpoint::open(command.tuned);
-  app::require_not_an_input(command.out, {command.base, command.tuned});
+  auto inputs = files_of(base);
+  const auto of_tuned = files_of(tuned);
+  inputs.insert(inputs.end(), of_tuned.begin(), of_tuned.end());
+  app::require_no_inputs(command.out,
+                         {"adapter_config.json", "adapter_model.safetensors", kReportFile}, inputs);
   require_writable_output(command.out, command.common.force);
+  app::require_no_other(command.out, app::FolderKind::kAdapter);
   const app::FolderLock lock(command.out);
   WeightsReport report;
   {

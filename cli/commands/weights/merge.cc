@@ -48,10 +48,17 @@ void run_merge(MergeCommand& command) {
   app::apply_common_options(command.common);
   const std::vector<std::filesystem::path> adapters(command.adapters.begin(),
                                                     command.adapters.end());
-  auto inputs = adapters;
-  inputs.emplace_back(command.base);
-  app::require_not_an_input(command.out, inputs);
   const auto base = Checkpoint::open(command.base);
+  auto inputs = files_of(base);
+  for (const auto& adapter : adapters) {
+    const auto own = app::adapter_files(adapter);
+    inputs.insert(inputs.end(), own.begin(), own.end());
+  }
+  std::vector<std::string> outputs;
+  if (base.is_folder()) {
+    for (const auto& file : base.files()) outputs.push_back(file.string());
+  }
+  app::require_no_inputs(command.out, outputs, inputs);
   std::unique_ptr<app::FolderLock> lock;
   if (base.is_folder()) lock = std::make_unique<app::FolderLock>(command.out);
   command.options.force = command.common.force;

@@ -1,14 +1,19 @@
 #include <fmt/format.h>
 #include <lowrank/io/atomic_file.h>
+#include <lowrank/io/file_bytes.h>
 #include <lowrank/io/json.h>
 #include <lowrank/io/printable.h>
 #include <lowrank/weights/resize.h>
 
+#include <filesystem>
 #include <memory>
+#include <system_error>
 
+#include "app/reports/evaluation_report.h"
 #include "app/reports/weights_report.h"
 #include "app/runs/folder_lock.h"
 #include "app/runs/input_protection.h"
+#include "app/runs/unfinished.h"
 #include "app/terminal/message.h"
 #include "cli/commands/commands.h"
 #include "cli/flags/common_flags.h"
@@ -28,14 +33,26 @@ constexpr auto kResizeExamples = R"(Examples:
   lowrank resize adapter/ --rank 8 --out small/
   lowrank resize adapter/ --energy 0.95 --out small/ --json)";
 
-void run_resize(const ResizeCommand& command) {
+constexpr const char* kTrainingFile = "training.json";
+
+void run_resize(const Flags& flags, const ResizeCommand& command) {
   const auto rule = rule_for_layers(command.ranks, "resize");
-  app::apply_common_options(command.common);
-  app::require_not_an_input(command.out, {command.adapter});
+  const auto resources = app::apply_common_options(command.common);
+  app::require_no_inputs(
+      command.out, {"adapter_config.json", "adapter_model.safetensors", kReportFile, kTrainingFile},
+      app::adapter_files(command.adapter));
   require_writable_output(command.out, command.common.force);
+  app::require_no_other(command.out, app::FolderKind::kAdapter);
   const app::FolderLock lock(command.out);
-  const auto report = resize_adapter(command.adapter, command.out,
-                                     {.rule = rule.rule, .force = command.common.force});
+  ResizeOptions options{.rule = rule.rule, .force = command.common.force};
+  if (flags.given("--dtype")) options.dtype = resources.dtype;
+  // How the adapter's examples are prepared (`lowrank finetune`).
+  const auto training = std::filesystem::path(command.adapter) / kTrainingFile;
+  if (std::error_code none; std::filesystem::exists(training, none)) {
+    options.further_files.emplace_back(kTrainingFile, read_file(training, kLongestJson));
+  }
+  const auto report = resize_adapter(command.adapter, command.out, options);
+  app::warn_of_config(report.config_matches, {}, command.adapter);
   if (command.common.json) {
     fmt::print("{}\n", to_text(to_json(report)));
     return;
@@ -57,7 +74,8 @@ void add_resize(const Flags& flags) {
   add_rank_flags(resize.under("Rank of each layer (one of these)"), command->ranks);
   add_common_flags(resize, command->common, {.seed = false});
   resize.footer(kResizeExamples);
-  resize.action([command] { run_resize(*command); });
+  resize.find("--dtype").description("Data type of the factors (default: as they are)");
+  resize.action([resize, command] { run_resize(resize, *command); });
 }
 
 }  // namespace lowrank::cli

@@ -43,4 +43,7 @@ class LOWRANK_API Checkpoint {
   std::shared_ptr<const State> state_;
 };
 
+/// Returns the paths of a checkpoint's files, the folder first if it is one.
+LOWRANK_API std::vector<std::filesystem::path> files_of(const Checkpoint& checkpoint);
+
 }  // namespace lowrank

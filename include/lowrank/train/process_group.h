@@ -45,8 +45,9 @@ class LOWRANK_API ProcessGroup {
 struct ProcessGroupOptions {
   int64_t rank = 0;
   int64_t size = 1;
-  /// A file that all processes can open and that does not exist yet, in a folder that they share.
-  /// Without it they meet at `address` and `port`, where the process of rank 0 listens.
+  /// The name of a file in a folder that they share; what they write goes to a file beside it,
+  /// whose name ends in ".lowrank-meeting" and which must not exist yet. Without it they meet at
+  /// `address` and `port`, where the process of rank 0 listens.
   std::filesystem::path file = {};
   std::string address = "127.0.0.1";
   int64_t port = 0;

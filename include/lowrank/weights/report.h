@@ -32,6 +32,7 @@ struct WeightsReport {
   std::vector<std::string> whole = {};    ///< tensors that are saved whole
   std::vector<std::string> skipped = {};  ///< tensors that changed and are not saved
   int64_t unchanged = 0;                  ///< tensors that are equal in both models
+  bool config_matches = true;             ///< as LoadReport::config_matches, of the old adapter
 
   LOWRANK_API double norm() const;
   LOWRANK_API double frobenius() const;

@@ -7,6 +7,9 @@
 
 #include <filesystem>
 #include <optional>
+#include <string>
+#include <utility>
+#include <vector>
 
 namespace lowrank {
 
@@ -15,6 +18,8 @@ struct ResizeOptions {
   /// Of the new factors; by default that of each old one.
   std::optional<at::ScalarType> dtype = {};
   bool force = false;  ///< replaces an adapter that is in the folder
+  /// Files of this name and content that are written with the adapter.
+  std::vector<std::pair<std::string, std::string>> further_files = {};
 };
 
 /// Writes the best approximations of an adapter's updates s·B·A with the ranks that the rule
@@ -24,8 +29,9 @@ struct ResizeOptions {
 /// and alpha_pattern. The singular values are divided evenly between B and A. All other tensors
 /// (biases, modules trained whole) are copied. The report is also written to kReportFile.
 ///
-/// Throws FileError if `from` is no adapter, if it uses DoRA, target_parameters, or an init that
-/// changes the base, and if `to` holds an adapter and `force` is false.
+/// Throws FileError if `from` is no adapter; if its factors do not have the ranks that its config
+/// says, or are not finite, or not pairs; if it uses DoRA, target_parameters, or an init that
+/// changes the base; and if `to` holds an adapter and `force` is false.
 LOWRANK_API WeightsReport resize_adapter(const std::filesystem::path& from,
                                          const std::filesystem::path& to,
                                          const ResizeOptions& options);

@@ -26,10 +26,11 @@ class Scalings {
         ranks_(config.rank_pattern, "rank_pattern"),
         alphas_(config.alpha_pattern, "alpha_pattern") {}
 
-  double of(const std::string& path) {
-    config_.rank = ranks_.value_for(path, rank_);
-    config_.alpha = alphas_.value_for(path, alpha_);
-    return config_.scaling();
+  /// Sets the rank that the config states for the layer, and its scaling.
+  void set(FolderLayer& layer) {
+    config_.rank = layer.stated_rank = ranks_.value_for(layer.path, rank_);
+    config_.alpha = alphas_.value_for(layer.path, alpha_);
+    layer.scaling = config_.scaling();
   }
 
  private:
@@ -71,7 +72,7 @@ void read_layers(AdapterFolder& adapter, const char* operation) {
       layer.name_b = b == names.end() ? prefix + suffix_b : b->second;
       layer.a = file.tensor(layer.name_a);
       layer.b = file.tensor(layer.name_b);
-      layer.scaling = scalings.of(layer.path);
+      scalings.set(layer);
       layer.is_embedding = suffix_a == kEmbeddingKeyA;
       require_factors(layer, operation);
       factors.insert({layer.name_a, layer.name_b});

@@ -17,6 +17,7 @@ struct FolderLayer {
   std::string path;            ///< dotted path in the model
   std::string name_a, name_b;  ///< the names of the tensors in the file
   at::Tensor a, b;             ///< (rank, in, ...) and (out, rank, ...)
+  int64_t stated_rank = 0;     ///< that the config says; PEFT's experts have a multiple of it
   double scaling = 1;          ///< with the layer's own rank and alpha
   bool is_embedding = false;   ///< whether the update is (B·A)ᵀ
 

@@ -7,9 +7,15 @@
 #include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
 #include <torch/csrc/distributed/c10d/TCPStore.hpp>
 
+#include <fcntl.h>
+#include <unistd.h>
+
 #include <algorithm>
+#include <cerrno>
 #include <chrono>
 #include <cstdlib>
+#include <filesystem>
+#include <system_error>
 #include <utility>
 
 #include "train/processes/route.h"
@@ -31,11 +37,30 @@ std::string first_line(const std::exception& error) {
   return text;
 }
 
+/// c10d appends to the file, so it has a name of its own beside the one that was given, which may
+/// be anything. Where it cannot be opened, c10d would end the process.
+std::string meeting_file(const std::filesystem::path& given) {
+  auto file = given;
+  file += ".lowrank-meeting";
+  std::error_code none;
+  const bool is_other =
+      std::filesystem::exists(file, none) && !std::filesystem::is_regular_file(file, none);
+  const int opened = is_other ? -1 : ::open(file.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+  if (opened < 0) {
+    fail<FileError>("train",
+                    fmt::format("\"{}\" must be a file that can be written", file.string()),
+                    is_other ? "something else"
+                             : fmt::format("\"{}\"", std::generic_category().message(errno)));
+  }
+  ::close(opened);
+  return file.string();
+}
+
 c10::intrusive_ptr<c10d::Store> store_of(const ProcessGroupOptions& options, Milliseconds timeout) {
   c10::intrusive_ptr<c10d::Store> store;
   if (!options.file.empty()) {
-    store =
-        c10::make_intrusive<c10d::FileStore>(options.file.string(), static_cast<int>(options.size));
+    store = c10::make_intrusive<c10d::FileStore>(meeting_file(options.file),
+                                                 static_cast<int>(options.size));
   } else {
     c10d::TCPStoreOptions tcp;
     tcp.port = static_cast<uint16_t>(options.port);
@@ -93,6 +118,8 @@ class GlooGroup final : public ProcessGroup {
   void guarded(const char* what, const Work& work, const char* hint = "") const {
     try {
       work();
+    } catch (const Error&) {
+      throw;
     } catch (const std::exception& error) {
       const auto reason = first_line(error);
       if (reason.find("Address already in use") != std::string::npos) {

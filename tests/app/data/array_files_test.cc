@@ -111,6 +111,12 @@ TEST_F(ArrayFiles, RefusesWhatDoesNotFit) {
                        "Got whole numbers of shape (3, 2).");
   LOWRANK_EXPECT_ERROR(pair(inputs, at::tensor({0, 1, 1'000'000}, at::kLong)), FileError,
                        "must be classes of 0 to 999999. Got 1000000. Pass --loss mse");
+  for (const auto dtype : {at::kLong, at::kByte, at::kBool, at::kFloat}) {
+    LOWRANK_EXPECT_ERROR(pair(inputs, at::zeros({3, 0}, dtype)), FileError,
+                         "one number or more for each example. Got an array of shape (3, 0).");
+  }
+  const auto least = at::full({3, 2}, std::numeric_limits<int64_t>::min(), at::kLong);
+  LOWRANK_EXPECT_ERROR(pair(least, three_), FileError, "Got -9223372036854775808.");
   LOWRANK_EXPECT_ERROR(pair(at::randn({3}), three_), FileError,
                        "must have shape (N, ...). Got (3).");
   LOWRANK_EXPECT_ERROR(pair(at::zeros({0, 4}), at::zeros({0})), FileError, "Got (0, 4).");
@@ -119,7 +125,7 @@ TEST_F(ArrayFiles, RefusesWhatDoesNotFit) {
   LOWRANK_EXPECT_ERROR(pair(broken, three_), FileError,
                        "must be finite as float32. Got NaN, Inf or larger numbers.");
   LOWRANK_EXPECT_ERROR(pair(at::full({3, 2}, (int64_t{1} << 24) + 1, at::kLong), three_), FileError,
-                       "must be at most 16777216. Got 16777217.");
+                       "must be -16777216 to 16777216. Got 16777217.");
 }
 
 }  // namespace

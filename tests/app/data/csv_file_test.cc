@@ -76,6 +76,26 @@ TEST_F(CsvFile, TakesTheSeparatorsThatSpreadsheetsWrite) {
   }
 }
 
+TEST_F(CsvFile, TakesQuotedNames) {
+  for (const char* text : {"\xef\xbb\xbf\"a\",b,label\n1,2,0\n", "\"a;;;\",b,label\n1,2,0\n",
+                           "\"L, cm\";\"B, cm\";label\n1;2;0\n"}) {
+    EXPECT_EQ(read(text).columns.size(), 2) << text;
+  }
+}
+
+TEST_F(CsvFile, RefusesDecimalCommas) {
+  LOWRANK_EXPECT_ERROR(read("x;label\n1,5;0\n"), FileError,
+                       "Got \"1,5\". Decimal commas are not read: write points.");
+  LOWRANK_EXPECT_ERROR(read("x;label\n1;1,5\n2;2,5\n"), FileError,
+                       "must be names, or numbers with points. Got \"1,5\".");
+  EXPECT_EQ(read("x;label\n1;a,b\n2;c\n").class_names.size(), 2);
+}
+
+TEST_F(CsvFile, RefusesWhatIsNotUtf8) {
+  LOWRANK_EXPECT_ERROR(read("x\xe9,label\n1,0\n"), FileError, "must be UTF-8. Got");
+  LOWRANK_EXPECT_ERROR(read("x,label\n1,\xe9\n"), FileError, "must be UTF-8. Got");
+}
+
 TEST_F(CsvFile, DropsColumns) {
   const std::string text = "id,a,label,name,b\nx1,1,0,ann,2\nx2,3,1,bob,4\n";
   const auto data = read(text, {.dropped_columns = {"name", "id"}});
@@ -103,6 +123,7 @@ TEST_F(CsvFile, NamesTheLineAndTheColumnOfWhatIsWrong) {
                        "must hold a finite number in column \"a\". Got \"x\".");
   LOWRANK_EXPECT_ERROR(read("a,label\n,0\n"), FileError, "in column \"a\". Got nothing.");
   LOWRANK_EXPECT_ERROR(read("a,label\nnan,0\n"), FileError, "in column \"a\". Got \"nan\".");
+  LOWRANK_EXPECT_ERROR(read("a,label\n+-5,0\n"), FileError, "in column \"a\". Got \"+-5\".");
   LOWRANK_EXPECT_ERROR(read("a,label\n1e99,0\n"), FileError, "in column \"a\". Got \"1e99\".");
   LOWRANK_EXPECT_ERROR(read("a,label\n1,0,2\n"), FileError,
                        "must hold 2 columns, as its first line. Got 3.");

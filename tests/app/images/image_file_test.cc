@@ -97,6 +97,16 @@ TEST(ImageFile, LeavesPixelsAsTheyAreWhateverGammaTheFileNames) {
   EXPECT_TRUE(at::equal(read(png), gray({0, 1, 2, 127, 254, 255}, {2, 3})));
 }
 
+TEST(ImageFile, ReadsPngsThatEndOddly) {
+  const auto pixels = gray({0, 1, 2, 127, 254, 255}, {2, 3});
+  for (const char* rest : {"\n", "\r\n", "abc", "abcd", "abcdefghijklm"}) {
+    EXPECT_TRUE(at::equal(read(kGrayPng + rest), pixels)) << rest;
+  }
+  for (size_t size = 8; size < kGrayPng.size() - 12; ++size) {
+    EXPECT_THROW(read(kGrayPng.substr(0, size)), FileError) << size;
+  }
+}
+
 TEST(ImageFile, BlendsHalfTransparentPixelsAsViewersDo) {
   const auto pixels = png_bytes(2, 1, PNG_FORMAT_RGBA, {0, 0, 0, 64, 200, 200, 200, 128});
   EXPECT_TRUE(at::equal(read(pixels), gray({191, 227}, {1, 2})));

@@ -4,6 +4,7 @@
 #include <lowrank/io/safetensors.h>
 
 #include <csignal>
+#include <fstream>
 #include <nlohmann/json.hpp>
 #include <string>
 
@@ -110,6 +111,31 @@ TEST_F(FinetuneCommand, RefusesToGoOnOnABaseThatChanged) {
   EXPECT_THAT(refused.err, AllOf(HasSubstr("must be the one that the run was started on"),
                                  HasSubstr("put the old one back, or start anew")));
   EXPECT_FALSE(fs::exists(folder_ / "cut" / "adapter_model.safetensors"));
+}
+
+TEST_F(FinetuneCommand, RefusesToGoOnWithOtherExamples) {
+  const auto started = [&] { return fs::exists(folder_ / "cut" / "checkpoint.safetensors"); };
+  const auto stopped = RunningCommand(command("cut", {"--steps", "3000000"})).stop(SIGINT, started);
+  ASSERT_EQ(stopped.status, 1) << stopped.out;
+  const auto labels = fs::path(data_) / "train-labels-idx1-ubyte";
+  auto bytes = read_bytes(labels);
+  bytes.back() = static_cast<char>((bytes.back() + 1) % 10);
+  std::ofstream(labels, std::ios::binary) << bytes;
+  expect_refusals({{{"finetune", "--resume", (folder_ / "cut").string()},
+                    1,
+                    "the examples must be those that the run was started with. Got others in"}});
+  EXPECT_TRUE(started()) << "the checkpoint stays";
+}
+
+TEST_F(FinetuneCommand, KeepsModelsAndAdaptersApart) {
+  ASSERT_EQ(run_lowrank(command("a", {"--steps", "1"})).status, 0);
+  save_tiny_base(folder_ / "other");
+  const auto into_model = command("other", {"--steps", "1", "--force"});
+  expect_refusals(
+      {{into_model, 1, "must not hold a model beside the adapter"},
+       {{"train", "--data", data_, "--steps", "1", "--out", (folder_ / "a").string(), "--force"},
+        1,
+        "must not hold an adapter beside the model"}});
 }
 
 TEST_F(FinetuneCommand, GoesOnWithTheSameBaseInAnotherPlace) {

@@ -116,6 +116,17 @@ TEST_F(Processes, EndTogetherAndAreResumedInAnotherNumber) {
   EXPECT_EQ(adapter("cut"), adapter("whole"));
 }
 
+/// What --rendezvous names is never written to.
+TEST_F(Processes, MeetBesideTheFileThatIsNamed) {
+  const auto file = folder_.write("notes.txt", "keep").string();
+  run(command("met", {"--steps", "4", "--processes", "2", "--rendezvous", file}));
+  EXPECT_EQ(read_bytes(file), "keep");
+  const auto refused = run_lowrank(
+      command("b", {"--steps", "4", "--processes", "2", "--rendezvous", at("none") + "/file"}));
+  EXPECT_EQ(refused.status, 1);
+  EXPECT_THAT(refused.err, HasSubstr("file.lowrank-meeting\" must be a file that can be written"));
+}
+
 TEST_F(Processes, RefuseWhatCannotWork) {
   expect_refusals({
       {command("a", {"--steps", "2", "--processes", "-1"}), 2, "--processes must be 1 to 1024"},

@@ -84,6 +84,35 @@ TEST_F(WeightsCommands, MergeAnAdapterAndVerifyIt) {
   EXPECT_EQ(run_lowrank({"info", at("m")}).status, 0);
 }
 
+/// An output in another folder may be an input all the same, by its name or by a link.
+TEST_F(WeightsCommands, NeverReplaceWhatTheyRead) {
+  ASSERT_EQ(run_lowrank({"extract", base_, tuned_, "--rank", "2", "--out", at("a")}).status, 0);
+  std::filesystem::create_directory(folder_ / "x");
+  for (const char* name : {"adapter_model.safetensors", "lowrank_report.json"}) {
+    std::filesystem::copy(tuned_, folder_ / "x" / name);
+  }
+  std::filesystem::create_directory(folder_ / "y");
+  std::filesystem::copy(folder_ / "a" / "adapter_config.json",
+                        folder_ / "y" / "adapter_config.json");
+  std::filesystem::create_symlink(folder_ / "a" / "adapter_model.safetensors",
+                                  folder_ / "y" / "adapter_model.safetensors");
+  const auto before = read_bytes(folder_ / "a" / "adapter_model.safetensors");
+  expect_refusals({
+      {{"extract", base_, at("x/adapter_model.safetensors"), "--rank", "2", "--out", at("x"),
+        "--force"},
+       1,
+       "must not be an input"},
+      {{"extract", base_, at("x/lowrank_report.json"), "--rank", "2", "--out", at("x"), "--force"},
+       1,
+       "must not be an input"},
+      {{"resize", at("y"), "--rank", "1", "--out", at("a"), "--force"}, 1, "must not be an input"},
+      {{"resize", at("a"), "--rank", "1", "--out", base_, "--force"},
+       1,
+       "must not hold a model beside the adapter"},
+  });
+  EXPECT_EQ(read_bytes(folder_ / "a" / "adapter_model.safetensors"), before);
+}
+
 TEST_F(WeightsCommands, RefuseWhatCannotWork) {
   ASSERT_EQ(run_lowrank({"extract", base_, tuned_, "--rank", "1", "--out", at("a")}).status, 0);
   expect_refusals({
