@@ -192,7 +192,7 @@ class Extraction {
                  std::any_of(modules.begin(), modules.end(),
                              [&](const auto& target) { return module.ends_with("." + target); });
         });
-    if (!catches_others) return ModuleSelector(modules);
+    if (!catches_others) return modules;
     std::string regex;
     for (const auto& module : modules) regex += (regex.empty() ? "" : "|") + escaped(module);
     return ModuleSelector::matching(regex);
