@@ -159,8 +159,7 @@ class CsvReader {
       static_cast<void>(nlohmann::json(text).dump());
     } catch (const nlohmann::json::type_error&) {
       fail<FileError>("data", fmt::format("\"{}\" must be UTF-8", name_),
-                      fmt::format("\"{}\" in line {}", text, line_ + 1),
-                      "iconv -f latin1 -t utf8 converts most others.");
+                      fmt::format("\"{}\"", text), "iconv -f latin1 -t utf8 converts most others.");
     }
   }
 

@@ -75,7 +75,8 @@ void require_untied(const Checkpoint& base, const std::string& name, const char*
   if (!is_table || base.contains("lm_head.weight") || !std::filesystem::exists(config, none))
     return;
   const auto json = read_json_file(config);
-  if (!json.is_object() || !json.value("tie_word_embeddings", false)) return;
+  const auto tied = json.is_object() ? json.find("tie_word_embeddings") : json.end();
+  if (!json.is_object() || tied == json.end() || *tied != true) return;
   fail<FileError>(operation, fmt::format("\"{}\" must not be shared with the model's head", name),
                   fmt::format("tie_word_embeddings in \"{}\"", config.string()),
                   "A merged file has no place for an embedding and a head that differ.");

@@ -250,7 +250,7 @@ TEST_F(MergeAdapters, RefusesATableThatTheHeadShares) {
   folder_.write("base/config.json", R"({"tie_word_embeddings": true})");
   LOWRANK_EXPECT_ERROR(merge_adapters(Checkpoint::open(at("base")), Paths{at("a")}, at("m")),
                        FileError, "\"wte.weight\" must not be shared with the model's head.");
-  folder_.write("base/config.json", R"({"tie_word_embeddings": false})");
+  folder_.write("base/config.json", R"({"tie_word_embeddings": "no"})");
   EXPECT_EQ(merge_adapters(Checkpoint::open(at("base")), Paths{at("a")}, at("m")).tensors.size(),
             1);
 }
