@@ -62,7 +62,9 @@ def ours(lowrank, folder, net, processes):
 
 def theirs(net, processes):
     worker = [__file__, "--worker", net]
-    launch = ["-m", "torch.distributed.run", "--nproc_per_node", str(processes)] if processes > 1 else []
+    # Debian's torchrun fails under Python 3.11 unless it redirects the output (-r, -t).
+    launch = ["-m", "torch.distributed.run", "-r", "1", "-t", "1", "--nproc_per_node", str(processes)]
+    launch = launch if processes > 1 else []
     found, _ = counted([sys.executable, "-W", "ignore", *launch, *worker])
     return {"rate": found["rate"], "bytes": found["bytes"]}
 
