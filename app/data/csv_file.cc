@@ -24,6 +24,14 @@ namespace {
 
 constexpr uint64_t kLongestCsv = uint64_t{4} << 30;
 
+/// Returns whether this is a number with a comma for the point, like "-1,5".
+bool has_decimal_comma(std::string_view text) {
+  const auto comma = text.find(',');
+  return comma != std::string_view::npos && comma > 0 && comma + 1 < text.size() &&
+         text.find(',', comma + 1) == std::string_view::npos &&
+         text.find_first_not_of("+-0123456789,") == std::string_view::npos;
+}
+
 /// Takes the fields and rows that libcsv finds.
 class CsvReader {
  public:
@@ -57,7 +65,6 @@ class CsvReader {
           "data", fmt::format("\"{}\" must hold column names and then at least one example", name_),
           columns_.empty() ? "nothing" : "column names alone");
     }
-    for (const auto& label : labels_) require_utf8(label);
     require_no_decimal_commas();
     Dataset dataset;
     dataset.columns = columns_;
@@ -66,6 +73,7 @@ class CsvReader {
             .view({static_cast<int64_t>(labels_.size()), static_cast<int64_t>(columns_.size())});
     set_labels(dataset, labels_, source_.class_names, source_,
                fmt::format("column \"{}\" of \"{}\"", source_.label_column, name_));
+    for (const auto& name : dataset.class_names) require_utf8(name);
     return dataset;
   }
 
@@ -149,7 +157,7 @@ class CsvReader {
                     fmt::format("line {} of \"{}\" must hold a finite number in column \"{}\"",
                                 line_ + 1, name_, header_[column]),
                     text.empty() ? "nothing" : fmt::format("\"{}\"", text),
-                    text.find(',') != std::string_view::npos
+                    has_decimal_comma(text)
                         ? "Decimal commas are not read: write points."
                         : "Leave a column that is no input out with --drop-columns NAME.");
   }
@@ -165,18 +173,11 @@ class CsvReader {
 
   /// Numbers with decimal commas would become as many classes.
   void require_no_decimal_commas() const {
-    const auto is_decimal = [](const std::string& label) {
-      const auto comma = label.find(',');
-      return comma != std::string::npos && comma > 0 && comma + 1 < label.size() &&
-             label.find_first_not_of("+-0123456789,") == std::string::npos;
-    };
-    if (!source_.class_names.empty() || !std::any_of(labels_.begin(), labels_.end(), is_decimal)) {
-      return;
-    }
+    const auto found = std::find_if(labels_.begin(), labels_.end(), has_decimal_comma);
+    if (!source_.class_names.empty() || found == labels_.end()) return;
     fail<FileError>(
         "data", fmt::format("the labels in \"{}\" must be names, or numbers with points", name_),
-        fmt::format("\"{}\"", *std::find_if(labels_.begin(), labels_.end(), is_decimal)),
-        "Decimal commas are not read.");
+        fmt::format("\"{}\"", *found), "Decimal commas are not read.");
   }
 
   std::string name_;

@@ -39,14 +39,13 @@ std::optional<std::vector<double>> numbers_of(const std::vector<std::string>& te
 
 /// Returns classes that are stored as floating-point numbers as whole numbers.
 at::Tensor as_whole_numbers(const at::Tensor& labels, const std::string& where) {
-  const auto list = labels.dim() == 2 && labels.size(1) == 1 ? labels.squeeze(1) : labels;
-  if (!list.is_floating_point()) return list;
-  if (list.dim() == 1 && list.eq(list.floor()).logical_and(at::isfinite(list)).all().item<bool>()) {
-    return list.to(at::kLong);
-  }
+  if (!labels.is_floating_point()) return labels;
+  const auto are_whole = labels.eq(labels.floor()).logical_and(at::isfinite(labels));
+  if (labels.dim() == 1 && are_whole.all().item<bool>()) return labels.to(at::kLong);
   fail_label(where, "classes for --loss cross-entropy: whole numbers of at least 0, or names",
-             list.dim() == 1 ? std::string("numbers with decimals")
-                             : fmt::format("numbers of shape ({})", fmt::join(list.sizes(), ", ")));
+             labels.dim() == 1
+                 ? std::string("numbers with decimals")
+                 : fmt::format("numbers of shape ({})", fmt::join(labels.sizes(), ", ")));
 }
 
 bool are_one_hot(const at::Tensor& labels) {
@@ -83,10 +82,10 @@ void set_names(Dataset& dataset, const std::vector<std::string>& labels,
 
 void set_labels(Dataset& dataset, const at::Tensor& given, const DataSource& source,
                 const std::string& where) {
+  const bool are_classes = source.needs_classes || !given.is_floating_point();
   const bool is_column = given.dim() == 2 && given.size(1) == 1;
-  const auto labels = source.needs_classes
-                          ? as_whole_numbers(given, where)
-                          : (is_column && !given.is_floating_point() ? given.squeeze(1) : given);
+  auto labels = is_column && are_classes ? given.squeeze(1) : given;
+  if (source.needs_classes) labels = as_whole_numbers(labels, where);
   if (labels.dim() == 0 || labels.size(0) != dataset.inputs.size(0)) {
     fail_label(where, fmt::format("one for each of the {} examples", dataset.inputs.size(0)),
                labels.dim() == 0 ? "a single number" : fmt::format("{}", labels.size(0)));

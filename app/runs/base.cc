@@ -153,7 +153,7 @@ std::string hint_on_labels(const Dataset& data, int64_t outputs) {
   return "";
 }
 
-/// LibTorch's text about a token id that an embedding does not have names neither.
+/// LibTorch's message says neither which token id is too large nor how many the embedding has.
 void explain_ids(std::string& reason, const at::Tensor& ids) {
   if (reason.find("out of range") == std::string::npos) return;
   reason = fmt::format("numbers of {} to {}, of which its embedding lacks some",
@@ -280,7 +280,6 @@ void take_preparation(Base& base, const fs::path& adapter) {
 }
 
 DataSource complete(DataOptions& options, Base& base) {
-  check(options);
   if (options.source.data.empty()) {
     take_own_data(options.source, base);
   } else {

@@ -90,7 +90,9 @@ int64_t RankRule::choose(const at::Tensor& singular_values, int64_t rows, int64_
       return smallest_with_energy(singular_values, value_);
     case Kind::kTolerance:
       return count_above(singular_values, value_);
-    default:
+    case Kind::kNumber:
+    case Kind::kAtMost:
+    case Kind::kNumerical:
       break;
   }
   return count_above(singular_values, numerical_tolerance(singular_values, rows, columns));

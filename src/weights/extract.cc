@@ -81,7 +81,7 @@ void require_same_tensors(const Checkpoint& base, const Checkpoint& tuned) {
   for (const auto& [from, in] : {std::pair(&base, &tuned), std::pair(&tuned, &base)}) {
     const auto names = missing(*from, *in);
     if (names.empty()) continue;
-    fail<FileError>("extract", fmt::format("both models must have the same tensors"),
+    fail<FileError>("extract", "both models must have the same tensors",
                     fmt::format("{} in \"{}\" and not in \"{}\": {}", names.size(),
                                 from->place().string(), in->place().string(), list_names(names)));
   }
@@ -157,6 +157,7 @@ class Extraction {
     require_measured("extract", error);
     report_.layers.push_back(error);
     add_factors(layer, before);
+    adapted_.insert(layer.path);
     layers_.push_back(layer);
   }
 
@@ -185,28 +186,23 @@ class Extraction {
   /// Names in target_modules also match the ends of longer paths. Where one of those is a layer
   /// that did not change, a regular expression names the whole paths.
   ModuleSelector targets_alone(const std::vector<std::string>& modules) const {
-    const bool catches_others =
-        std::any_of(base_.names().begin(), base_.names().end(), [&](const auto& name) {
-          const auto module = module_of(name);
-          return !is_adapted(module) &&
-                 std::any_of(modules.begin(), modules.end(),
-                             [&](const auto& target) { return module.ends_with("." + target); });
-        });
+    const auto& names = base_.names();
+    const bool catches_others = std::any_of(names.begin(), names.end(), [&](const auto& name) {
+      const auto module = module_of(name);
+      return !is_adapted(module) && is_caught(module, adapted_);
+    });
     if (!catches_others) return modules;
     std::string regex;
     for (const auto& module : modules) regex += (regex.empty() ? "" : "|") + escaped(module);
     return ModuleSelector::matching(regex);
   }
 
-  bool is_adapted(const std::string& module) const {
-    return std::any_of(layers_.begin(), layers_.end(),
-                       [&](const auto& layer) { return layer.path == module; });
-  }
+  bool is_adapted(const std::string& module) const { return adapted_.contains(module); }
 
   /// A module in modules_to_save is saved with all its tensors, and bias="all" with every bias of
   /// the model.
   void add_whole(LoraConfig& config) {
-    std::set<std::string> modules, saved;
+    std::set<std::string> modules;
     bool has_biases = false;
     for (const auto& name : report_.whole) {
       const auto module = module_of(name);
@@ -236,6 +232,7 @@ class Extraction {
   const Checkpoint& tuned_;
   const ExtractOptions& options_;
   std::vector<NewLayer> layers_;
+  std::set<std::string> adapted_;  // their paths
   std::vector<SafetensorsEntry> entries_;
   WeightsReport report_;
 };

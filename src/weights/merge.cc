@@ -46,13 +46,11 @@ class Merge {
     const auto own = base_.tensor(name);
     report.name = name;
     report.numbers = own.numel();
+    if (!changes(name)) return own;
     const Updates* replacing = nullptr;
-    bool is_changed = false;
     for (const auto& updates : updates_) {
       if (updates.replaces(name)) replacing = &updates;
-      is_changed = is_changed || updates.changes(name);
     }
-    if (!is_changed) return own;
     const auto before = replacing == nullptr ? own : replacing->replacement(name);
     report.is_replaced = replacing != nullptr;
     return sum(name, before, own, report);

@@ -49,6 +49,13 @@ void require_measured(const char* operation, const LayerError& error) {
       "numbers that are too large");
 }
 
+bool is_caught(const std::string& path, const std::set<std::string>& names) {
+  for (auto dot = path.find('.'); dot != std::string::npos; dot = path.find('.', dot + 1)) {
+    if (names.contains(path.substr(dot + 1))) return true;
+  }
+  return false;
+}
+
 void set_ranks(LoraConfig& config, const std::vector<NewLayer>& layers) {
   std::map<RankAndAlpha, int64_t> counts;
   for (const auto& layer : layers) ++counts[rank_and_alpha(layer, config.use_rslora)];
@@ -65,12 +72,12 @@ void set_ranks(LoraConfig& config, const std::vector<NewLayer>& layers) {
   std::stable_sort(by_length.begin(), by_length.end(),
                    [](const auto& x, const auto& y) { return x.path.size() < y.path.size(); });
   std::vector<std::pair<std::string, RankAndAlpha>> named;
+  std::set<std::string> names;
   for (const auto& layer : by_length) {
     const auto own = rank_and_alpha(layer, config.use_rslora);
-    const bool is_caught = std::any_of(named.begin(), named.end(), [&](const auto& other) {
-      return layer.path.ends_with("." + other.first);
-    });
-    if (own != most->first || is_caught) named.emplace_back(layer.path, own);
+    if (own == most->first && !is_caught(layer.path, names)) continue;
+    named.emplace_back(layer.path, own);
+    names.insert(layer.path);
   }
   std::reverse(named.begin(), named.end());
   for (const auto& [path, own] : named) {

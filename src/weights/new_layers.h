@@ -5,6 +5,7 @@
 #include <lowrank/linalg/thin_svd.h>
 #include <lowrank/weights/report.h>
 
+#include <set>
 #include <string>
 #include <vector>
 
@@ -27,6 +28,10 @@ double scaled_norm(const at::Tensor& numbers);
 
 /// Throws TensorError that names the layer if a norm is not finite.
 void require_measured(const char* operation, const LayerError& error);
+
+/// Returns whether the path ends with "." and one of the names, so that the name as an entry of
+/// target_modules or of a pattern also means the path.
+bool is_caught(const std::string& path, const std::set<std::string>& names);
 
 /// Gives the config the rank and alpha that most layers have, and the others in its patterns.
 void set_ranks(LoraConfig& config, const std::vector<NewLayer>& layers);

@@ -1,4 +1,5 @@
 #include <fmt/format.h>
+#include <lowrank/io/atomic_file.h>
 #include <lowrank/io/json.h>
 #include <lowrank/io/printable.h>
 #include <lowrank/weights/merge.h>
@@ -59,6 +60,7 @@ void run_merge(MergeCommand& command) {
     for (const auto& file : base.files()) outputs.push_back(file.string());
   }
   app::require_no_inputs(command.out, outputs, inputs);
+  require_writable_output(command.out, command.common.force);
   std::unique_ptr<app::FolderLock> lock;
   if (base.is_folder()) lock = std::make_unique<app::FolderLock>(command.out);
   command.options.force = command.common.force;

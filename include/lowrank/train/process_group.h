@@ -62,8 +62,8 @@ struct ProcessGroupOptions {
 
 /// Joins a group by c10d's Gloo backend, which is part of LibTorch. The connections use the network
 /// interface that GLOO_SOCKET_IFNAME names, or else the one that leads to `address`, or with `file`
-/// those of this machine alone. Throws
-/// ArgumentError for options out of range, and ProcessGroupError if not all processes come.
+/// those of this machine alone. Throws ArgumentError for options out of range, FileError if `file`
+/// cannot be written, and ProcessGroupError if not all processes come.
 LOWRANK_API std::shared_ptr<ProcessGroup> join_processes(const ProcessGroupOptions& options);
 
 /// Returns the options for the processes that torchrun (RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT)
