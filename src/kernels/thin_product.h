@@ -5,8 +5,8 @@
 #include "kernels/isa/kernel_table.h"
 
 /// Products of a few rows with a large matrix, on raw float32 memory: a layer with factors consists
-/// of these. The matrix is read in place, once (x·wᵀ of many rows with AVX2 packs it sixteen rows
-/// at a time, see panel_tiles.h). The low-rank part is a second term, summed up in the same
+/// of these. The matrix is read in place, once; of many rows with AVX2, it is copied into panels
+/// (panel_tiles.h, packed_tiles.h). The low-rank part is a second term, summed up in the same
 /// registers. (BLAS libraries are at their best with hundreds of rows; with ten rows they reach a
 /// third to two thirds of that speed.)
 ///

@@ -207,28 +207,58 @@ TEST(ThinProduct, IsTheSameForAnyNumberOfThreadsAndRows) {
   }
 }
 
-/// Many rows are multiplied by panels with AVX2, few by dot products: the bits are the same.
-TEST(ThinProduct, IsTheSameByPanelsAndByDots) {
+/// With AVX2 many rows take w in panels, and few rows take it where it lies: the bits are the same.
+void check_rows_alone(bool transposed) {
   std::mt19937 random(3);
   for (int i = 0; i < 200; ++i) {
     at::manual_seed(static_cast<uint64_t>(i));
-    ProductProblem problem(random, /*transposed=*/true);
+    ProductProblem problem(random, transposed);
     problem.rows = 14 + i % 20;
+    if (!transposed) {
+      problem.columns = 120 + i;
+      problem.depth = 120 + 3 * i;
+      problem.w = ProductProblem::with_gaps(problem.depth, problem.columns, i % 5);
+      problem.w2 = ProductProblem::with_gaps(problem.second_depth, problem.columns, i % 5);
+      if (problem.bias.defined()) problem.bias = at::randn({problem.columns});
+    }
     problem.x = ProductProblem::with_gaps(problem.rows, problem.depth, i % 3);
     problem.x2 = ProductProblem::with_gaps(problem.rows, problem.second_depth, i % 2);
     problem.y = ProductProblem::with_gaps(problem.rows, problem.columns, i % 4);
     const auto start = problem.y.clone();
     for (const auto set : supported_instruction_sets()) {
       const auto& kernels = kernel_table(set);
-      const auto product = problem.product(/*transposed=*/true);
-      kernels.multiply_transposed(product, Span{0, problem.rows}, Span{0, problem.columns});
+      const auto kernel = transposed ? kernels.multiply_transposed : kernels.multiply;
+      const auto product = problem.product(transposed);
+      kernel(product, Span{0, problem.rows}, Span{0, problem.columns});
       const auto together = problem.y.clone();
       problem.y.copy_(start);
       for (int64_t row = 0; row < problem.rows; ++row) {
-        kernels.multiply_transposed(product, Span{row, row + 1}, Span{0, problem.columns});
+        kernel(product, Span{row, row + 1}, Span{0, problem.columns});
       }
       EXPECT_TRUE(at::equal(problem.y, together)) << name_of(set) << ", case " << i;
       problem.y.copy_(start);
+    }
+  }
+}
+
+TEST(ThinProduct, IsTheSameByPanelsAndByDots) { check_rows_alone(/*transposed=*/true); }
+
+TEST(ThinProduct, IsTheSameWithAndWithoutPacking) { check_rows_alone(/*transposed=*/false); }
+
+/// Powers of two, rows for several tiles and parts, and an x that is strided along the depth.
+TEST(ThinProduct, PacksWideMatrices) {
+  at::manual_seed(4);
+  const auto w = at::randn({1024, 1024}), a = at::randn({16, 1024});
+  for (const int64_t rows : {16, 64, 530}) {
+    for (const bool strided : {false, true}) {
+      const auto x = strided ? at::randn({1024, rows}).t() : at::randn({rows, 1024});
+      const auto down = at::randn({rows, 16});
+      const auto exact = at::mm(x.to(at::kDouble), w.to(at::kDouble)) +
+                         at::mm(down.to(at::kDouble), a.to(at::kDouble));
+      const auto found = input_gradient({x, w}, {down, a});
+      EXPECT_LE((found - exact).norm().item<double>(), 1e-6 * exact.norm().item<double>());
+      EXPECT_TRUE(at::equal(found.narrow(0, 3, 2),
+                            input_gradient({x.narrow(0, 3, 2), w}, {down.narrow(0, 3, 2), a})));
     }
   }
 }

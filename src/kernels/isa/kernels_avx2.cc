@@ -4,6 +4,7 @@
 #include "kernels/isa/kernel_table.h"
 #include "kernels/tiles/adam_loop.h"
 #include "kernels/tiles/add_loop.h"
+#include "kernels/tiles/packed_tiles.h"
 #include "kernels/tiles/panel_tiles.h"
 #include "kernels/tiles/product_tiles.h"
 #include "kernels/tiles/where_positive_loop.h"
@@ -12,7 +13,7 @@ namespace lowrank::kernels {
 
 extern const KernelTable kAvx2Kernels;
 const KernelTable kAvx2Kernels = {
-    .multiply = &avx2::multiply_span,
+    .multiply = &avx2::multiply_packed_span,
     .multiply_transposed = &avx2::multiply_panels_span,
     .part_rows = 5,
     .part_columns = 512,
