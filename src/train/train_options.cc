@@ -20,32 +20,31 @@ void check(const TrainOptions& options) {
   require(options.steps > 0 || options.epochs >= 1, "epochs must be at least 1",
           number(options.epochs));
   require(options.epochs <= 1'000'000, "epochs must be at most 1000000", number(options.epochs));
-  require(options.batch_size >= 1, "the batch size must be at least 1", number(options.batch_size));
-  require(options.batch_size <= 1'000'000'000, "the batch size must be at most 1000000000",
+  require(options.batch_size >= 1, "batch_size must be at least 1", number(options.batch_size));
+  require(options.batch_size <= 1'000'000'000, "batch_size must be at most 1000000000",
           number(options.batch_size));
   require(std::isfinite(options.learning_rate) && options.learning_rate > 0,
-          "the learning rate must be finite and above 0", options.learning_rate);
+          "learning_rate must be finite and above 0", options.learning_rate);
   require(std::isfinite(options.weight_decay) && options.weight_decay >= 0,
-          "the weight decay must be finite and at least 0", options.weight_decay);
+          "weight_decay must be finite and at least 0", options.weight_decay);
   require(std::isfinite(options.seconds) && options.seconds >= 0,
           "seconds must be finite and at least 0 (0: no limit)", options.seconds);
-  require(options.schedule.warmup_steps >= 0, "warm-up steps must be at least 0",
+  require(options.schedule.warmup_steps >= 0, "warmup_steps must be at least 0",
           number(options.schedule.warmup_steps));
   require(std::isfinite(options.clip_norm) && options.clip_norm >= 0,
-          "the norm to clip to must be finite and at least 0 (0 disables)", options.clip_norm);
-  require(options.accumulate >= 1, "batches per step must be at least 1",
-          number(options.accumulate));
-  require(options.accumulate <= 1'000'000, "batches per step must be at most 1000000",
+          "clip_norm must be finite and at least 0 (0 disables clipping)", options.clip_norm);
+  require(options.accumulate >= 1, "accumulate must be at least 1", number(options.accumulate));
+  require(options.accumulate <= 1'000'000, "accumulate must be at most 1000000",
           number(options.accumulate));
   require(options.validation >= 0 && options.validation < 1,
-          "the validation share must be at least 0 and below 1", options.validation);
-  require(options.validate_every >= 0, "steps between validations must be at least 0",
+          "validation must be at least 0 and below 1", options.validation);
+  require(options.validate_every >= 0, "validate_every must be at least 0",
           number(options.validate_every));
-  require(options.validation_batch_size >= 0, "the batch size of a validation must be at least 0",
+  require(options.validation_batch_size >= 0, "validation_batch_size must be at least 0",
           number(options.validation_batch_size));
   require(options.patience >= 0, "patience must be at least 0", number(options.patience));
-  require(options.replay >= 0 && options.replay < 1,
-          "the replay share must be at least 0 and below 1", options.replay);
+  require(options.replay >= 0 && options.replay < 1, "replay must be at least 0 and below 1",
+          options.replay);
 }
 
 nlohmann::ordered_json to_json(const TrainOptions& options) {

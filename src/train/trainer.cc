@@ -2,7 +2,6 @@
 #include <ATen/core/grad_mode.h>
 #include <fmt/format.h>
 #include <lowrank/error.h>
-#include <lowrank/io/file_bytes.h>
 #include <lowrank/train/interrupt.h>
 #include <lowrank/train/sampler.h>
 #include <lowrank/train/trainer.h>
@@ -16,10 +15,11 @@
 
 #include "train/checkpoint_file.h"
 #include "train/log/run_logger.h"
-#include "train/processes/received_file.h"
 #include "train/processes/shared_steps.h"
+#include "train/run_checkpoints.h"
 #include "train/stepper.h"
 #include "train/task_checks.h"
+#include "train/validation.h"
 
 namespace lowrank {
 namespace {
@@ -28,8 +28,6 @@ using Clock = std::chrono::steady_clock;
 
 /// About as many points as the history of a run has.
 constexpr int64_t kHistoryPoints = 1000;
-
-constexpr uint64_t kLongestCheckpoint = uint64_t{1} << 40;
 
 double seconds_since(Clock::time_point begin) {
   return std::chrono::duration<double>(Clock::now() - begin).count();
@@ -54,23 +52,6 @@ double clip_gradients(const std::vector<NamedParameter>& parameters, double most
   return norm.item<double>();
 }
 
-/// Puts the model into train() or eval() until the end of the scope, and then into the other one.
-class ModeScope {
- public:
-  ModeScope(const TrainTask& task, bool training) : task_(task), training_(training) {
-    if (task_.set_training) task_.set_training(training_);
-  }
-  ~ModeScope() {
-    if (task_.set_training) task_.set_training(!training_);
-  }
-  ModeScope(const ModeScope&) = delete;
-  ModeScope& operator=(const ModeScope&) = delete;
-
- private:
-  const TrainTask& task_;
-  bool training_;
-};
-
 /// The options of a process. All but rank 0 neither write nor report anything.
 RunOptions options_in_group(const RunOptions& run) {
   if (run.group == nullptr || run.group->rank() == 0) return run;
@@ -89,10 +70,12 @@ class Run {
         run_(options_in_group(run)),
         split_(split_examples(task, options)),
         optimizer_(make_stepper(task, options)),
+        validation_(task, options, split_.validation),
         logger_(run_) {
     if (run_.group != nullptr) {
       shared_.emplace(*run_.group, task.parameters, options.accumulate);
     }
+    checkpoints_.emplace(run_, task_, *optimizer_, shared_ ? &*shared_ : nullptr);
     if (task.next_loss == nullptr) {
       sampler_.emplace(
           split_.train,
@@ -116,10 +99,10 @@ class Run {
     begin_ = Clock::now();
     earlier_ = state_.counters.seconds;
     const auto first = state_.counters.step;
-    if (!run_.resume) save_checkpoint();
+    if (!run_.resume) checkpoints_->save(state_);
     logger_.begin(first, total_);
     loop();
-    if (split_.validation.defined()) keep_best();
+    if (validation_.is_on()) validation_.restore_best(state_);
     const double seconds = seconds_since(begin_);
     const auto& counters = state_.counters;
     return {.steps = counters.step,
@@ -138,7 +121,7 @@ class Run {
   }
 
   void resume() {
-    state_ = read_state();
+    state_ = checkpoints_->read();
     require_possible(state_.counters);
     if (state_.generator.defined()) restore_generator(task_.device, state_.generator);
     const auto batch = state_.counters.step * options_.accumulate;
@@ -147,19 +130,6 @@ class Run {
     } else {
       task_.seek(batch);
     }
-  }
-
-  /// In a group, only rank 0 needs to have the checkpoint.
-  TrainingState read_state() {
-    const auto read = [&](const std::filesystem::path& file) {
-      return read_checkpoint(file, run_.identity, task_.parameters, *optimizer_);
-    };
-    if (!shared_) return read(run_.checkpoint);
-    const auto bytes =
-        shared_->share_bytes(is_first() ? read_file(run_.checkpoint, kLongestCheckpoint) : "");
-    if (is_first()) return read(run_.checkpoint);
-    const ReceivedFile file(bytes);
-    return read(file.path());
   }
 
   bool is_first() const { return !shared_ || shared_->is_first(); }
@@ -177,7 +147,7 @@ class Run {
 
   void loop() {
     auto& counters = state_.counters;
-    end_where_patience_ends();
+    if (validation_.patience_ends(state_)) end_with(TrainEnd::kPatience);
     while (counters.step < total_ && !end_) {
       auto progress = step();
       if (!progress) {
@@ -188,22 +158,25 @@ class Run {
       progress->seconds = counters.seconds;
       record(*progress);
       if (run_.on_step && !run_.on_step(*progress)) end_with(TrainEnd::kCallback);
-      if (is_first() && validates_at(counters.step)) validate(progress->learning_rate);
+      if (is_first() && validation_.is_due(counters.step, steps_per_epoch(), total_)) {
+        validate(progress->learning_rate);
+      }
       if (is_first() && options_.seconds > 0 && counters.seconds >= options_.seconds) {
         end_with(TrainEnd::kSeconds);
       }
       if (!shared_ && interrupted()) stop();
-      checkpoint_if_due();
+      checkpoints_->save_if_due(state_);
     }
     // The other processes are in the next step, and wait.
     if (shared_ && is_first() && counters.step < total_) exchange(/*has_ended=*/true);
     // The parameters of a run that ended early may be better than the best so far.
     const auto& validations = state_.history.validations;
-    if (is_first() && split_.validation.defined() && counters.step > 0 &&
+    if (is_first() && validation_.is_on() && counters.step > 0 &&
         (validations.empty() || validations.back().step != counters.step)) {
       validate(optimizer_->rate() * factor(counters.step - 1));
     }
-    require_finite();
+    // A step that diverges shows in the next step's loss. The last step has none.
+    checkpoints_->require_finite(counters.step);
   }
 
   /// The first reason counts.
@@ -295,8 +268,8 @@ class Run {
       if (outcome.is_interrupted) stop();
       return outcome.losses;
     } catch (const ProcessGroupError& error) {
-      save_checkpoint();  // of the last whole step
-      throw ProcessGroupError(fmt::format("{} {}", error.what(), where_state_is()));
+      checkpoints_->save(state_);  // of the last whole step
+      throw ProcessGroupError(fmt::format("{} {}", error.what(), checkpoints_->where()));
     }
   }
 
@@ -316,8 +289,8 @@ class Run {
 
   void require_finite_loss(double value) const {
     if (std::isfinite(value)) return;
-    fail_diverged("the loss",
-                  fmt::format("{} at step {}", not_finite(value), state_.counters.step + 1));
+    checkpoints_->fail_diverged(
+        "the loss", fmt::format("{} at step {}", not_finite(value), state_.counters.step + 1));
   }
 
   void count_loss(double value, bool new_epoch) {
@@ -337,15 +310,6 @@ class Run {
     return indices;
   }
 
-  static double value_of(const at::Tensor& loss) {
-    if (!loss.defined() || loss.numel() != 1) {
-      fail<TensorError>(
-          "train", "the loss must be a tensor of one number",
-          loss.defined() ? fmt::format("{} numbers", loss.numel()) : "an undefined tensor");
-    }
-    return loss.item<double>();
-  }
-
   void record(const TrainProgress& progress) {
     auto& counters = state_.counters;
     auto& points = state_.history.points;
@@ -362,131 +326,38 @@ class Run {
     return step % rounded_up(total_, kHistoryPoints) == 0 || step == total_;
   }
 
-  static const char* not_finite(double value) { return std::isnan(value) ? "NaN" : "Inf"; }
-
-  /// The checkpoint goes, because a run that went on from it would diverge again; but not the one
-  /// that this run went on from.
-  [[noreturn]] void fail_diverged(const std::string& what, const std::string& found) const {
-    std::error_code none;
-    if (!run_.checkpoint.empty() && !run_.resume) {
-      std::filesystem::remove(run_.checkpoint, none);
-    }
-    fail<TensorError>("train", what + " must stay finite", found,
-                      run_.resume
-                          ? "The checkpoint stays, but a run that goes on from it will "
-                            "probably diverge again. A lower learning rate or clipping may "
-                            "help."
-                          : "Nothing was kept. A lower learning rate or clipping may help.");
-  }
-
-  /// A step that diverges shows in the next step's loss. The last step has none, so this is called
-  /// before anything is saved.
-  void require_finite() const {
-    const at::NoGradGuard no_grad;
-    for (const auto& parameter : task_.parameters) {
-      if (at::isfinite(parameter.tensor).all().item<bool>()) continue;
-      fail_diverged(fmt::format("\"{}\"", parameter.name),
-                    fmt::format("NaN or Inf after step {}", state_.counters.step));
-    }
-  }
-
   double mean_loss() const {
     const auto& counters = state_.counters;
     return counters.loss_count > 0 ? counters.loss_sum / static_cast<double>(counters.loss_count)
                                    : counters.last_mean;
   }
 
-  /// Returns whether to validate after `step`: where the options say, or at the end of each epoch,
-  /// or ten times in the whole run if that is more often.
-  bool validates_at(int64_t step) const {
-    if (!split_.validation.defined()) return false;
-    const auto every = options_.validate_every > 0
-                           ? options_.validate_every
-                           : std::max<int64_t>(1, std::min(steps_per_epoch(), total_ / 10));
-    return step % every == 0 || step == total_;
-  }
-
   void validate(double learning_rate) {
     const at::NoGradGuard no_grad;
     const ModeScope mode(task_, /*training=*/false);
-    const auto most =
-        options_.validation_batch_size > 0 ? options_.validation_batch_size : options_.batch_size;
-    double sum = 0;
-    for (const auto& part : split_.validation.split(most)) {
-      sum += value_of(task_.loss(part)) * static_cast<double>(part.size(0));
-    }
-    auto& counters = state_.counters;
-    const double loss = sum / static_cast<double>(split_.validation.size(0));
+    const auto& counters = state_.counters;
+    const double loss = validation_.loss();
     if (!std::isfinite(loss)) {
-      fail_diverged("the validation loss",
-                    fmt::format("{} after step {}", not_finite(loss), counters.step));
+      checkpoints_->fail_diverged("the validation loss",
+                                  fmt::format("{} after step {}", not_finite(loss), counters.step));
     }
-    const auto metrics = task_.metrics ? task_.metrics(split_.validation) : Metrics();
-    state_.history.validations.push_back({counters.step, loss, metrics});
-    const bool is_best = state_.best.empty() || loss < counters.best_loss;
-    if (is_best) {
-      counters.best_loss = loss;
-      counters.best_step = counters.step;
-      state_.best.clear();
-      for (const auto& parameter : task_.parameters) {
-        state_.best.push_back(parameter.tensor.detach().clone());
-      }
-    }
-    end_where_patience_ends();
+    const bool is_best = validation_.add(state_, loss);
+    if (validation_.patience_ends(state_)) end_with(TrainEnd::kPatience);
     const TrainProgress progress = {.step = counters.step,
                                     .total = total_,
                                     .loss = loss,
                                     .learning_rate = learning_rate,
                                     .seconds = counters.seconds,
                                     .is_best = is_best,
-                                    .metrics = metrics};
+                                    .metrics = state_.history.validations.back().metrics};
     logger_.validation(progress, task_.parameters);
-    if (run_.on_validation && !run_.on_validation(progress)) {
-      end_with(TrainEnd::kCallback);
-    }
-  }
-
-  void end_where_patience_ends() {
-    const auto& validations = state_.history.validations;
-    const auto since = std::count_if(
-        validations.begin(), validations.end(),
-        [&](const auto& validation) { return validation.step > state_.counters.best_step; });
-    if (options_.patience > 0 && since >= options_.patience) end_with(TrainEnd::kPatience);
-  }
-
-  void keep_best() {
-    const at::NoGradGuard no_grad;
-    for (size_t i = 0; i < state_.best.size(); ++i) {
-      auto parameter = task_.parameters[i].tensor;
-      parameter.copy_(state_.best[i]);
-    }
-  }
-
-  void save_checkpoint() {
-    if (run_.checkpoint.empty()) return;
-    require_finite();
-    const auto begin = Clock::now();
-    state_.generator = generator_state(task_.device);
-    write_checkpoint(run_.checkpoint, run_.identity, task_.parameters, *optimizer_, state_);
-    // Checkpoints take at most about a fiftieth of the time, however slow the disk is.
-    next_checkpoint_ = Clock::now() + std::max<Clock::duration>(std::chrono::seconds(1),
-                                                                50 * (Clock::now() - begin));
-  }
-
-  void checkpoint_if_due() {
-    if (!run_.checkpoint.empty() && Clock::now() >= next_checkpoint_) save_checkpoint();
-  }
-
-  std::string where_state_is() const {
-    return run_.checkpoint.empty() ? std::string("Nothing was saved.")
-                                   : fmt::format("Its state is in \"{}\"; {}",
-                                                 run_.checkpoint.string(), run_.how_to_resume);
+    if (run_.on_validation && !run_.on_validation(progress)) end_with(TrainEnd::kCallback);
   }
 
   [[noreturn]] void stop() {
-    save_checkpoint();
+    checkpoints_->save(state_);
     throw Interrupted(fmt::format("[train] the run was interrupted at step {} of {}. {}",
-                                  state_.counters.step, total_, where_state_is()));
+                                  state_.counters.step, total_, checkpoints_->where()));
   }
 
   const TrainTask& task_;
@@ -498,10 +369,12 @@ class Run {
   int64_t total_ = 0;
   TrainingState state_;
   std::optional<TrainEnd> end_;  // nothing while the run goes on, and if all its steps were done
-  Clock::time_point begin_, next_checkpoint_;
+  Clock::time_point begin_;
   double earlier_ = 0;  // seconds of the run's earlier parts
+  Validation validation_;
   RunLogger logger_;
   std::optional<SharedSteps> shared_;
+  std::optional<RunCheckpoints> checkpoints_;
 };
 
 }  // namespace

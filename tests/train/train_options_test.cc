@@ -31,36 +31,36 @@ TEST(TrainOptions, DefaultsAreTheNotebooks) {
 TEST(TrainOptions, RefusesWhatIsOutOfRange) {
   expect_refused([](auto& o) { o.epochs = 0; }, "epochs must be at least 1. Got 0.");
   expect_refused([](auto& o) { o.steps = -1; }, "steps must be at least 0. Got -1.");
-  expect_refused([](auto& o) { o.batch_size = 0; }, "the batch size must be at least 1. Got 0.");
+  expect_refused([](auto& o) { o.batch_size = 0; }, "batch_size must be at least 1. Got 0.");
   for (const double rate : {0.0, -1e-3, kNan, kInf}) {
     expect_refused([rate](auto& o) { o.learning_rate = rate; },
-                   "the learning rate must be finite and above 0. Got ");
+                   "learning_rate must be finite and above 0. Got ");
   }
   for (const double decay : {-1e-3, kNan, kInf}) {
     expect_refused([decay](auto& o) { o.weight_decay = decay; },
-                   "the weight decay must be finite and at least 0. Got ");
+                   "weight_decay must be finite and at least 0. Got ");
     expect_refused([decay](auto& o) { o.seconds = decay; },
                    "seconds must be finite and at least 0 (0: no limit). Got ");
   }
   expect_refused([](auto& o) { o.validate_every = -1; },
-                 "steps between validations must be at least 0. Got -1.");
+                 "validate_every must be at least 0. Got -1.");
   expect_refused([](auto& o) { o.validation_batch_size = -1; },
-                 "the batch size of a validation must be at least 0. Got -1.");
+                 "validation_batch_size must be at least 0. Got -1.");
   expect_refused([](auto& o) { o.patience = -1; }, "patience must be at least 0. Got -1.");
   expect_refused([](auto& o) { o.schedule.warmup_steps = -2; },
-                 "warm-up steps must be at least 0. Got -2.");
+                 "warmup_steps must be at least 0. Got -2.");
   for (const double norm : {-1.0, kNan, kInf}) {
     expect_refused([norm](auto& o) { o.clip_norm = norm; },
-                   "the norm to clip to must be finite and at least 0 (0 disables). Got ");
+                   "clip_norm must be finite and at least 0 (0 disables clipping). Got ");
   }
-  expect_refused([](auto& o) { o.accumulate = 0; }, "batches per step must be at least 1. Got 0.");
+  expect_refused([](auto& o) { o.accumulate = 0; }, "accumulate must be at least 1. Got 0.");
   expect_refused([](auto& o) { o.accumulate = 1'000'000'000; },
-                 "batches per step must be at most 1000000. Got 1000000000.");
+                 "accumulate must be at most 1000000. Got 1000000000.");
   for (const double share : {-0.1, 1.0, kNan}) {
     expect_refused([share](auto& o) { o.validation = share; },
-                   "the validation share must be at least 0 and below 1. Got ");
+                   "validation must be at least 0 and below 1. Got ");
     expect_refused([share](auto& o) { o.replay = share; },
-                   "the replay share must be at least 0 and below 1. Got ");
+                   "replay must be at least 0 and below 1. Got ");
   }
 }
 

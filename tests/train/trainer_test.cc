@@ -321,7 +321,7 @@ TEST(Trainer, RefusesAValidationLossThatIsNotFinite) {
 TEST(Trainer, RefusesOptionsBeforeItStarts) {
   TrainingProblem problem;
   LOWRANK_EXPECT_ERROR(train(problem.task(), {.batch_size = 0}), ArgumentError,
-                       "the batch size must be at least 1");
+                       "batch_size must be at least 1");
   EXPECT_EQ(problem.forwards, 0);
 }
 

@@ -49,11 +49,11 @@ struct RunOptions {
   /// Called when the log is begun, with step 0 or that of the resumed run, and after each
   /// validation, to add figures of one's own.
   std::function<void(RunLog& log, const TrainProgress&)> on_log = {};
-  /// The processes that share the batches of each step, of which TrainOptions::accumulate should
-  /// be a multiple of their number; null: this process alone. The result is the same for any number
-  /// of them, down to the bit, and also that of one process without a group if the model draws no
-  /// random numbers. Rank 0 writes, validates and calls the functions below; all its decisions
-  /// hold for the others. Examples that come as a stream cannot be shared.
+  /// The processes that share the TrainOptions::accumulate batches of each step, which should be a
+  /// multiple of the number of processes; null: this process alone. The result is the same for any
+  /// number of them, down to the bit, and also that of one process without a group if the model
+  /// draws no random numbers. Rank 0 writes, validates and calls the functions below; all its
+  /// decisions hold for the others. Examples that come as a stream cannot be shared.
   std::shared_ptr<ProcessGroup> group = {};
   /// A JSON text that must be the same in all processes, in addition to `identity`: what the data
   /// are, for example.
