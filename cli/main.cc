@@ -46,31 +46,12 @@ std::string first_line(const char* message) {
   return text.substr(0, text.find('\n'));
 }
 
-void add_commands(const lowrank::cli::Flags& flags) {
-  flags.require_command();
-  lowrank::cli::add_mnist(flags);
-  lowrank::cli::add_train(flags);
-  lowrank::cli::add_finetune(flags);
-  lowrank::cli::add_eval(flags);
-  lowrank::cli::add_predict(flags);
-  lowrank::cli::add_info(flags);
-  lowrank::cli::add_targets(flags);
-  lowrank::cli::add_svd(flags);
-  lowrank::cli::add_extract(flags);
-  lowrank::cli::add_resize(flags);
-  lowrank::cli::add_merge(flags);
-  lowrank::cli::add_verify(flags);
-  lowrank::cli::add_compare(flags);
-  lowrank::cli::add_data(flags);
-  lowrank::cli::add_doctor(flags);
-}
-
 int answer(int argc, char** argv) {
   lowrank::cli::occupy_closed_streams();
   const lowrank::cli::CommandLine command_line = {
       "Low-rank adaptation (LoRA) and low-rank factorization (SVD).",
       fmt::format("lowrank {} (LibTorch {})", lowrank::version(), lowrank::libtorch_version()),
-      add_commands};
+      lowrank::cli::add_commands};
   try {
     if (argc == 2 && std::string_view(argv[1]) == kDescribe) {
       fmt::print("R\"json({})json\"\n", lowrank::cli::describe(command_line));

@@ -116,10 +116,9 @@ at::ScalarType widest_dtype(const SafetensorsFile& file) {
 
 }  // namespace
 
-bool is_config_of(const std::string& config, const SafetensorsFile& weights) {
-  const auto saved_with = weights.metadata().find(kConfigKey);
-  return saved_with == weights.metadata().end() ||
-         saved_with->second == sha256_hex(std::string_view(config));
+bool is_config_of(const std::string& config, const std::map<std::string, std::string>& metadata) {
+  const auto saved_with = metadata.find(kConfigKey);
+  return saved_with == metadata.end() || saved_with->second == sha256_hex(std::string_view(config));
 }
 
 void warn_of_another_config(const Path& config_file) {
@@ -156,7 +155,7 @@ TrainedMlp load_mlp(const Path& folder) {
   const auto config = parse_config(text, config_file);
   const auto sizes = read_sizes(config, config_file);
   const auto file = SafetensorsFile::open(folder / kWeightsFile);
-  if (!is_config_of(text, file)) warn_of_another_config(config_file);
+  if (!is_config_of(text, file.metadata())) warn_of_another_config(config_file);
   check_tensors(file, sizes);
   auto preparation = read_preparation(config, sizes.front(), sizes.back(), config_file);
   Mlp model(MlpOptions{.sizes = sizes});

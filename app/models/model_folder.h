@@ -1,8 +1,7 @@
 #pragma once
 
-#include <lowrank/io/safetensors.h>
-
 #include <filesystem>
+#include <map>
 #include <string>
 #include <utility>
 #include <vector>
@@ -31,7 +30,7 @@ TrainedMlp load_mlp(const std::filesystem::path& folder);
 
 /// Returns whether the weights were saved with this text as config.json. Weights that do not say so
 /// belong to any.
-bool is_config_of(const std::string& config, const SafetensorsFile& weights);
+bool is_config_of(const std::string& config, const std::map<std::string, std::string>& metadata);
 void warn_of_another_config(const std::filesystem::path& config_file);
 
 }  // namespace lowrank::app

@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
+#include <lowrank/error.h>
 #include <lowrank/io/printable.h>
 #include <torch/nn/module.h>
 
@@ -191,7 +192,8 @@ void warn(const LoadReport& report, const std::string& folder) {
 }
 
 void add_report(nlohmann::ordered_json& json, const LoadReport& report) {
-  json["base_matches"] = report.base_matches();
+  using Json = nlohmann::ordered_json;
+  json["base_matches"] = report.expected_base.empty() ? Json() : Json(report.base_matches());
   json["acts_like_base"] = report.acts_like_base;
   json["config_matches"] = report.config_matches;
   json["unmatched"] = nlohmann::ordered_json::array();

@@ -44,7 +44,8 @@ void warn(const LoadReport& report, const std::string& folder);
 /// it, and of fields that nobody knows.
 void warn_of_config(bool matches, const std::vector<std::string>& unknown_fields,
                     const std::string& folder);
-/// Adds base_matches, acts_like_base, config_matches, unmatched and unknown_fields.
+/// Adds base_matches (null if the adapter does not say which base it is for), acts_like_base,
+/// config_matches, unmatched and unknown_fields.
 void add_report(nlohmann::ordered_json& json, const LoadReport& report);
 
 }  // namespace lowrank::app

@@ -7,6 +7,9 @@
 /// failure; main turns that into one sentence and the exit status.
 namespace lowrank::cli {
 
+/// Adds all commands, by what they are for.
+void add_commands(const Flags& flags);
+
 void add_mnist(const Flags& flags);
 void add_train(const Flags& flags);
 void add_finetune(const Flags& flags);
@@ -17,6 +20,7 @@ void add_targets(const Flags& flags);
 void add_svd(const Flags& flags);
 void add_extract(const Flags& flags);
 void add_resize(const Flags& flags);
+void add_combine(const Flags& flags);
 void add_merge(const Flags& flags);
 void add_verify(const Flags& flags);
 void add_compare(const Flags& flags);

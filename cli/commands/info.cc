@@ -1,13 +1,12 @@
 #include <ATen/ATen.h>
 #include <fmt/format.h>
-#include <fmt/ranges.h>
 #include <lowrank/adapter/config_fields.h>
 #include <lowrank/adapter/inspect.h>
 #include <lowrank/error.h>
 #include <lowrank/io/file_bytes.h>
 #include <lowrank/io/json.h>
-#include <lowrank/io/printable.h>
-#include <lowrank/io/safetensors.h>
+#include <lowrank/linalg/spectrum.h>
+#include <lowrank/weights/inspect_checkpoint.h>
 
 #include <filesystem>
 #include <memory>
@@ -16,9 +15,9 @@
 #include "app/models/base_model.h"
 #include "app/models/model_folder.h"
 #include "app/reports/evaluation_report.h"
+#include "app/reports/inspection_report.h"
 #include "app/runs/unfinished.h"
-#include "app/terminal/message.h"
-#include "app/terminal/table.h"
+#include "app/terminal/progress.h"
 #include "cli/commands/commands.h"
 #include "cli/flags/common_flags.h"
 
@@ -31,11 +30,13 @@ namespace fs = std::filesystem;
 struct InfoCommand {
   app::CommonOptions common;
   std::string folder;
+  bool spectrum = false;
 };
 
 constexpr auto kInfoExamples = R"(Examples:
   lowrank info two/
   lowrank info base/ --json
+  lowrank info model.safetensors --spectrum
   lowrank info classifier.pt)";
 
 uintmax_t bytes_in(const fs::path& folder) {
@@ -47,103 +48,56 @@ uintmax_t bytes_in(const fs::path& folder) {
   return bytes;
 }
 
-std::string shape_text(at::IntArrayRef sizes) {
-  return fmt::format("({})", fmt::join(sizes, ", "));
+Json tensor_json(const std::string& name, const at::Tensor& tensor, bool with_spectrum) {
+  InspectedTensor found = {name, tensor.scalar_type(), tensor.sizes().vec(), {}, {}};
+  found.norm = tensor.to(at::kDouble).norm().item<double>();
+  const bool is_weight = tensor.dim() >= 2 && tensor.is_floating_point();
+  if (with_spectrum && is_weight) found.spectrum = spectrum(tensor.flatten(1), name);
+  return to_json(found);
 }
 
-Json layer_json(const InspectedLayer& layer) {
-  return {{"name", layer.name},
-          {"in", layer.shape_a[1]},
-          {"out", layer.shape_b[0]},
-          {"rank", layer.rank()},
-          {"scaling", layer.scaling},
-          {"shape_a", layer.shape_a},
-          {"shape_b", layer.shape_b},
-          {"dtype", c10::toString(layer.dtype)},
-          {"parameters", layer.parameters()},
-          {"norm_a", layer.norm_a},
-          {"norm_b", layer.norm_b},
-          {"norm_update", layer.norm_update}};
-}
-
-Json text_or_null(const std::string& text) { return text.empty() ? Json(nullptr) : Json(text); }
-
-Json adapter_json(const InspectedAdapter& adapter, uintmax_t bytes) {
-  Json json;
-  json["kind"] = "adapter";
-  json["rank"] = adapter.config.rank;
-  json["alpha"] = adapter.config.alpha;
-  json["scaling"] = adapter.config.scaling();
-  json["unknown_fields"] = unknown_fields(adapter.config);
-  json["config_matches"] = adapter.config_matches;
-  json["config"] = to_json(adapter.config);
-  json["layers"] = Json::array();
-  for (const auto& layer : adapter.layers) json["layers"].push_back(layer_json(layer));
-  json["parameters"] = adapter.parameters;
-  json["base_sha256"] = text_or_null(adapter.base_sha256);
-  json["base_model_name_or_path"] = text_or_null(adapter.base_model);
-  json["bytes"] = bytes;
-  return json;
-}
-
-void print_adapter(const InspectedAdapter& adapter, uintmax_t bytes) {
-  const auto& config = adapter.config;
-  const auto text = [](const std::string& value) {
-    return value.empty() ? std::string("unknown") : printable(value);
-  };
-  fmt::print("LoRA adapter: rank {}, alpha {}, scaling {:.6g}{}{}{}\n", config.rank, config.alpha,
-             config.scaling(), config.use_rslora ? ", rsLoRA" : "", config.use_dora ? ", DoRA" : "",
-             config.init == LoraInit::kKaimingUniform ? "" : ", init " + init_name(config));
-  app::print_text(
-      fmt::format("Base: {} (SHA-256 {})", text(adapter.base_model), text(adapter.base_sha256)));
-  fmt::print("On disk: {} bytes\n\n", app::with_thousands(static_cast<int64_t>(bytes)));
-  app::Table table({"layer", "A", "B", "parameters", "|A|", "|B|", "|s B A|"});
-  int64_t parameters = 0;
-  for (const auto& layer : adapter.layers) {
-    parameters += layer.parameters();
-    table.add({layer.name, shape_text(layer.shape_a), shape_text(layer.shape_b),
-               app::with_thousands(layer.parameters()), fmt::format("{:.4f}", layer.norm_a),
-               fmt::format("{:.4f}", layer.norm_b), fmt::format("{:.4f}", layer.norm_update)});
+void add_tensors(Json& json, const Checkpoint& checkpoint, const InfoCommand& command,
+                 uintmax_t bytes) {
+  constexpr uintmax_t kQuicklyRead = uintmax_t{1} << 30;
+  const InspectOptions options = {.norms = bytes <= kQuicklyRead, .spectra = command.spectrum};
+  const auto count = static_cast<int64_t>(checkpoint.names().size());
+  std::vector<InspectedTensor> tensors;
+  {
+    app::Progress progress("info", count, "tensors", command.common.quiet || !command.spectrum);
+    tensors = inspect_checkpoint(checkpoint, options,
+                                 [&](const std::string& /*name*/, int64_t done, int64_t /*total*/) {
+                                   progress.update(done);
+                                 });
+    progress.update(count);
   }
-  fmt::print("{}{} parameters in {} layers.\n", table.text(app::terminal_width(stdout)),
-             app::with_thousands(parameters), adapter.layers.size());
-  const auto others = adapter.parameters - parameters;
-  if (others == 0) return;
-  fmt::print("{} more in other tensors: biases, magnitudes, modules trained in full.\n",
-             app::with_thousands(others));
-}
-
-Json tensor_json(const std::string& name, const at::Tensor& tensor) {
-  return {{"name", name},
-          {"dtype", c10::toString(tensor.scalar_type())},
-          {"shape", tensor.sizes().vec()},
-          {"norm", tensor.to(at::kDouble).norm().item<double>()}};
-}
-
-Json model_json(const fs::path& folder) {
-  const auto config_file = folder / "config.json";
-  const auto text = read_file(config_file, kLongestJson);
-  const auto config = parse_json(text, fmt::format("\"{}\"", config_file.string()));
-  const auto file = SafetensorsFile::open(folder / "model.safetensors");
-  const bool matches = app::is_config_of(text, file);
-  if (!matches) app::warn_of_another_config(config_file);
-  Json json;
-  json["kind"] = "model";
-  json["config"] = config;
-  json["config_matches"] = matches;
   json["tensors"] = Json::array();
   int64_t parameters = 0;
-  for (const auto& name : file.names()) {
-    const auto tensor = file.tensor(name);
-    parameters += tensor.numel();
-    json["tensors"].push_back(tensor_json(name, tensor));
+  for (const auto& tensor : tensors) {
+    parameters += c10::multiply_integers(tensor.shape);
+    json["tensors"].push_back(to_json(tensor));
   }
   json["parameters"] = parameters;
-  json["bytes"] = bytes_in(folder);
+  json["bytes"] = bytes;
+}
+
+/// A .safetensors file, or a folder with one or with shards.
+Json checkpoint_json(const fs::path& place, const InfoCommand& command) {
+  Json json;
+  json["kind"] = "model";
+  const auto checkpoint = Checkpoint::open(place);
+  const auto config_file = place / "config.json";
+  if (checkpoint.is_folder() && fs::exists(config_file)) {
+    const auto text = read_file(config_file, kLongestJson);
+    json["config"] = parse_json(text, fmt::format("\"{}\"", config_file.string()));
+    const bool matches = app::is_config_of(text, checkpoint.metadata_of(0));
+    json["config_matches"] = matches;
+    if (!matches) app::warn_of_another_config(config_file);
+  }
+  add_tensors(json, checkpoint, command, bytes_in(place));
   return json;
 }
 
-Json script_json(const fs::path& file) {
+Json script_json(const fs::path& file, const InfoCommand& command) {
   const auto model = app::BaseModel::from_script(file);
   Json json;
   json["kind"] = "model";
@@ -152,10 +106,10 @@ Json script_json(const fs::path& file) {
   int64_t parameters = 0;
   for (const auto& [name, tensor] : model.named_parameters()) {
     parameters += tensor.numel();
-    json["tensors"].push_back(tensor_json(name, tensor.detach()));
+    json["tensors"].push_back(tensor_json(name, tensor.detach(), command.spectrum));
   }
   for (const auto& [name, tensor] : model.named_buffers()) {
-    json["tensors"].push_back(tensor_json(name, tensor));
+    json["tensors"].push_back(tensor_json(name, tensor, /*with_spectrum=*/false));
   }
   json["parameters"] = parameters;
   json["base_sha256"] = model.fingerprint();
@@ -163,62 +117,42 @@ Json script_json(const fs::path& file) {
   return json;
 }
 
-void print_model(const Json& json) {
-  if (json.contains("config")) {
-    app::Table config({"config.json", ""});
-    for (const auto& [field, value] : json["config"].items()) {
-      config.add({field, value.is_string() ? value.get<std::string>() : to_text(value, -1)});
-    }
-    fmt::print("{}\n", config.text());
-  } else {
-    app::print_text(
-        fmt::format("TorchScript model (SHA-256 {})\n", json["base_sha256"].get<std::string>()));
-  }
-  app::Table table({"tensor", "dtype", "shape", "norm"});
-  for (const auto& tensor : json["tensors"]) {
-    table.add({tensor["name"].get<std::string>(), tensor["dtype"].get<std::string>(),
-               shape_text(tensor["shape"].get<std::vector<int64_t>>()),
-               fmt::format("{:.4f}", tensor["norm"].get<double>())});
-  }
-  fmt::print("{}{} parameters, {} bytes on disk.\n", table.text(app::terminal_width(stdout)),
-             app::with_thousands(json["parameters"].get<int64_t>()),
-             app::with_thousands(json["bytes"].get<int64_t>()));
+Json model_json(const InfoCommand& command) {
+  const fs::path place = command.folder;
+  const bool is_script = fs::is_regular_file(place) && place.extension() != ".safetensors";
+  return is_script ? script_json(place, command) : checkpoint_json(place, command);
+}
+
+/// As the file has it: PEFT writes true for each start that readers need not know of.
+void take_stated_init(Json& json, const fs::path& folder) {
+  const auto config = read_ordered_json_file(folder / "adapter_config.json");
+  const auto init = config.find("init_lora_weights");
+  if (init != config.end()) json["config"]["init_lora_weights"] = *init;
+}
+
+void show_adapter(const InfoCommand& command) {
+  const fs::path folder = command.folder;
+  app::AdapterReport report = {.adapter = inspect_adapter(folder), .spectra = {}, .bytes = 0};
+  if (command.spectrum) report.spectra = adapter_spectra(folder);
+  report.bytes = bytes_in(folder);
+  const auto& adapter = report.adapter;
+  app::warn_of_config(adapter.config_matches, unknown_fields(adapter.config), command.folder);
+  if (!command.common.json) return print_report(report);
+  auto json = to_json(report);
+  take_stated_init(json, folder);
+  fmt::print("{}\n", to_text(json));
 }
 
 void run_info(const InfoCommand& command) {
   app::apply_common_options(command.common);
-  const fs::path folder = command.folder;
-  app::require_finished(folder);
-  if (fs::is_regular_file(folder)) {
-    const auto json = script_json(folder);
-    return command.common.json ? fmt::print("{}\n", to_text(json)) : print_model(json);
-  }
-  const bool is_adapter = fs::exists(folder / "adapter_config.json");
-  if (!is_adapter && !fs::exists(folder / "config.json")) {
-    fail<FileError>("info", "the folder must hold an adapter_config.json or a config.json",
-                    fmt::format("neither in \"{}\"", folder.string()));
-  }
-  if (is_adapter) {
-    const auto adapter = inspect_adapter(folder);
-    const auto bytes = bytes_in(folder);
-    app::warn_of_config(adapter.config_matches, unknown_fields(adapter.config), command.folder);
-    if (command.common.json) {
-      auto json = adapter_json(adapter, bytes);
-      // As the file has it: PEFT writes true for each start that readers need not know of.
-      const auto config = read_ordered_json_file(folder / "adapter_config.json");
-      const auto init = config.find("init_lora_weights");
-      if (init != config.end()) json["config"]["init_lora_weights"] = *init;
-      fmt::print("{}\n", to_text(json));
-    } else {
-      print_adapter(adapter, bytes);
-    }
-    return;
-  }
-  const auto json = model_json(folder);
+  const fs::path place = command.folder;
+  app::require_finished(place);
+  if (fs::exists(place / "adapter_config.json")) return show_adapter(command);
+  const auto json = model_json(command);
   if (command.common.json) {
     fmt::print("{}\n", to_text(json));
   } else {
-    print_model(json);
+    app::print_model(json, command.spectrum);
   }
 }
 
@@ -227,9 +161,12 @@ void run_info(const InfoCommand& command) {
 void add_info(const Flags& flags) {
   auto command = std::make_shared<InfoCommand>();
   const auto info = flags.command("info", "Show what an adapter or a model holds");
-  info.option("folder", &command->folder, "Folder of an adapter or a model, or a TorchScript file")
+  info.option("folder", &command->folder,
+              "Folder of an adapter or a model, a .safetensors file or a TorchScript file")
       .type_name("PLACE")
       .required();
+  info.flag("--spectrum", command->spectrum,
+            "Decompose each weight, or each update of an adapter, and show its ranks");
   add_common_flags(info, command->common, {.seed = false, .force = false});
   info.footer(kInfoExamples);
   info.action([command] { run_info(*command); });

@@ -48,6 +48,7 @@ Json describe_app(const CLI::App& app) {
   Json json;
   json["name"] = app.get_name();
   json["text"] = app.get_description();
+  json["group"] = app.get_group();
   json["footer"] = app.get_footer();
   json["commands_required"] = app.get_require_subcommand_min();
   json["options"] = Json::array();
@@ -76,7 +77,9 @@ void add_described(const Json& description, CLI::App& app) {
     }
   }
   for (const auto& command : description.at("commands")) {
-    add_described(command, *app.add_subcommand(command.at("name").get<std::string>()));
+    auto* added = app.add_subcommand(command.at("name").get<std::string>());
+    added->group(command.at("group").get<std::string>());
+    add_described(command, *added);
   }
 }
 

@@ -46,12 +46,18 @@ void require_text(const CLI::App& app, const std::string& name, const std::strin
   if (text.empty()) fail<ArgumentError>(app.get_name(), name + " must not be empty", "\"\"");
 }
 
+std::string without_blanks_around(const std::string& text) {
+  const auto begin = text.find_first_not_of(' '), end = text.find_last_not_of(' ');
+  return begin == std::string::npos ? std::string() : text.substr(begin, end + 1 - begin);
+}
+
+/// Returns the entries of "a,b" or "a, b".
 std::vector<std::string> split(const CLI::App& app, const std::string& name,
                                const std::string& list) {
   std::vector<std::string> entries;
   for (size_t begin = 0; begin <= list.size();) {
     const auto end = std::min(list.find(',', begin), list.size());
-    entries.push_back(list.substr(begin, end - begin));
+    entries.push_back(without_blanks_around(list.substr(begin, end - begin)));
     begin = end + 1;
   }
   if (std::find(entries.begin(), entries.end(), "") == entries.end()) return entries;
@@ -265,6 +271,8 @@ Flag& Flag::excludes(const Flag& other) {
   return *this;
 }
 
+std::string Flags::group() const { return heading_.empty() ? "Options" : heading_; }
+
 Flags Flags::under(const std::string& heading) const {
   auto flags = *this;
   flags.heading_ = heading;
@@ -273,7 +281,7 @@ Flags Flags::under(const std::string& heading) const {
 
 Flag Flags::option(const std::string& name, FlagValue value, const std::string& text) const {
   auto* option = std::visit([&](auto* v) { return add(*app_, name, *v, text); }, value);
-  return Flag(*option->group(heading_));
+  return Flag(*option->group(group()));
 }
 
 Flag Flags::option(const std::string& name, const std::function<void(const std::string&)>& take,
@@ -283,7 +291,7 @@ Flag Flags::option(const std::string& name, const std::function<void(const std::
     take(given);
   };
   auto* option = app_->add_option_function<std::string>(name, take_text, text);
-  return Flag(*option->group(heading_));
+  return Flag(*option->group(group()));
 }
 
 Flag Flags::names(const std::string& name,
@@ -293,15 +301,17 @@ Flag Flags::names(const std::string& name,
     take(split(*app, name, list));
   };
   auto* option = app_->add_option_function<std::string>(name, take_list, text);
-  return Flag(*option->type_name("NAME,...")->group(heading_));
+  return Flag(*option->type_name("NAME,...")->group(group()));
 }
 
 Flag Flags::flag(const std::string& name, bool& value, const std::string& text) const {
-  return Flag(*app_->add_flag(name, value, text)->group(heading_));
+  return Flag(*app_->add_flag(name, value, text)->group(group()));
 }
 
 Flags Flags::command(const std::string& name, const std::string& text) const {
-  return Flags(*app_->add_subcommand(name, text));
+  auto* command = app_->add_subcommand(name, text);
+  if (!heading_.empty()) command->group(heading_);
+  return Flags(*command);
 }
 
 void Flags::require_command() const { app_->require_subcommand(1); }
@@ -310,7 +320,11 @@ void Flags::footer(const std::string& text) const { app_->footer(text); }
 
 void Flags::action(std::function<void()> run) const { app_->callback(std::move(run)); }
 
-bool Flags::given(const std::string& name) const { return app_->count(name) > 0; }
+bool Flags::has(const std::string& name) const {
+  return !name.empty() && app_->get_option_no_throw(name) != nullptr;
+}
+
+bool Flags::given(const std::string& name) const { return has(name) && app_->count(name) > 0; }
 
 Flag Flags::find(const std::string& name) const { return Flag(*app_->get_option(name)); }
 

@@ -43,7 +43,10 @@ class Flags {
  public:
   explicit Flags(CLI::App& app) : app_(&app) {}
 
-  /// Returns a handle to the same command; flags added through it are listed under this heading.
+  /// Returns whether the command has this flag.
+  bool has(const std::string& name) const;
+  /// Returns a handle to the same command; flags and commands added through it are listed under
+  /// this heading.
   Flags under(const std::string& heading) const;
 
   /// Adds an option "--name", or a positional argument "name".
@@ -67,8 +70,10 @@ class Flags {
   Flag find(const std::string& name) const;
 
  private:
+  std::string group() const;
+
   CLI::App* app_;
-  std::string heading_ = "Options";
+  std::string heading_ = {};
 };
 
 /// A whole command line: one line about the program, what --version prints, and a function that

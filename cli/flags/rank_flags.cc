@@ -3,55 +3,81 @@
 #include <fmt/format.h>
 #include <lowrank/error.h>
 
+#include <limits>
+#include <vector>
+
 namespace lowrank::cli {
 namespace {
 
-constexpr const char* kFlags = "--rank, --energy, --max-error and --tolerance";
+/// Returns the rules whose flags were given, each with its name. `rank` makes that of --rank.
+std::vector<NamedRule> given_rules(const RankOptions& options, RankRule (*rank)(int64_t)) {
+  std::vector<NamedRule> rules;
+  const auto add = [&](const char* flag, const auto& value, const auto& make) {
+    if (value) rules.push_back({make(*value), fmt::format("{} {}", flag, *value)});
+  };
+  add("--rank", options.rank, rank);
+  add("--energy", options.energy, &RankRule::energy);
+  add("--max-error", options.max_error, &RankRule::max_error);
+  add("--tolerance", options.tolerance, &RankRule::tolerance);
+  add("--sv-ratio", options.sv_ratio, &RankRule::sv_ratio);
+  add("--sv-cumulative", options.sv_cumulative, &RankRule::sv_cumulative);
+  add("--sv-fro", options.sv_fro, &RankRule::sv_fro);
+  add("--noise-sigma", options.noise_sigma, [](double sigma) { return RankRule::noise(sigma); });
+  if (options.noise && !options.noise_sigma) rules.push_back({RankRule::noise(), "--noise"});
+  return rules;
+}
 
-int count_of(const RankOptions& options) {
-  return (options.rank ? 1 : 0) + (options.energy ? 1 : 0) + (options.tolerance ? 1 : 0) +
-         (options.max_error ? 1 : 0);
+NamedRule limited(NamedRule rule, const RankOptions& options) {
+  if (!options.min_rank && !options.max_rank) return rule;
+  rule.rule = rule.rule.within(options.min_rank.value_or(1),
+                               options.max_rank.value_or(std::numeric_limits<int64_t>::max()));
+  if (options.min_rank) rule.name += fmt::format(" --min-rank {}", *options.min_rank);
+  if (options.max_rank) rule.name += fmt::format(" --max-rank {}", *options.max_rank);
+  return rule;
+}
+
+/// Returns the one rule that was given; nothing for none.
+std::optional<NamedRule> only_rule(const std::vector<NamedRule>& rules,
+                                   const std::string& command) {
+  if (rules.size() > 1) {
+    fail<ArgumentError>(command, "at most one rule for the rank may be given",
+                        fmt::format("{} and {}", rules[0].name, rules[1].name));
+  }
+  return rules.empty() ? std::nullopt : std::optional(rules[0]);
 }
 
 }  // namespace
 
-void add_rank_flags(const Flags& flags, RankOptions& options) {
+void add_rank_flags(const Flags& flags, RankOptions& options, NoiseFlags noise) {
   flags.option("--rank", &options.rank, "Use this rank");
   flags.option("--energy", &options.energy, "Smallest rank that retains this share of sum s^2");
   flags.option("--max-error", &options.max_error,
                "Smallest rank whose relative Frobenius error is at most this");
   flags.option("--tolerance", &options.tolerance, "Number of singular values above this value");
+  flags.option("--sv-ratio", &options.sv_ratio, "As kohya's resize: s1 / s of the last one kept");
+  flags.option("--sv-cumulative", &options.sv_cumulative, "As kohya's resize: share of sum s");
+  flags.option("--sv-fro", &options.sv_fro, "As kohya's resize: share of the Frobenius norm");
+  if (noise == NoiseFlags::kOffered) {
+    flags.flag("--noise", options.noise, "Number of singular values that white noise cannot have");
+    flags.option("--noise-sigma", &options.noise_sigma,
+                 "The same where this is the deviation of the noise");
+  }
+  flags.option("--min-rank", &options.min_rank, "At least this rank, beside another rule");
+  flags.option("--max-rank", &options.max_rank, "At most this rank, beside another rule");
 }
 
 NamedRule rule_of(const RankOptions& options, const std::string& command) {
-  if (const int count = count_of(options); count > 1) {
-    fail<ArgumentError>(command, fmt::format("at most one of {} may be given", kFlags),
-                        fmt::format("{}", count));
-  }
-  if (options.rank) {
-    return {RankRule::number(*options.rank), fmt::format("--rank {}", *options.rank)};
-  }
-  if (options.energy) {
-    return {RankRule::energy(*options.energy), fmt::format("--energy {}", *options.energy)};
-  }
-  if (options.max_error) {
-    return {RankRule::max_error(*options.max_error),
-            fmt::format("--max-error {}", *options.max_error)};
-  }
-  if (options.tolerance) {
-    return {RankRule::tolerance(*options.tolerance),
-            fmt::format("--tolerance {}", *options.tolerance)};
-  }
-  return {RankRule::numerical(), "numerical rank"};
+  const auto rule = only_rule(given_rules(options, &RankRule::number), command);
+  return limited(rule.value_or(NamedRule{RankRule::numerical(), "numerical rank"}), options);
 }
 
 NamedRule rule_for_layers(const RankOptions& options, const std::string& command) {
-  if (count_of(options) == 0) {
-    fail<ArgumentError>(command, fmt::format("one of {} must be given", kFlags), "none");
+  const auto rule = only_rule(given_rules(options, &RankRule::at_most), command);
+  if (!rule) {
+    fail<ArgumentError>(command, "a rule for the rank must be given", "none",
+                        "Pass --rank N, or one of the others that --help lists.");
   }
-  auto named = rule_of(options, command);
-  if (options.rank) named.rule = RankRule::at_most(*options.rank);
-  return named;
+  return limited(*rule, options);
 }
 
 }  // namespace lowrank::cli

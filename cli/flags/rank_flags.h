@@ -16,7 +16,14 @@ struct RankOptions {
   std::optional<double> energy;
   std::optional<double> tolerance;
   std::optional<double> max_error;
+  std::optional<double> sv_ratio, sv_cumulative, sv_fro;
+  bool noise = false;
+  std::optional<double> noise_sigma;
+  std::optional<int64_t> min_rank, max_rank;
 };
+
+/// Whether --noise is offered: what is left of an adapter's update is rounding, and no noise.
+enum class NoiseFlags { kNone, kOffered };
 
 /// A rule, and what it is called on the screen: "--energy 0.9".
 struct NamedRule {
@@ -25,7 +32,8 @@ struct NamedRule {
 };
 
 /// Adds the flags under a heading.
-void add_rank_flags(const Flags& flags, RankOptions& options);
+void add_rank_flags(const Flags& flags, RankOptions& options,
+                    NoiseFlags noise = NoiseFlags::kOffered);
 
 /// Returns the rule of the flag that was given; the numerical rank if none was. Throws
 /// ArgumentError if several were given.

@@ -26,8 +26,10 @@
 #include <lowrank/io/text_matrix.h>
 #include <lowrank/linalg/error_figures.h>
 #include <lowrank/linalg/factorize.h>
+#include <lowrank/linalg/leading_svd.h>
 #include <lowrank/linalg/numerical_rank.h>
 #include <lowrank/linalg/rank_rule.h>
+#include <lowrank/linalg/spectrum.h>
 #include <lowrank/linalg/thin_svd.h>
 #include <lowrank/machine/machine.h>
 #include <lowrank/nn/linear_relu.h>
@@ -44,8 +46,10 @@
 #include <lowrank/train/train_task.h>
 #include <lowrank/train/trainer.h>
 #include <lowrank/version.h>
+#include <lowrank/weights/combine_folders.h>
 #include <lowrank/weights/compare.h>
 #include <lowrank/weights/extract.h>
+#include <lowrank/weights/inspect_checkpoint.h>
 #include <lowrank/weights/merge.h>
 #include <lowrank/weights/report.h>
 #include <lowrank/weights/resize.h>

@@ -20,6 +20,12 @@ constexpr const char* kWeights = "model.safetensors";
 constexpr const char* kIndex = "model.safetensors.index.json";
 constexpr const char* kPickled = "pytorch_model.bin";
 
+/// A shard lies beside its index: another path could name any file.
+bool is_file_name(const std::string& name) {
+  return fs::path(name).filename() == name && !name.empty() && name != "." && name != ".." &&
+         name.find('\0') == std::string::npos;
+}
+
 /// The shards that an index names, in the order of their names, and the tensors that it says each
 /// holds.
 using Shards = std::map<std::string, std::vector<std::string>>;
@@ -34,10 +40,7 @@ Shards read_index(const fs::path& file) {
   }
   Shards shards;
   for (const auto& [name, shard] : map->items()) {
-    // A shard lies beside its index: another path could name any file.
-    const bool is_name = shard.is_string() &&
-                         fs::path(shard.get<std::string>()).filename() == shard.get<std::string>();
-    if (!is_name) {
+    if (!shard.is_string() || !is_file_name(shard.get<std::string>())) {
       fail<FileError>(
           "checkpoint",
           fmt::format("the file of \"{}\" in \"{}\" must be a file name", name, file.string()),
@@ -115,12 +118,12 @@ Checkpoint Checkpoint::open(const fs::path& place) {
   state->is_folder = fs::is_directory(place, none);
   if (!state->is_folder) {
     state->add(place.filename());
+  } else if (fs::exists(place / kWeights, none)) {
+    state->add(kWeights);  // first, as transformers does
   } else if (fs::exists(place / kIndex, none)) {
     const auto shards = read_index(place / kIndex);
     for (const auto& [shard, names] : shards) state->add(shard);
     state->require_all(shards);
-  } else if (fs::exists(place / kWeights, none)) {
-    state->add(kWeights);
   } else {
     fail_folder(place);
   }

@@ -1,29 +1,25 @@
-#include "linalg/leading_svd.h"
-
-#include <ATen/ATen.h>
-#include <ATen/CPUGeneratorImpl.h>
+#include <ATen/core/grad_mode.h>
+#include <lowrank/linalg/leading_svd.h>
 
 #include <algorithm>
 
-#include "linalg/randomized_svd.h"
+#include "linalg/block_lanczos.h"
+#include "linalg/matrix.h"
 
 namespace lowrank {
-namespace {
 
-constexpr int64_t kOversampling = 16, kIterations = 6;
-/// LAPACK needs about 20·m·n·min(m, n) operations, subspace iteration 4·m·n·q·(iterations + 1).
-constexpr int64_t kWorthwhile = 8;
-
-}  // namespace
-
-Svd leading_svd(const at::Tensor& matrix, const RankRule& rule) {
-  const auto known = rule.known_rank(matrix.size(0), matrix.size(1));
-  const auto smaller = std::min(matrix.size(0), matrix.size(1));
-  if (!known || (*known + kOversampling) * kWorthwhile > smaller) return thin_svd(matrix);
-  // The same matrix gives the same factors, whatever was drawn before.
-  const auto generator = at::detail::createCPUGenerator(/*seed_val=*/0);
-  auto svd = randomized_svd(matrix, *known + kOversampling, kIterations, generator);
-  return {svd.u.narrow(1, 0, *known), svd.s.narrow(0, 0, *known), svd.v.narrow(1, 0, *known)};
+Svd leading_svd(const at::Tensor& w, const RankRule& rule, std::string_view name) {
+  /// LAPACK is as quick where the rank is a larger share of the smaller side.
+  constexpr int64_t kSmallShare = 8, kMore = 16;
+  const at::NoGradGuard no_grad;
+  const auto matrix = finite_matrix("svd", name, w);
+  const auto rows = matrix.size(0), columns = matrix.size(1);
+  rule.require_possible(rows, columns);
+  const auto known = rule.known_rank(rows, columns);
+  if (known && *known > 0 && (*known + kMore) * kSmallShare <= std::min(rows, columns)) {
+    if (auto found = block_lanczos(matrix, *known)) return *std::move(found);
+  }
+  return thin_svd(matrix, name);
 }
 
 }  // namespace lowrank

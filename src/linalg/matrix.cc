@@ -5,6 +5,7 @@
 #include <lowrank/error.h>
 
 #include <cmath>
+#include <limits>
 #include <string>
 
 namespace lowrank {
@@ -65,6 +66,11 @@ at::Tensor finite_matrix(std::string_view operation, std::string_view name, cons
     fail_not_finite(operation, name, matrix);
   }
   return matrix;
+}
+
+double spacing_of(at::ScalarType dtype) {
+  return computing_dtype(dtype) == at::kDouble ? std::numeric_limits<double>::epsilon()
+                                               : std::numeric_limits<float>::epsilon();
 }
 
 }  // namespace lowrank

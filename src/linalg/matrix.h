@@ -11,4 +11,8 @@ namespace lowrank {
 /// "[operation] name must ...", if w is not a real, dense, finite matrix.
 at::Tensor finite_matrix(std::string_view operation, std::string_view name, const at::Tensor& w);
 
+/// The spacing of the numbers of the dtype in which linear algebra is done on a matrix of `dtype`,
+/// at 1.
+double spacing_of(at::ScalarType dtype);
+
 }  // namespace lowrank

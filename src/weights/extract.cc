@@ -6,6 +6,7 @@
 #include <lowrank/io/json.h>
 #include <lowrank/io/safetensors.h>
 #include <lowrank/linalg/error_figures.h>
+#include <lowrank/linalg/leading_svd.h>
 #include <lowrank/weights/extract.h>
 
 #include <algorithm>
@@ -17,7 +18,7 @@
 #include "adapter/peft/folder.h"
 #include "adapter/peft/keys.h"
 #include "io/shape_text.h"
-#include "linalg/leading_svd.h"
+
 #include "linalg/matrix.h"
 #include "weights/new_layers.h"
 
@@ -57,16 +58,6 @@ bool is_layer(const std::string& name, const at::Tensor& weight) {
   const auto dot = module.rfind('.');
   const auto last = std::string_view(module).substr(dot == std::string::npos ? 0 : dot + 1);
   return !last.empty() && std::find(kTables.begin(), kTables.end(), last) == kTables.end();
-}
-
-/// A path as a regular expression that matches it alone.
-std::string escaped(const std::string& path) {
-  std::string regex;
-  for (const char c : path) {
-    if (std::string_view(".^$*+?()[]{}|\\").find(c) != std::string_view::npos) regex += '\\';
-    regex += c;
-  }
-  return regex;
 }
 
 /// Throws unless both models have the same tensors of the same shapes.

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cmath>
 #include <map>
+#include <string_view>
 #include <tuple>
 #include <utility>
 
@@ -21,7 +22,22 @@ RankAndAlpha rank_and_alpha(const NewLayer& layer, bool use_rslora) {
   return {rank, layer.scaling * (use_rslora ? std::sqrt(divisor) : divisor)};
 }
 
+/// The keys of rank_pattern are regular expressions. PEFT leaves the dots of a path as they are.
+std::string key_of(const std::string& path) {
+  const bool is_plain = path.find_first_of("\\^$*+?()[]{}|") == std::string::npos;
+  return is_plain ? path : escaped(path);
+}
+
 }  // namespace
+
+std::string escaped(const std::string& path) {
+  std::string regex;
+  for (const char c : path) {
+    if (std::string_view(".^$*+?()[]{}|\\").find(c) != std::string_view::npos) regex += '\\';
+    regex += c;
+  }
+  return regex;
+}
 
 NewLayer factored(const Svd& update, int64_t rank, double scaling, at::ScalarType dtype_b,
                   at::ScalarType dtype_a) {
@@ -81,8 +97,8 @@ void set_ranks(LoraConfig& config, const std::vector<NewLayer>& layers) {
   }
   std::reverse(named.begin(), named.end());
   for (const auto& [path, own] : named) {
-    config.rank_pattern.emplace_back(path, own.first);
-    config.alpha_pattern.emplace_back(path, own.second);
+    config.rank_pattern.emplace_back(key_of(path), own.first);
+    config.alpha_pattern.emplace_back(key_of(path), own.second);
   }
 }
 

@@ -29,6 +29,9 @@ double scaled_norm(const at::Tensor& numbers);
 /// Throws TensorError that names the layer if a norm is not finite.
 void require_measured(const char* operation, const LayerError& error);
 
+/// A path as a regular expression that matches it alone.
+std::string escaped(const std::string& text);
+
 /// Returns whether the path ends with "." and one of the names, so that the name as an entry of
 /// target_modules or of a pattern also means the path.
 bool is_caught(const std::string& path, const std::set<std::string>& names);

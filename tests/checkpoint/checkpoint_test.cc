@@ -59,6 +59,14 @@ TEST_F(CheckpointFolder, IsShardsWithAnIndex) {
   EXPECT_TRUE(at::equal(checkpoint.tensor("x"), x_));
 }
 
+/// transformers reads the one file where a folder holds both.
+TEST_F(CheckpointFolder, TakesOneFileBeforeAnIndex) {
+  shard("model.safetensors", {{"x", x_}});
+  shard("a.safetensors", {{"y", y_}});
+  index(R"({"y": "a.safetensors"})");
+  EXPECT_EQ(Checkpoint::open(folder_.path()).names(), Names{"x"});
+}
+
 TEST_F(CheckpointFolder, RefusesAnIndexThatDoesNotFitItsShards) {
   shard("a.safetensors", {{"x", x_}, {"y", y_}});
   index(R"({"x": "a.safetensors"})");
@@ -71,6 +79,10 @@ TEST_F(CheckpointFolder, RefusesAnIndexThatDoesNotFitItsShards) {
   expect_refused("\"y\" must be in one file of");
   index(R"({"x": "../a.safetensors"})");
   expect_refused("the file of \"x\" in");
+  index(R"({"x": "a.safetensors\u0000b"})");
+  expect_refused("must be a file name.");
+  index(R"({"x": ".."})");
+  expect_refused("must be a file name.");
   index(R"({"x": 3})");
   expect_refused("must be a file name. Got 3.");
   index("[]");

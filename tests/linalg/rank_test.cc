@@ -5,6 +5,7 @@
 #include <lowrank/error.h>
 #include <lowrank/linalg/numerical_rank.h>
 #include <lowrank/linalg/rank_rule.h>
+#include <lowrank/linalg/thin_svd.h>
 
 #include <cmath>
 #include <limits>
@@ -72,6 +73,61 @@ TEST(RankRule, NumberAndToleranceAreTakenAsTheyAre) {
   EXPECT_EQ(chosen(RankRule::number(3), {0, 0, 0}), 3);
   EXPECT_EQ(chosen(RankRule::tolerance(1), {3, 2, 1}), 2);
   EXPECT_EQ(chosen(RankRule::tolerance(0.1), {0.2, 0.1}), 1);
+}
+
+/// The numbers of resize_lora.py's own code for S = 8, 4, 2, 1, .5, .25: each rule gives 3.
+TEST(RankRule, ChoosesAsKohyasResize) {
+  const std::vector<double> s = {8, 4, 2, 1, 0.5, 0.25};
+  EXPECT_EQ(chosen(RankRule::sv_ratio(3), s), 3);
+  EXPECT_EQ(chosen(RankRule::sv_cumulative(0.75), s), 3);
+  EXPECT_EQ(chosen(RankRule::sv_fro(0.9), s), 3);
+  EXPECT_EQ(chosen(RankRule::sv_ratio(1), s), 2) << "k is at least 1";
+  EXPECT_EQ(chosen(RankRule::sv_ratio(1e9), s), 6) << "k is at most min(m, n) - 1";
+  EXPECT_EQ(chosen(RankRule::sv_fro(1), s), 6);
+  for (const auto& rule :
+       {RankRule::sv_ratio(9), RankRule::sv_cumulative(0.5), RankRule::sv_fro(0.5)}) {
+    EXPECT_EQ(chosen(rule, {1e-6, 1e-7}), 1);
+    EXPECT_EQ(chosen(rule, {0, 0}), 1);
+    EXPECT_EQ(chosen(rule, {5}), 1);
+  }
+}
+
+TEST(RankRule, StaysWithinItsLimits) {
+  const std::vector<double> s = {8, 4, 2, 1};
+  EXPECT_EQ(chosen(RankRule::energy(0.99).within(1, 2), s), 2);
+  EXPECT_EQ(chosen(RankRule::energy(0.5).within(3, 9), s), 3);
+  EXPECT_EQ(chosen(RankRule::tolerance(9).within(7, 9), s), 4) << "no more than min(m, n)";
+  EXPECT_EQ(chosen(RankRule::energy(0.5).within(1, 1), {0, 0}), 1);
+  EXPECT_EQ(RankRule::at_most(5).within(1, 3).known_rank(10, 10), 3);
+  LOWRANK_EXPECT_ERROR(RankRule::energy(0.5).within(3, 2), ArgumentError, "Got 3 and 2.");
+  LOWRANK_EXPECT_ERROR(RankRule::energy(0.5).within(0, 2), ArgumentError, "Got 0 and 2.");
+}
+
+/// The thresholds of the paper: 4/√3 and 2.858 for a square matrix, and its formula for others.
+TEST(RankRule, FindsTheRankBelowNoise) {
+  const auto above = [](double threshold, int64_t rows, int64_t columns, const RankRule& rule) {
+    auto s = at::ones({std::min(rows, columns)}, at::kDouble);
+    s[0] = threshold * 1.001;
+    const auto one = rule.choose(s, rows, columns);
+    s[0] = threshold * 0.999;
+    return one == 1 && rule.choose(s, rows, columns) == 0;
+  };
+  EXPECT_TRUE(above(2.8582, 100, 100, RankRule::noise()));
+  EXPECT_TRUE(above(4 / std::sqrt(3) * std::sqrt(100) * 2, 100, 100, RankRule::noise(2)));
+  for (const double beta : {0.1, 0.3, 0.5, 0.8}) {
+    const double formula = 0.56 * std::pow(beta, 3) - 0.95 * beta * beta + 1.82 * beta + 1.43;
+    auto s = at::ones({static_cast<int64_t>(1000 * beta)}, at::kDouble);
+    for (const double sign : {-1.0, 1.0}) {
+      s[0] = formula + sign * 0.02;  // its accuracy
+      EXPECT_EQ(RankRule::noise().choose(s, s.numel(), 1000), sign > 0 ? 1 : 0) << beta;
+    }
+  }
+  at::manual_seed(0);
+  const auto signal = at::randn({300, 8}, at::kDouble).mm(at::randn({8, 200}, at::kDouble));
+  const auto s = singular_values(signal + 0.7 * at::randn({300, 200}, at::kDouble));
+  EXPECT_EQ(RankRule::noise().choose(s, 300, 200), 8);
+  EXPECT_EQ(RankRule::noise(0.7).choose(s, 300, 200), 8);
+  LOWRANK_EXPECT_ERROR(RankRule::noise(0), ArgumentError, "must be finite and above 0. Got 0.");
 }
 
 TEST(RankRule, ChecksItsRanges) {

@@ -1,8 +1,10 @@
-"""Checks that PEFT and transformers read what extract, resize and merge wrote. interop_test.py calls
-this."""
+"""Checks that PEFT and transformers read what extract, resize, combine and merge wrote, and the figures of
+info --spectrum against NumPy in float64. interop_test.py calls this."""
 
+import json
 import subprocess
 
+import numpy
 import peft
 import torch
 from transformers import BertConfig, BertModel
@@ -40,6 +42,56 @@ def outputs(model, ids):
 
 def difference(ours, theirs):
     return ((ours - theirs).norm() / theirs.norm()).item()
+
+
+def spectrum(w):
+    """The figures of info --spectrum, from their definitions."""
+    s = numpy.linalg.svd(w.astype(numpy.float64), compute_uv=False)
+    share, energy = s / s.sum(), numpy.cumsum(s**2) / (s**2).sum()
+    tolerance = s[0] * max(w.shape) * numpy.finfo(numpy.float32).eps
+    ranks = {f"rank_{p}": int(numpy.searchsorted(energy, p / 100)) + 1 for p in (90, 95, 99)}
+    return {"largest": s[0], "norm": numpy.sqrt((s**2).sum()), "numerical_rank": int((s > tolerance).sum()),
+            "stable_rank": (s**2).sum() / s[0] ** 2, "effective_rank": numpy.exp(-(share * numpy.log(share)).sum()),
+            **ranks}
+
+
+def check_spectra(checks, lowrank, place, tensors):
+    """`tensors` are the model's own, by name."""
+    answer = subprocess.run([lowrank, "info", place, "--spectrum", "--json"], check=True, stdout=subprocess.PIPE)
+    worst, found = 0.0, 0
+    for tensor in json.loads(answer.stdout)["tensors"]:
+        weight = tensors[tensor["name"]].numpy()
+        if ("spectrum" in tensor) != (weight.ndim > 1):
+            checks.expect("info decomposes matrices", False, tensor["name"])
+        if weight.ndim == 1:
+            continue
+        found += 1
+        for name, expected in spectrum(weight).items():
+            worst = max(worst, abs(tensor["spectrum"][name] - expected) / expected)
+    checks.expect("info --spectrum is NumPy's in float64", found > 10 and worst <= 1e-6, f"{found} weights, {worst:.1e}")
+
+
+def check_combined(checks, lowrank, folder, expect, ids):
+    for i in range(2):
+        config = peft.LoraConfig(r=3, lora_alpha=2 + 4 * i, target_modules=["query", "value"], init_lora_weights=False)
+        model = peft.get_peft_model(BertModel.from_pretrained(folder / "base"), config)
+        model.save_pretrained(folder / f"part{i}")
+    parts = f"{folder / 'part0'},{folder / 'part1'}"
+    for method in ("cat", "linear", "svd"):
+        out = folder / f"combined-{method}"
+        rank = ["--rank", "3"] if method == "svd" else []
+        run(lowrank, "combine", "--adapters", parts, "--weights", "0.7,0.4", "--method", method, *rank, "--out", out)
+        theirs = peft.PeftModel.from_pretrained(BertModel.from_pretrained(folder / "base"), folder / "part0", "part0")
+        theirs.load_adapter(folder / "part1", "part1")
+        # PEFT's svd applies the scaling twice; that of what cat wrote is 1.
+        if method == "svd":
+            theirs.load_adapter(folder / "combined-cat", "both")
+            theirs.add_weighted_adapter(["both"], [1.0], "sum", combination_type="svd", svd_rank=3)
+        else:
+            theirs.add_weighted_adapter(["part0", "part1"], [0.7, 0.4], "sum", combination_type=method)
+        theirs.set_adapter("sum")
+        ours = peft.PeftModel.from_pretrained(BertModel.from_pretrained(folder / "base"), out).eval()
+        expect(f"combine --method {method} is PEFT's", outputs(ours, ids), outputs(theirs.eval(), ids))
 
 
 def check_weights(checks, lowrank, work):
@@ -95,3 +147,5 @@ def check_weights(checks, lowrank, work):
     run(lowrank, "merge", folder / "base", "--adapters", folder / "theirs", "--out", folder / "merged-theirs")
     expect("transformers with PEFT's adapter merged", outputs(BertModel.from_pretrained(folder / "merged-theirs"), ids),
            outputs(with_adapter("theirs"), ids))
+    check_spectra(checks, lowrank, folder / "base", {name: tensor.detach() for name, tensor in base.state_dict().items()})
+    check_combined(checks, lowrank, folder, expect, ids)

@@ -146,6 +146,27 @@ TEST_F(ResizeAdapter, NamesLayersSoThatNoPatternCatchesAnother) {
   }
 }
 
+TEST_F(ResizeAdapter, WritesNamesAsRegularExpressions) {
+  struct Net : nn::Module {
+    nn::Linear odd = register_module("a+b", nn::Linear(9, 7));
+    nn::Linear c = register_module("c", nn::Linear(9, 7)),
+               d = register_module("d", nn::Linear(9, 7));
+  };
+  Net net;
+  auto adapter = attach(net, {.rank = 4, .alpha = 4, .target_modules = {"a+b", "c", "d"}});
+  for (const auto& layer : adapter.layers()) {
+    const at::NoGradGuard no_grad;
+    layer.b.normal_();
+    if (layer.name == "a+b") layer.b.narrow(1, 1, 3).zero_();  // of rank 1
+  }
+  adapter.save(folder_ / "old");
+  resize_adapter(folder_ / "old", folder_ / "new", {.rule = RankRule::numerical()});
+  adapter.detach();
+  for (const auto& layer : load_adapter(net, folder_ / "new").adapter.layers()) {
+    EXPECT_EQ(layer.a.size(0), layer.name == "a+b" ? 1 : 4) << layer.name;
+  }
+}
+
 TEST_F(ResizeAdapter, RefusesFactorsThatDoNotFitTheirConfig) {
   save({.rank = 2});
   const auto config = read_bytes(folder_ / "old" / "adapter_config.json");

@@ -32,7 +32,7 @@ struct ExtractCommand {
 
 constexpr auto kExtractExamples = R"(Examples:
   lowrank extract base/ tuned/ --rank 16 --out adapter/
-  lowrank extract base.safetensors tuned.safetensors --energy 0.9 --whole skip --out adapter/)";
+  lowrank extract base/ tuned/ --energy 0.9 --whole skip --out adapter/)";
 
 WholeTensors whole_tensors(const std::string& name) {
   if (name == "save") return WholeTensors::kSave;
@@ -91,7 +91,7 @@ void add_extract(const Flags& flags) {
       .type_name("TUNED")
       .required();
   extract.option("--out", &command->out, "Folder for the adapter").type_name("DIR").required();
-  add_rank_flags(extract.under("Rank of each layer (one of these)"), command->ranks);
+  add_rank_flags(extract.under("Rank of each layer (one rule)"), command->ranks);
   extract
       .option("--whole", &command->whole,
               "What becomes of norms, biases and embeddings that changed: save, skip or refuse")

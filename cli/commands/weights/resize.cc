@@ -71,7 +71,7 @@ void add_resize(const Flags& flags) {
       .type_name("ADAPTER")
       .required();
   resize.option("--out", &command->out, "Folder for the new adapter").type_name("DIR").required();
-  add_rank_flags(resize.under("Rank of each layer (one of these)"), command->ranks);
+  add_rank_flags(resize.under("Rank of each layer (one rule)"), command->ranks, NoiseFlags::kNone);
   add_common_flags(resize, command->common, {.seed = false});
   resize.footer(kResizeExamples);
   resize.find("--dtype").description("Data type of the factors (default: as they are)");

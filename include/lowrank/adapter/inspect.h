@@ -3,6 +3,7 @@
 #include <c10/core/ScalarType.h>
 #include <lowrank/adapter/lora_config.h>
 #include <lowrank/export.h>
+#include <lowrank/linalg/spectrum.h>
 
 #include <cstdint>
 #include <filesystem>
@@ -38,5 +39,9 @@ struct InspectedAdapter {
 /// the file and the field or tensor, as read_lora_config() and SafetensorsFile::open() do, and if
 /// the factors of a layer are not a pair of the same rank.
 LOWRANK_API InspectedAdapter inspect_adapter(const std::filesystem::path& folder);
+
+/// Returns the spectrum of each layer's scaling·B·A, in the order of inspect_adapter(). The product
+/// is not formed. Also throws TensorError for factors that are not finite.
+LOWRANK_API std::vector<Spectrum> adapter_spectra(const std::filesystem::path& folder);
 
 }  // namespace lowrank

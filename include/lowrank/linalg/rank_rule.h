@@ -4,6 +4,7 @@
 #include <lowrank/export.h>
 
 #include <cstdint>
+#include <limits>
 #include <optional>
 
 namespace lowrank {
@@ -27,6 +28,24 @@ class LOWRANK_API RankRule {
   /// The number of singular values above `tolerance`, which is absolute (NumPy's `tol`), finite and
   /// not negative.
   static RankRule tolerance(double tolerance);
+  /// The rules by which kohya-ss's resize_lora.py chooses a rank (--dynamic_method sv_ratio,
+  /// sv_cumulative and sv_fro), to the number. They give min(m, n) at most and 2 at least, or 1 if
+  /// σ₁ ≤ 1e-6 or if a side is 1: with 1 ≤ k < min(m, n), the rank is k + 1.
+  ///   ratio: k values are above σ₁ / `ratio`, which is at least 1;
+  ///   cumulative: k is the smallest number with (Σ_{i≤k} σᵢ) / (Σ σᵢ) ≥ `share`, in (0, 1];
+  ///   fro: k is the smallest number with (Σ_{i≤k} σᵢ²) / (Σ σᵢ²) ≥ `share`², in (0, 1].
+  static RankRule sv_ratio(double ratio);
+  static RankRule sv_cumulative(double share);
+  static RankRule sv_fro(double share);
+  /// The number of singular values above the threshold of Gavish and Donoho (arXiv 1305.5870) for a
+  /// low-rank matrix in white noise: above λ(β)·√max(m, n)·`deviation` if the noise of an entry has
+  /// this deviation, which is above 0; otherwise above ω(β) times the median singular value, with β
+  /// = min(m, n) / max(m, n). The latter needs all singular values.
+  static RankRule noise(std::optional<double> deviation = std::nullopt);
+
+  /// Returns the rule with a rank of at least `least` and at most `most`, as far as min(m, n)
+  /// allows. Throws ArgumentError unless 1 ≤ least ≤ most.
+  RankRule within(int64_t least, int64_t most) const;
 
   /// Returns the rank for a matrix (rows, columns) with these singular values (k = min(rows,
   /// columns), descending). Throws what require_possible() throws.
@@ -41,12 +60,25 @@ class LOWRANK_API RankRule {
   std::optional<int64_t> known_rank(int64_t rows, int64_t columns) const;
 
  private:
-  enum class Kind { kNumerical, kNumber, kAtMost, kMaxError, kEnergy, kTolerance };
+  enum class Kind {
+    kNumerical,
+    kNumber,
+    kAtMost,
+    kMaxError,
+    kEnergy,
+    kTolerance,
+    kRatio,
+    kCumulative,
+    kFro,
+    kNoise
+  };
   RankRule(Kind kind, int64_t rank, double value) : kind_(kind), rank_(rank), value_(value) {}
+  int64_t chosen(const at::Tensor& singular_values, int64_t rows, int64_t columns) const;
 
   Kind kind_;
   int64_t rank_;  // for kNumber and kAtMost
-  double value_;  // the share of kEnergy, the error of kMaxError, the tolerance of kTolerance
+  double value_;  // the argument of the others; 0 for kNoise if the deviation is not known
+  int64_t least_ = 0, most_ = std::numeric_limits<int64_t>::max();
 };
 
 }  // namespace lowrank

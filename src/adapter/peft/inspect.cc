@@ -1,4 +1,5 @@
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 #include <lowrank/adapter/inspect.h>
 
 #include <algorithm>
@@ -9,6 +10,8 @@
 #include "adapter/peft/adapter_config.h"
 #include "adapter/peft/folder.h"
 #include "adapter/peft/keys.h"
+#include "linalg/matrix.h"
+#include "linalg/product_svd.h"
 
 namespace lowrank {
 namespace {
@@ -60,6 +63,21 @@ InspectedAdapter inspect_adapter(const std::filesystem::path& folder) {
   const auto base = found.json.find("base_model_name_or_path");
   if (base != found.json.end() && base->is_string()) adapter.base_model = base->get<std::string>();
   return adapter;
+}
+
+std::vector<Spectrum> adapter_spectra(const std::filesystem::path& folder) {
+  const at::NoGradGuard no_grad;
+  std::vector<Spectrum> spectra;
+  for (const auto& layer : read_adapter_folder(folder, "info").layers) {
+    const auto matrix = [](const std::string& name, const at::Tensor& factor) {
+      return finite_matrix("info", name, factor.flatten(1));
+    };
+    const auto a = matrix(layer.name_a, layer.a), b = matrix(layer.name_b, layer.b);
+    const auto dtype = b.scalar_type();
+    const auto values = product_svd(b.to(at::kDouble) * layer.scaling, a.to(at::kDouble)).s;
+    spectra.push_back(spectrum_of(values, b.size(0), a.size(1), spacing_of(dtype)));
+  }
+  return spectra;
 }
 
 }  // namespace lowrank

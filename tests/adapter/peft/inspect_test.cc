@@ -67,6 +67,23 @@ TEST_F(InspectAdapter, GivesEachLayerItsOwnScalingAndNorms) {
   EXPECT_NEAR(conv.norm_update, 4.0 / 3 * 3 * std::sqrt(6 * 20), 1e-12);
 }
 
+TEST_F(InspectAdapter, GivesTheSpectrumOfEachUpdate) {
+  const auto layers = inspect_adapter(folder_.path()).layers;
+  const auto spectra = adapter_spectra(folder_.path());
+  ASSERT_EQ(spectra.size(), layers.size());
+  for (size_t i = 0; i < layers.size(); ++i) {
+    const bool is_conv = layers[i].name == "conv";
+    const auto update = is_conv ? at::full({6, 20}, 4.0, at::kDouble)
+                                : b_.to(at::kDouble).mm(a_.to(at::kDouble)) / 2;
+    const auto expected = spectrum(update);
+    EXPECT_NEAR(spectra[i].largest, expected.largest, 1e-12 * expected.largest);
+    EXPECT_NEAR(spectra[i].norm, layers[i].norm_update, 1e-12 * expected.largest);
+    EXPECT_NEAR(spectra[i].stable_rank, expected.stable_rank, 1e-9);
+    EXPECT_EQ(spectra[i].numerical_rank, is_conv ? 1 : 2);
+    EXPECT_EQ(spectra[i].rank_99, expected.rank_99);
+  }
+}
+
 /// Old files and other programs write the adapter's name into the keys.
 TEST_F(InspectAdapter, ReadsNamesWithTheAdaptersOwn) {
   write({{"base_model.model.encoder.query.lora_A.default.weight", a_},

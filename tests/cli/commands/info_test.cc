@@ -1,6 +1,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <lowrank/checkpoint/checkpoint.h>
 #include <lowrank/io/safetensors.h>
+#include <lowrank/linalg/spectrum.h>
 
 #include <cmath>
 #include <nlohmann/json.hpp>
@@ -141,6 +143,54 @@ TEST_F(InfoCommand, TellsOfAModel) {
   EXPECT_EQ(json.at("bytes"), bytes_of(base_, {"model.safetensors", "config.json"}));
   EXPECT_THAT(results[1].out, AllOf(HasSubstr("linear1.weight"), HasSubstr("(8, 16)"),
                                     HasSubstr("226 parameters, ")));
+}
+
+TEST_F(InfoCommand, DecomposesTheWeightsOfAModel) {
+  const auto file = (folder_ / "base" / "model.safetensors").string();
+  const auto results = run_each({{"info", base_, "--spectrum", "--json"},
+                                 {"info", file, "--spectrum"},
+                                 {"info", file, "--json"}});
+  for (const auto& result : results) ASSERT_EQ(result.status, 0) << result.err;
+  const auto json = nlohmann::json::parse(results[0].out);
+  const auto checkpoint = Checkpoint::open(base_);
+  for (const auto& tensor : json.at("tensors")) {
+    const auto name = tensor.at("name").get<std::string>();
+    EXPECT_EQ(tensor.contains("spectrum"), name.ends_with("weight")) << name;
+    if (!tensor.contains("spectrum")) continue;
+    const auto expected = spectrum(checkpoint.tensor(name));
+    EXPECT_NEAR(tensor.at("spectrum").at("largest"), expected.largest, 1e-12);
+    EXPECT_EQ(tensor.at("spectrum").at("numerical_rank"), expected.numerical_rank);
+  }
+  EXPECT_THAT(results[1].out,
+              AllOf(HasSubstr("linear1.weight"), HasSubstr("stable"), HasSubstr("226 parameters")));
+  const auto plain = nlohmann::json::parse(results[2].out);
+  EXPECT_EQ(plain.at("tensors").size(), 4);
+  EXPECT_FALSE(plain.contains("config"));
+  EXPECT_FALSE(plain.at("tensors")[0].contains("spectrum"));
+}
+
+TEST_F(InfoCommand, DecomposesTheUpdatesOfAnAdapter) {
+  const auto results =
+      run_each({{"info", adapter_, "--spectrum", "--json"}, {"info", adapter_, "--spectrum"}});
+  ASSERT_EQ(results[0].status, 0) << results[0].err;
+  for (const auto& layer : nlohmann::json::parse(results[0].out).at("layers")) {
+    EXPECT_EQ(layer.at("spectrum").at("numerical_rank"), 2);
+    EXPECT_NEAR(layer.at("spectrum").at("norm"), layer.at("norm_update"), 1e-9);
+  }
+  EXPECT_THAT(results[1].out, AllOf(HasSubstr("s B A of"), HasSubstr("effective")));
+}
+
+TEST_F(InfoCommand, TellsOfShardsWithoutAConfig) {
+  const auto x = at::ones({2, 3});
+  write_safetensors(folder_ / "m" / "a.safetensors", {{"x", x}});
+  write_safetensors(folder_ / "m" / "b.safetensors", {{"y", x}});
+  folder_.write("m/model.safetensors.index.json",
+                R"({"weight_map": {"x": "a.safetensors", "y": "b.safetensors"}})");
+  const auto result = run_lowrank({"info", (folder_ / "m").string(), "--json"});
+  ASSERT_EQ(result.status, 0) << result.err;
+  const auto json = nlohmann::json::parse(result.out);
+  EXPECT_EQ(json.at("parameters"), 12);
+  EXPECT_EQ(json.at("tensors")[1].at("name"), "y");
 }
 
 TEST_F(InfoCommand, RefusesWhatIsNeither) {

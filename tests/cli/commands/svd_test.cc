@@ -167,7 +167,8 @@ TEST(SvdCommand, RefusesWrongArguments) {
   expect_refusal({"--random", "4x6", "--rank", "5"}, 2,
                  "the rank of a 4 x 6 matrix must be at most 4. Got 5.");
   expect_refusal({"--random", "4x6", "--energy", "1.5"}, 2, "above 0 and at most 1. Got 1.5.");
-  expect_refusal({"--random", "4x6", "--rank", "1", "--energy", "1"}, 2, "at most one of --rank");
+  expect_refusal({"--random", "4x6", "--rank", "1", "--energy", "1"}, 2,
+                 "at most one rule for the rank may be given. Got --rank 1 and --energy 1.");
   expect_refusal({"--random", "4x6", "--device", "gpu"}, 2, "--device must be auto, cpu or cuda");
   expect_refusal({"--random", "4x6", "--seed", "-1"}, 2,
                  "[svd] --seed must be a whole number of at least 0. Got \"-1\".");

@@ -117,7 +117,9 @@ TEST_F(WeightsCommands, RefuseWhatCannotWork) {
   ASSERT_EQ(run_lowrank({"extract", base_, tuned_, "--rank", "1", "--out", at("a")}).status, 0);
   // The commands run side by side, so each has a folder of its own to write to.
   expect_refusals({
-      {{"extract", base_, tuned_, "--out", at("new1")}, 2, "one of --rank, --energy, --max-error"},
+      {{"extract", base_, tuned_, "--out", at("new1")},
+       2,
+       "a rule for the rank must be given. Got none. Pass --rank N"},
       {{"extract", base_, tuned_, "--rank", "1", "--energy", "1", "--out", at("new2")},
        2,
        "at most one"},

@@ -10,10 +10,26 @@ namespace {
 
 using ::testing::HasSubstr;
 
-const std::vector<std::vector<std::string>> kCommands = {
-    {},          {"mnist"},         {"train"},        {"finetune"},      {"eval"},
-    {"predict"}, {"info"},          {"targets"},      {"svd"},           {"data"},
-    {"doctor"},  {"data", "fetch"}, {"data", "info"}, {"data", "export"}};
+const std::vector<std::vector<std::string>> kCommands = {{},
+                                                         {"mnist"},
+                                                         {"train"},
+                                                         {"finetune"},
+                                                         {"eval"},
+                                                         {"predict"},
+                                                         {"info"},
+                                                         {"targets"},
+                                                         {"svd"},
+                                                         {"data"},
+                                                         {"doctor"},
+                                                         {"data", "fetch"},
+                                                         {"data", "info"},
+                                                         {"data", "export"},
+                                                         {"extract"},
+                                                         {"resize"},
+                                                         {"combine"},
+                                                         {"merge"},
+                                                         {"verify"},
+                                                         {"compare"}};
 
 std::string help_of(std::vector<std::string> words) {
   words.emplace_back("--help");

@@ -1,0 +1,42 @@
+#pragma once
+
+#include <c10/core/ScalarType.h>
+#include <lowrank/checkpoint/checkpoint.h>
+#include <lowrank/export.h>
+#include <lowrank/linalg/spectrum.h>
+
+#include <cstdint>
+#include <functional>
+#include <nlohmann/json_fwd.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace lowrank {
+
+/// One tensor of a checkpoint.
+struct InspectedTensor {
+  std::string name;
+  at::ScalarType dtype = at::kFloat;
+  std::vector<int64_t> shape;
+  std::optional<double> norm;  ///< Frobenius, in float64
+  /// Of a floating-point tensor of two dimensions or more, as the matrix of its first dimension and
+  /// all others.
+  std::optional<Spectrum> spectrum;
+};
+
+struct InspectOptions {
+  bool norms = false;    ///< reads all numbers
+  bool spectra = false;  ///< decomposes all weights; norms are known then, too
+};
+
+LOWRANK_API nlohmann::ordered_json to_json(const InspectedTensor& tensor);
+
+/// Returns what a checkpoint holds, in its own order. Without options no number is read.
+/// `on_tensor` is called before each with its name, its place and how many there are. Throws
+/// TensorError that names the tensor for numbers that are not finite, where the spectra are wanted.
+LOWRANK_API std::vector<InspectedTensor> inspect_checkpoint(
+    const Checkpoint& checkpoint, const InspectOptions& options = {},
+    const std::function<void(const std::string&, int64_t, int64_t)>& on_tensor = {});
+
+}  // namespace lowrank
