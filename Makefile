@@ -87,7 +87,7 @@ bench: ## Compare with PyTorch and PEFT, with median and spread, and with the ta
 	$(call prepare,$(PRESET),data bench)
 	@cmake $(BUILD) -DLOWRANK_BUILD_BENCH=ON > $(BUILD)/bench.log
 	@cmake --build $(BUILD) --target lowrank_command training_bench linear_bench adapters_bench \
-	  merge_bench memory_bench
+	  merge_bench memory_bench weights_bench
 	@scripts/fetch-mnist.sh $(LOWRANK)
 	@bench/run.sh $(BUILD)
 

@@ -23,7 +23,7 @@ import tempfile
 import time
 
 BATCH, BATCHES = 64, 2
-NETS = {"MNIST, rank 1": ([784, 1000, 2000, 10], 1, 1500), "width 4096, rank 16": ([784, 4096, 4096, 10], 16, 150)}
+NETS = {"MNIST, rank 1": ([784, 1000, 2000, 10], 1, 400), "width 4096, rank 16": ([784, 4096, 4096, 10], 16, 40)}
 
 
 def sent():

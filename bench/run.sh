@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
 # Compares lowrank with PyTorch and PEFT, measures what adapters cost a server, runs the
-# microbenchmarks, and at the end prints the table of targets. `make bench` calls it.
+# microbenchmarks, compares the commands for weights with PyTorch, and one and two processes with
+# DistributedDataParallel, and at the end prints the table of targets. `make bench` calls it.
 #
 #   run.sh BUILD [compare.py's options]      BUILD: a build folder with LOWRANK_BUILD_BENCH=ON
 #   run.sh --full BUILD [sweep.py's options]
 #
 # $BENCH_PYTHON: an interpreter with torch and peft (default: the one that
-# tests/reference/environment.sh makes). All measurements are also written to build/bench.json and
-# build/bench-linear.json.
+# tests/reference/environment.sh makes). All measurements are also written to build/bench.json,
+# build/bench-linear.json, build/bench-weights.json and build/bench-processes.json.
 set -euo pipefail
 
 full=
@@ -34,4 +35,6 @@ fi
   --benchmark_report_aggregates_only=true --benchmark_enable_random_interleaving=true \
   --benchmark_out_format=json --benchmark_out="$top/build/bench-linear.json" |
   grep -E '_median|_cv|^Benchmark'
+"$python" "$here/weights.py" --build "$build" --out "$top/build/bench-weights.json"
+"$python" "$here/processes.py" --lowrank "$build/cli/lowrank" --out "$top/build/bench-processes.json"
 "$python" "$here/tables.py" "$top/build/bench.json"
