@@ -17,6 +17,7 @@ struct Arrays {
 };
 
 Arrays read_npy_pair(const std::filesystem::path& file, const DataSource& source) {
+  if (source.labels.empty() && source.may_lack_labels) return {read_npy(file), {}};
   if (source.labels.empty()) {
     fail<ArgumentError>(
         "data",
@@ -26,16 +27,16 @@ Arrays read_npy_pair(const std::filesystem::path& file, const DataSource& source
   return {read_npy(file), read_npy(source.labels)};
 }
 
-Arrays read_tensors(const std::filesystem::path& file) {
+Arrays read_tensors(const std::filesystem::path& file, const DataSource& source) {
   const auto tensors = SafetensorsFile::open(file);
-  for (const char* name : {"inputs", "labels"}) {
-    if (tensors.contains(name)) continue;
+  const bool has_labels = tensors.contains("labels");
+  if (!tensors.contains("inputs") || !(has_labels || source.may_lack_labels)) {
     fail<FileError>(
         "data",
         fmt::format("\"{}\" must hold the tensors \"inputs\" and \"labels\"", file.string()),
         list_names(tensors.names()));
   }
-  return {tensors.tensor("inputs"), tensors.tensor("labels")};
+  return {tensors.tensor("inputs"), has_labels ? tensors.tensor("labels") : at::Tensor()};
 }
 
 bool are_channels(int64_t size) { return size == 1 || size == 3; }
@@ -74,7 +75,7 @@ at::Tensor as_numbers(const at::Tensor& inputs, const std::string& where) {
 
 Dataset read_arrays(const std::filesystem::path& file, const DataSource& source) {
   const bool is_npy = file.extension() == ".npy";
-  const auto arrays = is_npy ? read_npy_pair(file, source) : read_tensors(file);
+  const auto arrays = is_npy ? read_npy_pair(file, source) : read_tensors(file, source);
   const auto where = fmt::format("\"{}\"", file.string());
   const auto& inputs = arrays.inputs;
   if (inputs.dim() < 2 || inputs.numel() == 0) {
@@ -87,6 +88,10 @@ Dataset read_arrays(const std::filesystem::path& file, const DataSource& source)
   dataset.name = file.filename().string();
   dataset.inputs = are_images ? as_images(inputs) : as_numbers(inputs, where);
   dataset.holds_whole_numbers = !are_images && !inputs.is_floating_point();
+  if (!arrays.labels.defined()) {
+    set_no_labels(dataset, source);
+    return dataset;
+  }
   set_labels(dataset, arrays.labels, source, is_npy ? fmt::format("\"{}\"", source.labels) : where);
   return dataset;
 }

@@ -37,6 +37,9 @@ class CsvReader {
  public:
   CsvReader(std::string name, const DataSource& source) : name_(std::move(name)), source_(source) {}
 
+  /// What follows stands in this line of the file, counted from 1.
+  void begin_line(size_t line) { line_ = line; }
+
   void take_field(std::string_view text) {
     const auto column = column_++;
     if (columns_.empty()) return void(header_.emplace_back(text));
@@ -50,17 +53,19 @@ class CsvReader {
     const auto fields = column_;
     column_ = 0;
     if (fields == 0) return;
-    ++line_;
     if (columns_.empty()) return take_header();
+    ++rows_;
     if (fields != header_.size()) {
       fail_at_line(fmt::format("{} columns, as its first line", header_.size()),
-                   fmt::format("{}", fields));
+                   fmt::format("{}", fields),
+                   fields > header_.size() ? "Text that holds the separator must be quoted."
+                                           : "Complete the line, or remove it.");
     }
     for (const double value : row_) numbers_.push_back(static_cast<float>(value));
   }
 
   Dataset result() {
-    if (labels_.empty()) {
+    if (rows_ == 0) {
       fail<FileError>(
           "data", fmt::format("\"{}\" must hold column names and then at least one example", name_),
           columns_.empty() ? "nothing" : "column names alone");
@@ -69,8 +74,11 @@ class CsvReader {
     Dataset dataset;
     dataset.columns = columns_;
     dataset.inputs =
-        at::tensor(numbers_, at::kFloat)
-            .view({static_cast<int64_t>(labels_.size()), static_cast<int64_t>(columns_.size())});
+        at::tensor(numbers_, at::kFloat).view({rows_, static_cast<int64_t>(columns_.size())});
+    if (label_ == header_.size()) {
+      set_no_labels(dataset, source_);
+      return dataset;
+    }
     set_labels(dataset, labels_, source_.class_names, source_,
                fmt::format("column \"{}\" of \"{}\"", source_.label_column, name_));
     for (const auto& name : dataset.class_names) require_utf8(name);
@@ -87,7 +95,7 @@ class CsvReader {
   void take_header() {
     for (const auto& name : header_) require_utf8(name);
     const auto found = std::find(header_.begin(), header_.end(), source_.label_column);
-    if (found == header_.end()) {
+    if (found == header_.end() && !source_.may_lack_labels) {
       fail<ArgumentError>(
           "data",
           fmt::format("--label-column must name a column of \"{}\", whose first "
@@ -118,11 +126,13 @@ class CsvReader {
     row_.resize(columns_.size());
   }
 
+  const std::string& label_name() const { return source_.label_column; }
+
   /// All columns but that of the labels and those that are dropped.
   std::vector<std::string> columns_to_take() const {
     const auto& dropped = source_.dropped_columns;
     for (const auto& name : dropped) {
-      if (name != header_[label_] &&
+      if (name != label_name() &&
           std::find(header_.begin(), header_.end(), name) != header_.end()) {
         continue;
       }
@@ -133,7 +143,7 @@ class CsvReader {
     std::vector<std::string> columns;
     for (const auto& name : header_) {
       const bool is_dropped = std::find(dropped.begin(), dropped.end(), name) != dropped.end();
-      if (name != header_[label_] && !is_dropped) columns.push_back(name);
+      if (name != label_name() && !is_dropped) columns.push_back(name);
     }
     return columns;
   }
@@ -155,11 +165,16 @@ class CsvReader {
     }
     fail<FileError>("data",
                     fmt::format("line {} of \"{}\" must hold a finite number in column \"{}\"",
-                                line_ + 1, name_, header_[column]),
-                    text.empty() ? "nothing" : fmt::format("\"{}\"", text),
-                    has_decimal_comma(text)
-                        ? "Decimal commas are not read: write points."
-                        : "Leave a column that is no input out with --drop-columns NAME.");
+                                line_, name_, header_[column]),
+                    text.empty() ? "nothing" : fmt::format("\"{}\"", text), hint_on(text));
+  }
+
+  static const char* hint_on(std::string_view text) {
+    if (has_decimal_comma(text)) return "Decimal commas are not read: write points.";
+    if (text.empty()) {
+      return "Fill the cell, remove the line, or leave the column out with --drop-columns NAME.";
+    }
+    return "Leave a column that is no input out with --drop-columns NAME.";
   }
 
   void require_utf8(const std::string& text) const {
@@ -184,7 +199,9 @@ class CsvReader {
   const DataSource& source_;
   std::vector<std::string> header_, columns_;
   std::vector<int64_t> places_;  // of each column among the inputs; -1: left out
-  size_t label_ = 0, column_ = 0, line_ = 0;
+  size_t label_ = 0;             // as many as there are columns: the table has no labels
+  size_t column_ = 0, line_ = 0;
+  int64_t rows_ = 0;
   std::vector<double> row_;
   std::vector<float> numbers_;
   std::vector<std::string> labels_;
@@ -231,6 +248,21 @@ char separator_of(std::string_view text) {
   return best;
 }
 
+/// Parses the text line by line, so that messages can name the line. Returns whether it is CSV.
+bool parse(csv_parser& parser, std::string_view text, CsvReader& reader, Callbacks& callbacks) {
+  const char end_of_line = text.find('\n') == std::string_view::npos ? '\r' : '\n';
+  size_t line = 0;
+  while (!text.empty()) {
+    const auto size = std::min(text.find(end_of_line), text.size() - 1) + 1;
+    reader.begin_line(++line);
+    const auto parsed =
+        csv_parse(&parser, text.data(), size, &Callbacks::field, &Callbacks::row, &callbacks);
+    if (parsed != size) return false;
+    text.remove_prefix(size);
+  }
+  return csv_fini(&parser, &Callbacks::field, &Callbacks::row, &callbacks) == 0;
+}
+
 }  // namespace
 
 Dataset read_csv(const std::filesystem::path& file, const DataSource& source) {
@@ -243,9 +275,7 @@ Dataset read_csv(const std::filesystem::path& file, const DataSource& source) {
   csv_init(&parser, CSV_STRICT | CSV_STRICT_FINI);
   csv_set_delim(&parser, static_cast<unsigned char>(separator_of(text)));
   const std::unique_ptr<csv_parser, decltype(&csv_free)> freed(&parser, &csv_free);
-  const bool parsed = csv_parse(&parser, text.data(), text.size(), &Callbacks::field,
-                                &Callbacks::row, &callbacks) == text.size() &&
-                      csv_fini(&parser, &Callbacks::field, &Callbacks::row, &callbacks) == 0;
+  const bool parsed = parse(parser, text, reader, callbacks);
   if (callbacks.failure != nullptr) std::rethrow_exception(callbacks.failure);
   if (!parsed) {
     fail<FileError>("data", fmt::format("\"{}\" must be a CSV file (RFC 4180)", file.string()),
@@ -254,7 +284,7 @@ Dataset read_csv(const std::filesystem::path& file, const DataSource& source) {
   }
   auto dataset = reader.result();
   dataset.name = file.filename().string();
-  dataset.label_column = source.label_column;
+  if (dataset.has_labels) dataset.label_column = source.label_column;
   return dataset;
 }
 

@@ -21,6 +21,8 @@ struct Dataset {
   at::Tensor labels;
   std::string name;      // "mnist", or the name of the file or folder it came from
   int64_t classes = 10;  // 0: none, but numbers to predict
+  /// Whether the examples came with labels; if not, those above are zeros that mean nothing.
+  bool has_labels = true;
   /// Whether the inputs were whole numbers in their file, like token ids.
   bool holds_whole_numbers = false;
   /// What the classes are called, in their order; empty if they are numbered.

@@ -119,6 +119,16 @@ void set_labels(Dataset& dataset, const at::Tensor& given, const DataSource& sou
   dataset.classes = std::max<int64_t>(2, most + 1);
 }
 
+void set_no_labels(Dataset& dataset, const DataSource& source) {
+  const auto count = dataset.inputs.size(0);
+  dataset.has_labels = false;
+  dataset.class_names = source.class_names;
+  dataset.classes = source.predicts_numbers
+                        ? 0
+                        : std::max<int64_t>(2, static_cast<int64_t>(source.class_names.size()));
+  dataset.labels = source.predicts_numbers ? at::zeros({count, 1}) : at::zeros({count}, at::kLong);
+}
+
 void set_labels(Dataset& dataset, const std::vector<std::string>& labels,
                 const std::vector<std::string>& known, const DataSource& source,
                 const std::string& where) {

@@ -16,6 +16,10 @@ namespace lowrank::app {
 void set_labels(Dataset& dataset, const at::Tensor& labels, const DataSource& source,
                 const std::string& where);
 
+/// Sets what stands for labels where there are none: zeros, for the classes that the source knows
+/// or for numbers, as its loss needs them.
+void set_no_labels(Dataset& dataset, const DataSource& source);
+
 /// Sets them from text, one entry for each example. If `known` holds names, the classes are these,
 /// and an entry that is none of them is refused.
 void set_labels(Dataset& dataset, const std::vector<std::string>& labels,

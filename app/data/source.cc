@@ -1,7 +1,7 @@
 #include "app/data/source.h"
 
 #include <ATen/ATen.h>
-#include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <lowrank/error.h>
 
 #include <algorithm>
@@ -31,8 +31,9 @@ void check_image_options(const DataSource& source) {
   if (size.empty() || (size.size() == 2 && fits(size[0]) && fits(size[1]))) return;
   fail<ArgumentError>("data",
                       fmt::format("--resize must be a height and a width of 1 to {}", kMostSide),
-                      size.size() == 2 ? fmt::format("{},{}", size[0], size[1])
-                                       : fmt::format("{} numbers", size.size()));
+                      fmt::format("{}", fmt::join(size, ",")),
+                      size.size() == 1 ? fmt::format("For squares pass --resize {0},{0}.", size[0])
+                                       : std::string());
 }
 
 ImageChannels channels_of(const DataSource& source) {

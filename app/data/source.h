@@ -25,6 +25,8 @@ struct DataSource {
   bool predicts_numbers = false;
   /// Whether the labels are classes, even if they are stored as floating-point numbers.
   bool needs_classes = false;
+  /// Whether files without labels will do. Where no loss says otherwise, they are for classes.
+  bool may_lack_labels = false;
   /// 1 for gray images, 3 for RGB; 0: as the files are.
   int64_t channels = 0;
   /// The height and width that images are resized to; empty: they must all be of one size.

@@ -6,6 +6,7 @@
 #include <lowrank/error.h>
 
 #include <algorithm>
+#include <initializer_list>
 
 #include "app/images/resize.h"
 
@@ -29,16 +30,37 @@ std::vector<fs::path> entries_of(const fs::path& folder) {
   return entries;
 }
 
-/// The folder with the classes of one half: the folder itself if it is not divided.
-fs::path half_of(const fs::path& folder, Split split) {
-  if (!is_divided_image_folder(folder)) return folder;
-  if (split == Split::kTrain) return folder / "train";
-  for (const char* name : {"test", "val", "validation"}) {
-    if (fs::is_directory(folder / name)) return folder / name;
+/// Returns the first of these folders that there is; an empty path if there is none.
+fs::path first_folder(const fs::path& folder, std::initializer_list<const char*> names) {
+  std::error_code none;
+  for (const char* name : names) {
+    if (fs::is_directory(folder / name, none)) return folder / name;
   }
+  return {};
+}
+
+fs::path test_half(const fs::path& folder) {
+  return first_folder(folder, {"test", "testing", "val", "valid", "validation"});
+}
+
+/// Returns the folder of the training half; empty if the folder is not divided. A folder "train"
+/// with images, beside "bus" and "car", is a class.
+fs::path training_half(const fs::path& folder) {
+  const auto half = first_folder(folder, {"train", "training"});
+  if (half.empty() || has_folders(half) || !test_half(folder).empty()) return half;
+  return {};
+}
+
+/// Returns the folder with the classes of one half: the folder itself if it is not divided.
+fs::path half_of(const fs::path& folder, Split split) {
+  const auto training = training_half(folder);
+  if (training.empty()) return folder;
+  if (split == Split::kTrain) return training;
+  if (const auto test = test_half(folder); !test.empty()) return test;
   fail<FileError>("data",
-                  fmt::format("\"{}\" must hold a folder test beside train", folder.string()),
-                  list_names({"train"}), "Name the folder of images itself with --data.");
+                  fmt::format("\"{}\" must hold a folder test or val beside {}", folder.string(),
+                              training.filename().string()),
+                  "none", "Name the folder of images itself with --data.");
 }
 
 struct ImageEntry {
@@ -145,17 +167,13 @@ bool has_folders(const fs::path& folder) {
 
 std::vector<std::string> class_folders(const fs::path& folder) {
   std::vector<std::string> names;
-  if (!is_divided_image_folder(folder)) return names;
-  for (const auto& entry : entries_of(folder / "train")) {
-    names.push_back(entry.filename().string());
-  }
+  const auto training = training_half(folder);
+  if (training.empty()) return names;
+  for (const auto& entry : entries_of(training)) names.push_back(entry.filename().string());
   return names;
 }
 
-bool is_divided_image_folder(const fs::path& folder) {
-  std::error_code none;
-  return fs::is_directory(folder / "train", none);
-}
+bool is_divided_image_folder(const fs::path& folder) { return !training_half(folder).empty(); }
 
 ImageFolder read_image_folder(const fs::path& folder, Split split,
                               const ImageFolderOptions& options) {

@@ -36,7 +36,8 @@ std::vector<std::string> class_folders(const std::filesystem::path& folder);
 bool is_divided_image_folder(const std::filesystem::path& folder);
 
 /// Reads a folder that holds a folder of images (PNG, JPEG, PGM) for each class, in the order of
-/// their names, or such folders as train and test (or val). Hidden files are left out.
+/// their names, or such folders as train (or training) and test (or testing, val, valid,
+/// validation: the first of them that there is). Hidden files are left out.
 ///
 /// Throws FileError, naming the file, for what is no image, for images of different sizes, for a
 /// class without images or that is not among the given ones, and if the images would not fit into

@@ -10,6 +10,7 @@
 #include <zlib.h>
 
 #include <algorithm>
+#include <cmath>
 #include <nlohmann/json.hpp>
 #include <system_error>
 #include <utility>
@@ -56,13 +57,35 @@ void take_own_data(DataSource& source, const Base& base) {
                   fmt::format("nothing at \"{}\"", source.data), "Name it with --data.");
 }
 
+/// MNIST and the sets in its layout have the same shapes and other classes. Whoever trained on
+/// images or tables of their own names others in order to test on them.
 void warn_of_other_data(const Base& base, const DataSource& given) {
   const auto& own = base.preparation.data;
-  const bool is_of_base = !own.empty() && !base.model.is_script();
-  if (!is_of_base || !is_divided(DataSource{.data = own}) || named_data(given.data) == own) return;
+  if (own.empty() || base.model.is_script() || named_data(given.data) == own) return;
+  if (!is_in_mnist_layout(DataSource{.data = own})) return;
   print_message(fmt::format(
       "warning: the base was trained on {}, not on {}: its figures here say little about it.", own,
       given.data));
+}
+
+/// Throws ArgumentError if columns were named for data that have none.
+void require_table_for_columns(const DataSource& source) {
+  if (source.data.empty() || fs::path(source.data).extension() == ".csv") return;
+  const bool names_labels = source.label_column != DataSource().label_column;
+  if (!names_labels && source.dropped_columns.empty()) return;
+  fail<ArgumentError>("data",
+                      fmt::format("{} must be given for a .csv file alone",
+                                  names_labels ? "--label-column" : "--drop-columns"),
+                      fmt::format("\"{}\"", source.data));
+}
+
+/// Throws ArgumentError if an input of the model is to be dropped.
+void require_own_columns(const DataSource& source, const std::vector<std::string>& columns) {
+  for (const auto& name : source.dropped_columns) {
+    if (std::find(columns.begin(), columns.end(), name) == columns.end()) continue;
+    fail<ArgumentError>("data", "--drop-columns must leave the columns that the model knows",
+                        fmt::format("\"{}\"", name));
+  }
 }
 
 /// Throws ArgumentError if other numbers were given than are recorded with the base or the adapter.
@@ -102,7 +125,8 @@ std::string misfit(const at::Tensor& outputs, const Dataset& data, int64_t examp
   if (!outputs.is_floating_point()) return "outputs that are no floating-point numbers";
   if (outputs.dim() == 0 || outputs.size(0) != examples) return found;
   if (data.classes == 0) {
-    return outputs.numel() == examples * data.labels[0].numel() ? "" : found;
+    const bool fits = !data.has_labels || outputs.numel() == examples * data.labels[0].numel();
+    return fits ? "" : found;
   }
   return outputs.dim() == 2 && outputs.size(1) >= data.classes ? "" : found;
 }
@@ -146,6 +170,7 @@ std::string hint_on_labels(const Dataset& data, int64_t outputs) {
   if (data.classes == outputs + 1 && labels.min().item<int64_t>() == 1) {
     return fmt::format("The labels run from 1 to {}: classes are counted from 0.", outputs);
   }
+  if (data.classes > 0 && outputs == 1) return "If it predicts a number, pass --loss mse.";
   const bool is_one_number = data.classes == 0 && labels.numel() == data.size();
   if (is_one_number && outputs > 1 && labels.eq(labels.floor()).all().item<bool>()) {
     return "If the labels are classes, pass --loss cross-entropy.";
@@ -187,6 +212,10 @@ void fit_script(Base& base, Dataset& data) {
     shapes += (shapes.empty() ? "" : " or ") + shape;
     found += fmt::format("{}for {} {}", found.empty() ? "" : ", ", shape, reason);
   }
+  const bool is_scaled = base.preparation.normalization != Normalization{{0}, {1}};
+  if (hint.empty() && data.holds_whole_numbers && is_scaled) {
+    hint = "If the inputs are token ids, leave out --mean and --deviation.";
+  }
   const auto wanted = data.classes > 0 ? fmt::format("(N, K) with K of at least {}", data.classes)
                                        : fmt::format("(N, {})", data.labels[0].numel());
   fail<TensorError>(
@@ -211,7 +240,9 @@ void require_image_size(const Preparation& made_for, const Dataset& data) {
 
 void fit_mlp(const Base& base, const Dataset& data) {
   const auto& sizes = base.model.mlp()->options().sizes;
-  const auto outputs = data.classes > 0 ? data.classes : data.labels[0].numel();
+  const auto outputs = !data.has_labels   ? sizes.back()
+                       : data.classes > 0 ? data.classes
+                                          : data.labels[0].numel();
   const bool fits = data.classes > 0 && !base.preparation.class_names.empty()
                         ? outputs <= sizes.back()
                         : outputs == sizes.back();
@@ -229,6 +260,7 @@ void fit_mlp(const Base& base, const Dataset& data) {
 Base::Base(const TrainedMlp& trained) : model(trained.model), preparation(trained.preparation) {}
 
 void check(const DataOptions& options) {
+  require_table_for_columns(options.source);
   if (options.loss.empty() || options.loss == kCrossEntropy || options.loss == kMse) return;
   fail<ArgumentError>("data", fmt::format("--loss must be {} or {}", kCrossEntropy, kMse),
                       fmt::format("\"{}\"", options.loss),
@@ -309,6 +341,7 @@ DataSource as_recorded(const DataOptions& options, Base& base) {
   source.predicts_numbers = !recorded.has_classes;
   source.class_names = recorded.class_names;
   source.columns = recorded.columns;
+  require_own_columns(source, recorded.columns);
   const bool is_named = source.label_column != DataSource().label_column;
   if (!is_named && !recorded.label_column.empty()) source.label_column = recorded.label_column;
   if (source.channels == 0 && recorded.height > 0) source.channels = recorded.channels;
@@ -346,12 +379,27 @@ void require_same_examples(const nlohmann::ordered_json& identity, const Dataset
                   "Put the old ones back, or start anew with --force.");
 }
 
-void note_unknown_normalization(const Base& base, const Dataset& data) {
-  const bool is_identity = base.preparation.normalization == Normalization{{0}, {1}};
-  if (base.is_prepared || !data.holds_images() || !is_identity) return;
-  print_message(
-      "note: neither --mean nor --deviation was given, so the model gets pixels of 0 to 1. If it "
-      "was trained on others, give its own.");
+void note_normalization(const Base& base, const Dataset& data, const DataOptions& options) {
+  if (base.is_prepared) return;
+  const bool has_mean = !options.mean.empty(), has_deviation = !options.deviation.empty();
+  const bool is_table = !data.columns.empty();
+  if (!has_mean && !has_deviation && (data.holds_images() || is_table)) {
+    print_message(fmt::format(
+        "note: neither --mean nor --deviation was given, so the model gets {}. If it was trained "
+        "on others, give its own.",
+        is_table ? "the numbers as they stand in the table" : "pixels of 0 to 1"));
+  }
+  if (has_mean != has_deviation) {
+    print_message(has_mean ? "note: --mean was given without --deviation, so nothing is divided."
+                           : "note: --deviation was given without --mean, so nothing is "
+                             "subtracted.");
+  }
+  const auto is_of_bytes = [](double mean) { return std::abs(mean) > 1; };
+  if (data.holds_images() && std::any_of(options.mean.begin(), options.mean.end(), is_of_bytes)) {
+    print_message(
+        "note: pixels are divided by 255 before --mean is subtracted, so that it is usually 0 to "
+        "1. Divide yours, and --deviation, by 255 if they are for pixels of 0 to 255.");
+  }
 }
 
 Preparation preparation_of(const Dataset& data, const Normalization& normalization,

@@ -67,8 +67,9 @@ std::string checksum(const Dataset& data);
 /// that of its checkpoint.
 void require_same_examples(const nlohmann::ordered_json& identity, const Dataset& data);
 
-/// Prints a note if nothing is known of how images are normalized.
-void note_unknown_normalization(const Base& base, const Dataset& data);
+/// Prints a note if it is probably not known, or was given in another unit, how the inputs of a
+/// TorchScript model are normalized.
+void note_normalization(const Base& base, const Dataset& data, const DataOptions& options);
 
 /// Returns how these examples are prepared, and by which options they are found again.
 Preparation preparation_of(const Dataset& data, const Normalization& normalization,

@@ -1,5 +1,6 @@
 #include "app/runs/processes.h"
 
+#include <c10/util/Logging.h>
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <lowrank/error.h>
@@ -25,6 +26,8 @@
 #include <utility>
 #include <vector>
 
+#include "app/terminal/message.h"
+
 extern char** environ;  // NOLINT(readability-redundant-declaration)
 
 namespace lowrank::app {
@@ -42,12 +45,12 @@ void note_signal(int signal) { signal_to_pass_on = signal; }
 class SharedFolder {
  public:
   SharedFolder() {
-    auto name = (fs::temp_directory_path() / "lowrank-processes-XXXXXX").string();
-    if (::mkdtemp(name.data()) == nullptr) {
-      fail<FileError>("train",
-                      fmt::format("a folder in \"{}\" must be made for the processes",
-                                  fs::temp_directory_path().string()),
-                      fmt::format("\"{}\"", std::generic_category().message(errno)));
+    std::error_code error;
+    auto name = (fs::temp_directory_path(error) / "lowrank-processes-XXXXXX").string();
+    if (error || ::mkdtemp(name.data()) == nullptr) {
+      fail<FileError>(
+          "train", "the processes must have a folder for temporary files, such as $TMPDIR or /tmp",
+          fmt::format("\"{}\"", error ? error.message() : std::generic_category().message(errno)));
     }
     path_ = name;
   }
@@ -91,6 +94,14 @@ std::vector<char*> pointers_to(std::vector<std::string>& words) {
   return pointers;
 }
 
+/// How the first of the processes that failed ended. The status is 128 + N for one that signal N
+/// ended.
+struct Failure {
+  size_t rank = 0;
+  int status = 0;        // 0: none has failed
+  bool is_told = false;  // whether process 0, which writes to the terminal, has said what happened
+};
+
 /// The processes that were started, and how they ended.
 class Children {
  public:
@@ -122,9 +133,9 @@ class Children {
     processes_.push_back(process);
   }
 
-  /// Waits until all have ended, and returns the rank and the status of the first one that failed.
-  std::pair<size_t, int> wait() {
-    std::pair<size_t, int> first_failure = {0, 0};
+  /// Waits until all have ended, and returns the first failure.
+  Failure wait() {
+    Failure first;
     std::optional<Clock::time_point> failed_at;
     size_t running = processes_.size();
     while (running > 0) {
@@ -145,11 +156,13 @@ class Children {
       const auto rank = static_cast<size_t>(place - processes_.begin());
       *place = 0;
       const int code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
-      if (code == 0 || first_failure.second != 0) continue;
-      first_failure = {rank, code};
+      if (rank == 0) first.is_told = code != 0 && WIFEXITED(status);
+      if (code == 0 || first.status != 0) continue;
+      first.rank = rank;
+      first.status = code;
       failed_at = Clock::now();
     }
-    return first_failure;
+    return first;
   }
 
  private:
@@ -162,9 +175,9 @@ class Children {
   /// The others notice within moments that one has failed. What still runs then is ended.
   void end_the_rest(Clock::duration since) {
     using std::chrono::seconds;
-    if (since > seconds(20)) {
+    if (since > seconds(10)) {
       signal_all(SIGKILL);
-    } else if (since > seconds(10) && !asked_to_end_) {
+    } else if (since > seconds(5) && !asked_to_end_) {
       asked_to_end_ = true;
       signal_all(SIGTERM);
     }
@@ -199,18 +212,19 @@ std::optional<int> start_processes(const ProcessOptions& options) {
   for (int64_t rank = 0; rank < options.count; ++rank) {
     children.start(static_cast<size_t>(rank), options.count, folder);
   }
-  const auto [rank, status] = children.wait();
-  if (rank > 0) {
-    const auto output = read_file(folder.output_of(rank), uint64_t{1} << 20);
+  const auto failure = children.wait();
+  const bool is_killed = failure.status > 128;
+  if (is_killed && !failure.is_told) {
+    print_message(error_message(
+        "train", "all processes must go on",
+        fmt::format("process {}, which signal {} ended", failure.rank, failure.status - 128),
+        "Its last checkpoint counts: go on with --resume and --processes."));
+  }
+  if (!is_killed && failure.rank > 0) {
+    const auto output = read_file(folder.output_of(failure.rank), uint64_t{1} << 20);
     std::fwrite(output.data(), 1, output.size(), stderr);
   }
-  if (status > 128) {
-    fmt::print(stderr, "lowrank: {}\n",
-               error_message("train", "all processes must go on",
-                             fmt::format("process {}, which signal {} ended", rank, status - 128),
-                             "Its last checkpoint counts: go on with --resume and --processes."));
-  }
-  return status;
+  return is_killed ? 1 : failure.status;
 }
 
 std::optional<int64_t> rank_of_this_process() {
@@ -222,6 +236,9 @@ std::shared_ptr<ProcessGroup> join(const ProcessOptions& options) {
   if (!options.file.empty()) ::setenv("LOWRANK_RENDEZVOUS", options.file.c_str(), /*replace=*/1);
   auto found = processes_of_environment();
   if (!found) return nullptr;
+  // Sockets that are tried again are nothing to warn of: if they fail in the end, an error says so.
+  ::setenv("TORCH_CPP_LOG_LEVEL", "ERROR", /*replace=*/0);
+  c10::initLogging();
   ::prctl(PR_SET_PDEATHSIG, SIGTERM);  // where whoever started the processes is killed
   found->timeout_seconds = options.timeout;
   return join_processes(*found);

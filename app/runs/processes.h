@@ -23,9 +23,10 @@ struct ProcessOptions {
 void check(const ProcessOptions& options);
 
 /// Starts the processes that --processes asks for, as copies of this command, and waits for them.
-/// Returns their status: that of the first one that failed, or 0. Returns nothing, and starts none,
-/// if none are asked for or if this process is one of them. A signal is passed on to all of them.
-/// What the processes other than rank 0 print is shown only if one of them was the first to fail.
+/// Returns their status: that of the first one that failed (1 if a signal ended it), or 0. Returns
+/// nothing, and starts none, if none are asked for or if this process is one of them. A signal is
+/// passed on to all of them. What the processes other than rank 0 print is shown only if one of
+/// them was the first to fail.
 std::optional<int> start_processes(const ProcessOptions& options);
 
 /// Joins the processes that this one was started with, by start_processes(), torchrun or mpirun.

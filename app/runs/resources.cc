@@ -134,12 +134,18 @@ void require_memory_to_train(const std::string& operation, const std::string& wh
       fmt::format("{:.3g} parameters, which take {:.3g} GB", parameters, needed / 1e9), hint);
 }
 
-Resources apply_common_options(const CommonOptions& options) {
+void check(const CommonOptions& options) {
   if (options.threads < 0 || options.threads > kMostThreads) {
     fail<ArgumentError>("threads",
                         fmt::format("--threads must be 0 (all cores) to {}", kMostThreads),
                         fmt::format("{}", options.threads));
   }
+  dtype_of(options.dtype);
+  device_of(options.device);
+}
+
+Resources apply_common_options(const CommonOptions& options) {
+  check(options);
   hide_notes(options.quiet);
   Resources resources;
   resources.dtype = dtype_of(options.dtype);

@@ -27,8 +27,10 @@ struct Resources {
   int threads = 1;
 };
 
-/// Checks the options, sets the number of threads and seeds the generator. Throws ArgumentError
-/// for a value out of range and for a device that this machine does not have.
+/// Throws ArgumentError for a value out of range and for a device that this machine does not have.
+void check(const CommonOptions& options);
+
+/// Checks the options, sets the number of threads and seeds the generator.
 Resources apply_common_options(const CommonOptions& options);
 
 /// Returns {seed, threads, device, dtype}: the common options that decide a run's numbers.

@@ -108,7 +108,7 @@ void require_finished(const std::filesystem::path& folder) {
       fmt::format("Finish it with: {} {} --resume {}", program_name(), command, folder.string()));
 }
 
-void with_checkpoint_identity(const std::filesystem::path& folder,
+void with_checkpoint_identity(const std::filesystem::path& folder, const std::string& command,
                               const std::function<void(const nlohmann::ordered_json&)>& take) {
   const auto file = checkpoint_of(folder).string();
   require_checkpoint(folder);
@@ -117,14 +117,30 @@ void with_checkpoint_identity(const std::filesystem::path& folder,
   try {
     take(identity);
   } catch (const nlohmann::json::exception&) {
-    const auto* command = is_identity_of_finetune(identity) ? "finetune" : "train";
+    const std::string own = is_identity_of_finetune(identity) ? "finetune" : "train";
+    if (own == command) {
+      fail<FileError>("resume", fmt::format("\"{}\" must hold all options of its run", file),
+                      "one that lacks some, or holds them in another form",
+                      "It was edited or damaged: start anew with --force.");
+    }
     fail<FileError>(
         "resume", fmt::format("\"{}\" must be a checkpoint of this command", file),
-        fmt::format("one of {} {}", program_name(), command),
-        fmt::format("Go on with: {} {} --resume {}", program_name(), command, folder.string()));
+        fmt::format("one of {} {}", program_name(), own),
+        fmt::format("Go on with: {} {} --resume {}", program_name(), own, folder.string()));
   } catch (const ArgumentError& error) {
     throw FileError(fmt::format("{} (in \"{}\")", error.what(), file));
   }
+}
+
+void require_found_again(const std::filesystem::path& place) {
+  std::error_code none;
+  if (place.empty() || place == "mnist" || std::filesystem::exists(place, none)) return;
+  fail<FileError>(
+      "resume", fmt::format("what the run was started with must exist: \"{}\"", place.string()),
+      "nothing there",
+      place.is_relative() ? "The name is relative to the folder in which the run was started: "
+                            "resume it from there."
+                          : std::string());
 }
 
 void require_checkpoint_size(const std::filesystem::path& checkpoint, double numbers) {

@@ -3,6 +3,7 @@
 #include <filesystem>
 #include <functional>
 #include <nlohmann/json_fwd.hpp>
+#include <string>
 
 /// Runs that have not ended: their checkpoints, and what their folders may be used for.
 namespace lowrank::app {
@@ -13,10 +14,15 @@ enum class FolderKind { kModel, kAdapter };
 std::filesystem::path checkpoint_of(const std::filesystem::path& folder);
 
 /// Passes the identity in a folder's checkpoint to `take`. Throws FileError if there is no
-/// checkpoint, or if it is one of another kind of run. An ArgumentError of `take` becomes a
-/// FileError that names the checkpoint, because the value came from there.
-void with_checkpoint_identity(const std::filesystem::path& folder,
+/// checkpoint, if it is one of another command than `command`, or if `take` does not find what it
+/// needs. An ArgumentError of `take` becomes a FileError that names the checkpoint, because the
+/// value came from there.
+void with_checkpoint_identity(const std::filesystem::path& folder, const std::string& command,
                               const std::function<void(const nlohmann::ordered_json&)>& take);
+
+/// Throws FileError if what an interrupted run was started with, a file or a folder, is not found
+/// by the name that the run gave to it.
+void require_found_again(const std::filesystem::path& place);
 
 /// Throws FileError if the checkpoint is too small to hold this many parameters of its run. Called
 /// before memory is allocated for them.

@@ -14,6 +14,7 @@
 #include "app/runs/base.h"
 #include "app/runs/input_protection.h"
 #include "app/runs/unfinished.h"
+#include "app/terminal/message.h"
 #include "cli/commands/commands.h"
 #include "cli/flags/common_flags.h"
 #include "cli/flags/data_flags.h"
@@ -125,9 +126,13 @@ void run_eval(EvalCommand& command) {
   auto data =
       app::load_dataset(source, command.train_split ? app::Split::kTrain : app::Split::kTest);
   fit(base, data);
+  if (command.confusion && data.classes == 0) {
+    fail<ArgumentError>("eval", "--confusion must be given for classes alone",
+                        fmt::format("{}, which has numbers to predict", data.name));
+  }
   if (!command.logits.empty()) check_output(command);
   note_training_examples(base, source);
-  note_unknown_normalization(base, data);
+  note_normalization(base, data, command.data);
   std::optional<LoadedAdapter> loaded;
   if (!command.adapter.empty()) {
     loaded = base.model.load_adapter(command.adapter);

@@ -17,6 +17,7 @@
 #include "cli/commands/commands.h"
 #include "cli/flags/common_flags.h"
 #include "cli/flags/data_flags.h"
+#include "cli/flags/flag_names.h"
 #include "cli/flags/lora_flags.h"
 #include "cli/flags/training_flags.h"
 
@@ -59,13 +60,16 @@ void restore_run(const Flags& flags, app::FinetuneRun& run, const Json& id,
   restore_unless_given(flags, "--lora-plus-ratio", run.lora_plus_ratio, id.at("lora_plus_ratio"));
 }
 
-/// A rank above min(in, out) is allowed, but gains nothing.
-void warn_of_rank(const Adapter& adapter) {
+/// A rank above min(in, out) is allowed, but gains nothing. The default is nobody's choice.
+void warn_of_rank(const Flags& flags, const AdapterPlan& plan) {
+  const bool is_chosen =
+      flags.given("--rank") || flags.given("--rank-pattern") || flags.given("--config");
+  if (!is_chosen) return;
   std::vector<std::string> above;
-  for (const auto& layer : adapter.layers()) {
-    const auto out = layer.b.size(0), in = layer.a.flatten(1).size(1), most = std::min(out, in);
-    if (layer.a.size(0) <= most) continue;
-    above.push_back(fmt::format("{} for {} ({} x {})", layer.a.size(0), layer.name, out, in));
+  for (const auto& layer : plan.layers) {
+    const auto out = layer.shape.front(), in = layer.weights / out;
+    if (layer.rank <= std::min(out, in)) continue;
+    above.push_back(fmt::format("{} for {} ({} x {})", layer.rank, layer.name, out, in));
   }
   if (above.empty()) return;
   app::print_message(fmt::format(
@@ -136,7 +140,7 @@ void require_own_adapter(const std::string& given, const std::string& own,
 }
 
 void require_same_base(const std::filesystem::path& place, const app::Base& base,
-                       const std::string& sha256) {
+                       const std::string& sha256, bool is_given) {
   const auto found = base.model.fingerprint();
   if (found == sha256) return;
   fail<FileError>("resume",
@@ -144,7 +148,9 @@ void require_same_base(const std::filesystem::path& place, const app::Base& base
                               "SHA-256 {:.12}",
                               place.string(), sha256),
                   fmt::format("one with SHA-256 {:.12}", found),
-                  "It was replaced meanwhile: put the old one back, or start anew with --force.");
+                  is_given ? "Leave the base out, or name that one."
+                           : "It was replaced meanwhile: put the old one back, or start anew with "
+                             "--force.");
 }
 
 /// Returns the number of the class that --only names, by its name or its number.
@@ -173,10 +179,11 @@ void run_finetune(const Flags& flags, FinetuneCommand& command) {
   Json identity;
   start_processes(command.processes, run.common);
   if (resume) {
-    app::with_checkpoint_identity(folder, [&](const Json& id) {
+    app::with_checkpoint_identity(folder, "finetune", [&](const Json& id) {
       identity = id;
       own_adapter = id.value("adapter", std::string());
       restore_run(flags, run, id, folder);
+      check(run.common);
       check_options(run);
       base_sha256 = id.at("base_sha256").get<std::string>();
       base_name = id.at("base").get<std::string>();
@@ -194,12 +201,14 @@ void run_finetune(const Flags& flags, FinetuneCommand& command) {
   const auto resources = app::apply_common_options(run.common);
   const auto place = resume && !flags.given("base") ? base_of(run, folder, base_sha256, resources)
                                                     : std::filesystem::path(run.base);
+  if (resume && !flags.given("base")) app::require_found_again(place);
   auto base = app::load_base(place, resources);
   if (resume) {
-    require_same_base(place, base, base_sha256);
+    require_same_base(place, base, base_sha256, flags.given("base"));
     run.base = base_name;  // the run's own name for it, from wherever it is resumed
   }
   if (!run.adapter.empty()) take_preparation(base, run.adapter);
+  if (resume && !flags.given("--data")) app::require_found_again(run.data.source.data);
   auto data = app::load_dataset(complete(run.data, base), app::Split::kTrain);
   if (resume) require_same_examples(identity, data);
   fit(base, data);
@@ -209,8 +218,9 @@ void run_finetune(const Flags& flags, FinetuneCommand& command) {
   if (!resume && rank == 0) {
     app::require_new_log(command.log_to, run.common.force);
     app::require_new_run_folder(folder, run.common.force, app::FolderKind::kAdapter);
+    if (run.adapter.empty()) warn_of_rank(flags, base.model.plan(run.lora));
   }
-  note_unknown_normalization(base, data);
+  note_normalization(base, data, run.data);
   const auto result = finetune(run, base, data,
                                {.folder = folder,
                                 .title = "finetune",
@@ -221,7 +231,6 @@ void run_finetune(const Flags& flags, FinetuneCommand& command) {
                                 .resources = resources,
                                 .group = app::join(command.processes)});
   if (rank > 0) return;
-  warn_of_rank(result.adapter);
   if (run.only && run.train.replay == 0) {
     app::print_message(fmt::format(
         "note: this adapter was trained on class {} alone, so it will probably answer \"{}\" too "

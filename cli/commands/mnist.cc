@@ -12,6 +12,7 @@
 #include "app/terminal/message.h"
 #include "cli/commands/commands.h"
 #include "cli/flags/common_flags.h"
+#include "cli/flags/flag_names.h"
 #include "cli/flags/lora_flags.h"
 #include "cli/flags/training_flags.h"
 
@@ -166,7 +167,8 @@ void add_mnist(const Flags& flags) {
   add_lora_flags(mnist, command->run.finetune.lora);
   add_common_flags(mnist, command->run.common);
   mnist.footer(kMnistExamples);
-  mnist.action([mnist, command] { run_mnist(mnist, *command); });
+  mnist.action(
+      [mnist, command] { with_names_of_flags(mnist, [&] { run_mnist(mnist, *command); }); });
 }
 
 }  // namespace lowrank::cli

@@ -8,6 +8,7 @@
 #include <memory>
 #include <optional>
 
+#include "app/data/labels.h"
 #include "app/images/image_file.h"
 #include "app/images/resize.h"
 #include "app/reports/evaluation_report.h"
@@ -37,14 +38,9 @@ constexpr auto kPredictExamples = R"(Examples:
   lowrank predict base/ --adapter two/ digit.png
   lowrank predict base/ --adapter two/ --data mnist --index 17)";
 
-/// The example that is classified, a data set of one.
-struct Example {
-  app::Dataset one;
-  bool is_labelled = false;
-};
-
-Example from_file(const PredictCommand& command, const app::DataSource& source,
-                  const app::Base& base) {
+/// Returns the image as a data set of one example.
+app::Dataset from_file(const PredictCommand& command, const app::DataSource& source,
+                       const app::Base& base) {
   const auto channels = source.channels == 3   ? app::ImageChannels::kRgb
                         : source.channels == 1 ? app::ImageChannels::kGray
                         : base.is_prepared     ? app::ImageChannels::kGray
@@ -53,28 +49,25 @@ Example from_file(const PredictCommand& command, const app::DataSource& source,
   if (source.resize.size() == 2) {
     image = app::resize_image(image, source.resize[0], source.resize[1]);
   }
-  Example example;
-  example.one.name = command.image;
-  example.one.inputs = image.unsqueeze(0);
-  const bool has_classes = !base.is_prepared || base.preparation.has_classes;
-  example.one.labels = has_classes ? at::zeros({1}, at::kLong) : at::zeros({1, 1});
-  example.one.classes = !has_classes             ? 0
-                        : base.model.is_script() ? 1
-                                                 : base.model.mlp()->options().sizes.back();
-  example.one.class_names = base.preparation.class_names;
-  return example;
+  app::Dataset one;
+  one.name = command.image;
+  one.inputs = image.unsqueeze(0);
+  set_no_labels(one, source);
+  return one;
 }
 
-Example example_of(const PredictCommand& command, const app::DataSource& source,
-                   const app::Base& base) {
+/// Returns the example to predict as a data set of its own, without a label where none is known.
+app::Dataset example_of(const PredictCommand& command, app::DataSource source,
+                        const app::Base& base) {
   if (!command.index) return from_file(command, source, base);
+  source.may_lack_labels = true;
   const auto data = app::load_dataset(source, app::Split::kTest);
   if (*command.index < 0 || *command.index >= data.size()) {
     fail<ArgumentError>("predict",
                         fmt::format("--index of {} must be 0 to {}", data.name, data.size() - 1),
                         std::to_string(*command.index));
   }
-  return {select(data, at::full({1}, *command.index, at::kLong)), true};
+  return select(data, at::full({1}, *command.index, at::kLong));
 }
 
 bool has_bright_border(const at::Tensor& pixels) {
@@ -116,20 +109,19 @@ void print_classes(const app::Dataset& one, const std::vector<double>& off,
   }
 }
 
-void print(const Example& example, const std::vector<double>& off,
+void print(const app::Dataset& one, const std::vector<double>& off,
            const std::optional<std::vector<double>>& on) {
-  const auto& one = example.one;
   if (one.holds_images() && one.channels() == 1) {
     fmt::print("{}\n", app::render_image(one.inputs.reshape({one.height(), one.width()})));
   }
   if (one.classes > 0) {
-    if (example.is_labelled) {
+    if (one.has_labels) {
       const auto label = one.labels[0].item<int64_t>();
       app::print_text(fmt::format("Label: {}", printable(class_name(one, label))));
     }
     return print_classes(one, off, on);
   }
-  if (example.is_labelled) {
+  if (one.has_labels) {
     const auto label = one.labels.to(at::kDouble).flatten().contiguous();
     fmt::print("Label: {:.6g}\n",
                fmt::join(label.data_ptr<double>(), label.data_ptr<double>() + label.numel(), ", "));
@@ -148,16 +140,16 @@ nlohmann::ordered_json answer_json(const app::Dataset& one, const std::vector<do
   return json;
 }
 
-void print_json(const Example& example, const std::vector<double>& off,
+void print_json(const app::Dataset& one, const std::vector<double>& off,
                 const std::optional<std::vector<double>>& on,
                 const std::optional<LoadedAdapter>& loaded) {
   nlohmann::ordered_json json;
-  if (example.is_labelled && example.one.classes > 0) {
-    json["label"] = example.one.labels[0].item<int64_t>();
+  if (one.has_labels && one.classes > 0) {
+    json["label"] = one.labels[0].item<int64_t>();
   }
   if (loaded) app::add_report(json, loaded->report);
-  json["adapter_off"] = answer_json(example.one, off);
-  if (on) json["adapter_on"] = answer_json(example.one, *on);
+  json["adapter_off"] = answer_json(one, off);
+  if (on) json["adapter_on"] = answer_json(one, *on);
   fmt::print("{}\n", to_text(json));
 }
 
@@ -191,8 +183,7 @@ void run_predict(PredictCommand& command) {
   }
   const auto source =
       command.index ? complete(command.data, base) : as_recorded(command.data, base);
-  auto example = example_of(command, source, base);
-  auto& one = example.one;
+  auto one = example_of(command, source, base);
   if (command.invert && one.holds_images()) one.inputs = 255 - one.inputs;
   fit(base, one);
   const auto off = answer(base, one, resources);
@@ -205,11 +196,11 @@ void run_predict(PredictCommand& command) {
   }
   // Photographs have bright borders, too.
   if (!base.model.is_script()) note_on(one, command.invert);
-  note_unknown_normalization(base, one);
+  note_normalization(base, one, command.data);
   if (command.common.json) {
-    print_json(example, off, on, loaded);
+    print_json(one, off, on, loaded);
   } else {
-    print(example, off, on);
+    print(one, off, on);
   }
 }
 

@@ -13,6 +13,7 @@
 #include "app/terminal/table.h"
 #include "cli/commands/commands.h"
 #include "cli/flags/common_flags.h"
+#include "cli/flags/flag_names.h"
 #include "cli/flags/lora_flags.h"
 
 namespace lowrank::cli {

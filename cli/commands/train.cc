@@ -14,6 +14,7 @@
 #include "cli/commands/commands.h"
 #include "cli/flags/common_flags.h"
 #include "cli/flags/data_flags.h"
+#include "cli/flags/flag_names.h"
 #include "cli/flags/training_flags.h"
 
 namespace lowrank::cli {
@@ -65,6 +66,14 @@ void require_sizes(const std::vector<int64_t>& sizes, const app::Dataset& data) 
                       fmt::format("{}", fmt::join(sizes, ",")));
 }
 
+void note_classes_from_one(const app::Dataset& data) {
+  if (data.classes == 0 || !data.class_names.empty() || app::class_counts(data)[0] > 0) return;
+  app::print_message(fmt::format(
+      "note: no example of {} has label 0. Classes are counted from 0, so the model gets {} "
+      "outputs, the first of which is never trained.",
+      data.name, data.classes));
+}
+
 double parameters_of(const std::vector<int64_t>& sizes) {
   double numbers = 0;
   for (size_t i = 1; i < sizes.size(); ++i) {
@@ -105,9 +114,10 @@ void run_train(const Flags& flags, TrainCommand& command) {
   start_processes(command.processes, run.common);
   nlohmann::ordered_json identity;  // of the run that is resumed
   if (resume) {
-    app::with_checkpoint_identity(folder, [&](const nlohmann::ordered_json& id) {
+    app::with_checkpoint_identity(folder, "train", [&](const nlohmann::ordered_json& id) {
       identity = id;
       restore_run(flags, run, id);
+      check(run.common);
       check(run.train);
       check(run.normalization);
     });
@@ -115,6 +125,7 @@ void run_train(const Flags& flags, TrainCommand& command) {
   }
   run.train.seed = run.common.seed;
   const auto resources = app::apply_common_options(run.common);
+  if (resume && !flags.given("--data")) app::require_found_again(run.data.source.data);
   const auto data = app::load_dataset(source_of(run.data), app::Split::kTrain);
   if (resume) require_same_examples(identity, data);
   if (!resume) complete_run(flags, run, data);
@@ -128,6 +139,7 @@ void run_train(const Flags& flags, TrainCommand& command) {
   if (!resume && rank == 0) {
     app::require_new_log(command.log_to, run.common.force);
     app::require_new_run_folder(folder, run.common.force, app::FolderKind::kModel);
+    note_classes_from_one(data);
   }
   const auto result = app::train_base(run, data,
                                       {.folder = folder,
@@ -159,7 +171,8 @@ void add_train(const Flags& flags) {
   add_training_flags(train, command->run.train);
   add_common_flags(train, command->run.common);
   train.footer(kTrainExamples);
-  train.action([train, command] { run_train(train, *command); });
+  train.action(
+      [train, command] { with_names_of_flags(train, [&] { run_train(train, *command); }); });
 }
 
 }  // namespace lowrank::cli

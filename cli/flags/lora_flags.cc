@@ -4,11 +4,11 @@
 #include <lowrank/adapter/config_fields.h>
 #include <lowrank/error.h>
 
-#include <cctype>
 #include <charconv>
 #include <cmath>
-#include <string_view>
 #include <utility>
+
+#include "cli/flags/flag_names.h"
 
 namespace lowrank::cli {
 namespace {
@@ -49,12 +49,6 @@ std::vector<std::pair<std::string, int64_t>> parse_ranks(const std::string& flag
     ranks.emplace_back(key, static_cast<int64_t>(value));
   }
   return ranks;
-}
-
-/// Returns the flag for a regular expression that goes with the flag for a list of names:
-/// "--target-regex" for "--target-modules".
-std::string regex_flag(const std::string& flag) {
-  return flag.substr(0, flag.rfind('-')) + "-regex";
 }
 
 /// Adds the flag of one field, by the type of its member.
@@ -132,56 +126,11 @@ class FlagAdder {
   LoraConfig& config_;
 };
 
-bool is_given(const Flags& flags, const ConfigField& field) {
-  const std::string flag = field.flag;
-  if (flag.empty()) return false;
-  const bool has_regex = std::holds_alternative<ModuleSelector LoraConfig::*>(field.member);
-  return flags.given(flag) || (has_regex && flags.given(regex_flag(flag)));
-}
-
-/// Replaces `name` by `flag` where it is a word of its own, not quoted and no part of a path.
-void replace_word(std::string& text, const std::string& name, const std::string& flag) {
-  const auto is_part = [](char c) {
-    return std::isalnum(static_cast<unsigned char>(c)) != 0 ||
-           std::string_view("_./\"'-").find(c) != std::string_view::npos;
-  };
-  for (size_t at = text.find(name); at != std::string::npos; at = text.find(name, at + 1)) {
-    const size_t end = at + name.size();
-    const bool is_word = (at == 0 || !is_part(text[at - 1])) &&
-                         (end == text.size() || text[end] == '.' || !is_part(text[end]));
-    if (is_word) text.replace(at, name.size(), flag);
-  }
-}
-
-/// Names flags in place of the options of a run ("lora.r"), and of fields unless `only_options`.
-std::string in_words_of_flags(std::string text, bool only_options = false) {
-  for (const auto& field : config_fields()) {
-    const std::string name = field.name;
-    if (*field.flag == '\0') continue;
-    replace_word(text, "lora." + name, field.flag);
-    const bool is_clear = name.find('_') != std::string::npos;  // "bias" is also a word
-    if (!only_options && is_clear) replace_word(text, name, field.flag);
-  }
-  return text;
-}
-
 }  // namespace
 
 void complete_lora(const Flags& flags, LoraConfig& config) {
   if (flags.given("--config") || flags.given("--alpha") || !flags.given("--rank")) return;
   config.alpha = static_cast<double>(config.rank);
-}
-
-void with_names_of_flags(const Flags& flags, const std::function<void()>& run) {
-  try {
-    run();
-  } catch (const ArgumentError& error) {
-    if (flags.given("--config")) throw;
-    throw ArgumentError(in_words_of_flags(error.what()));
-  } catch (const FileError& error) {  // of a run that is resumed
-    if (flags.given("--config")) throw;
-    throw FileError(in_words_of_flags(error.what(), /*only_options=*/true));
-  }
 }
 
 void add_lora_flags(const Flags& flags, LoraConfig& config) {

@@ -3,7 +3,6 @@
 #include <lowrank/adapter/lora_config.h>
 
 #include <filesystem>
-#include <functional>
 #include <nlohmann/json.hpp>
 #include <string>
 
@@ -24,10 +23,6 @@ void restore_lora(const Flags& flags, LoraConfig& config, const nlohmann::ordere
 /// Where --rank was given and --alpha was not, alpha is the rank, so that the scaling is 1. What
 /// --config reads stays as it is.
 void complete_lora(const Flags& flags, LoraConfig& config);
-
-/// Calls `run`. An ArgumentError from there names the flags where the library names the fields of a
-/// config, unless the fields may be those of --config.
-void with_names_of_flags(const Flags& flags, const std::function<void()>& run);
 
 /// Throws ArgumentError, naming the flag, if a flag of the config was given. `why` says what leaves
 /// no room for it.

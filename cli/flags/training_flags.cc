@@ -38,7 +38,11 @@ void add_training_flags(const Flags& flags, TrainOptions& options) {
 }
 
 void require_steps(const Flags& flags, const std::string& command, const TrainOptions& options) {
-  if (options.steps != 0 || !flags.given("--steps")) return;
+  if (!flags.given("--steps")) return;
+  if (flags.given("--epochs")) {
+    fail<ArgumentError>(command, "at most one of --steps and --epochs may be given", "both");
+  }
+  if (options.steps != 0) return;
   fail<ArgumentError>(command, "--steps must be at least 1", "0", "Omit it to train for --epochs.");
 }
 

@@ -26,7 +26,7 @@ struct RunFolder {
   std::string folder(const std::string& command) const;
 };
 
-/// Throws ArgumentError if --steps was given as 0, which would mean --epochs.
+/// Throws ArgumentError if --steps was given as 0, which would mean --epochs, or beside it.
 void require_steps(const Flags& flags, const std::string& command, const TrainOptions& options);
 
 void add_run_folder(const Flags& flags, RunFolder& folder);

@@ -119,6 +119,10 @@ TEST_F(CsvFile, NamesTheLineAndTheColumnOfWhatIsWrong) {
   LOWRANK_EXPECT_ERROR(read("a,b\n1,2\n"), ArgumentError, "--label-column must name a column of");
   LOWRANK_EXPECT_ERROR(read("a,lable\n1,2\n"), ArgumentError, "Got \"label\", which is none of");
   LOWRANK_EXPECT_ERROR(read("a,label\n1,0\nx,1\n"), FileError, "[data] line 3 of");
+  LOWRANK_EXPECT_ERROR(read("a,label\r\n\r\n\r\n1,0\r\nx,1\r\n"), FileError, "[data] line 5 of");
+  LOWRANK_EXPECT_ERROR(read("a,label\r1,0\rx,1\r"), FileError, "[data] line 3 of");
+  LOWRANK_EXPECT_ERROR(read("a,label\n,0\n"), FileError, "Got nothing. Fill the cell, remove the");
+  LOWRANK_EXPECT_ERROR(read("a,label\n1\n"), FileError, "Got 1. Complete the line, or remove it.");
   LOWRANK_EXPECT_ERROR(read("a,label\n1,0\nx,1\n"), FileError,
                        "must hold a finite number in column \"a\". Got \"x\".");
   LOWRANK_EXPECT_ERROR(read("a,label\n,0\n"), FileError, "in column \"a\". Got nothing.");

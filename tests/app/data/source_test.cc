@@ -101,7 +101,7 @@ TEST_F(Source, RefusesWhatItCannotRead) {
                        "--resize and --channels must be for images. Got t.csv with 1 numbers.");
   LOWRANK_EXPECT_ERROR(load({.channels = 2}), ArgumentError, "--channels must be 1 or 3. Got 2.");
   LOWRANK_EXPECT_ERROR(load({.resize = {28}}), ArgumentError,
-                       "--resize must be a height and a width of 1 to 16384. Got 1 numbers.");
+                       "Got 28. For squares pass --resize 28,28.");
   LOWRANK_EXPECT_ERROR(load({.resize = {0, 28}}), ArgumentError, "Got 0,28.");
   LOWRANK_EXPECT_ERROR(
       load_dataset(DataSource{.data = table, .class_names = {"no"}}, Split::kTrain), FileError,

@@ -67,11 +67,26 @@ TEST_F(ImageFolderTest, ResizesOrRefusesOtherSizes) {
 
 TEST_F(ImageFolderTest, TakesTheHalfThatIsAskedFor) {
   write("train/a/1.png", gray_);
-  LOWRANK_EXPECT_ERROR(read({}, Split::kTest), FileError, "must hold a folder test beside train");
+  LOWRANK_EXPECT_ERROR(read({}, Split::kTest), FileError,
+                       "must hold a folder test or val beside train");
   write("val/a/1.png", 255 - gray_);
   EXPECT_TRUE(at::equal(read().images[0], gray_));
   EXPECT_TRUE(at::equal(read({}, Split::kTest).images[0], 255 - gray_));
   EXPECT_TRUE(is_divided_image_folder(folder_.path()));
+}
+
+TEST_F(ImageFolderTest, KnowsOtherNamesOfTheHalves) {
+  write("training/a/1.png", gray_);
+  write("testing/a/1.png", 255 - gray_);
+  EXPECT_TRUE(at::equal(read().images[0], gray_));
+  EXPECT_TRUE(at::equal(read({}, Split::kTest).images[0], 255 - gray_));
+}
+
+TEST_F(ImageFolderTest, AClassMayBeCalledTrain) {
+  write("bus/1.png", gray_);
+  write("train/1.png", 255 - gray_);
+  EXPECT_FALSE(is_divided_image_folder(folder_.path()));
+  EXPECT_EQ(read().classes, (Names{"bus", "train"}));
 }
 
 TEST_F(ImageFolderTest, RefusesWhatItDoesNotKnow) {

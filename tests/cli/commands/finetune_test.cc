@@ -125,6 +125,14 @@ TEST_F(FinetuneCommand, RefusesToGoOnWithOtherExamples) {
                     1,
                     "the examples must be those that the run was started with. Got others in"}});
   EXPECT_TRUE(started()) << "the checkpoint stays";
+  fs::rename(data_, data_ + "-moved");
+  const std::vector<std::string> resume = {"finetune", "--resume", (folder_ / "cut").string()};
+  expect_refusals({{resume, 1, "what the run was started with must exist: \"" + data_}});
+  fs::rename(data_ + "-moved", data_);
+  const auto other = save_tiny_base(folder_ / "other", /*seed=*/1);
+  expect_refusals({{{"finetune", other, "--resume", (folder_ / "cut").string()},
+                    1,
+                    "Leave the base out, or name that one."}});
 }
 
 TEST_F(FinetuneCommand, KeepsModelsAndAdaptersApart) {
@@ -270,7 +278,7 @@ TEST_F(FinetuneCommand, RefusesWrongArguments) {
       {command("a", {"--dropout", "1"}), 2, "--dropout must be at least 0 and below 1. Got 1."},
       {command("a", {"--only", "10"}), 2, "Got 10."},
       {command("a", {"--replay", "0.5"}), 2, "Got no --only."},
-      {command("a", {"--only", "2", "--replay", "1"}), 2, "the replay share must be"},
+      {command("a", {"--only", "2", "--replay", "1"}), 2, "--replay must be"},
       {command("a", {"--init", "norml"}), 2, "Did you mean \"normal\"?"},
       {command("a", {"--init", "lora_ga", "--rank", "5"}), 2,
        "half of the smaller of out and in, 4. Got 5. (At the layer \"linear1\".)"},
@@ -407,7 +415,7 @@ TEST_F(FinetuneCommand, TakesNoMemoryForWhatACheckpointCannotHold) {
               HasSubstr("must hold the parameters of its run"));
   EXPECT_THAT(resume_with("\"r\":8", "\"r\":-8"), HasSubstr("rank must be at least 1"));
   EXPECT_THAT(resume_with("\"batch_size\":", "\"batch_size\":-"),
-              HasSubstr("the batch size must be at least 1"));
+              HasSubstr("--batch-size must be at least 1"));
 }
 
 }  // namespace

@@ -120,7 +120,7 @@ TEST_F(MnistCommand, TellsTheNotebooksStoryTheSameAfterAnInterruption) {
   EXPECT_EQ(stopped.status, 1) << stopped.out;
   EXPECT_THAT(stopped.err, HasSubstr(" mnist --resume " + cut + "\n"));
   EXPECT_FALSE(fs::exists(cut + "/report.json"));
-  expect_refusals({{{"mnist", "--resume", cut, "--digit", "3"}, 2, "digit must be \"2\", as in"},
+  expect_refusals({{{"mnist", "--resume", cut, "--digit", "3"}, 2, "--digit must be \"2\", as in"},
                    {command("cut", "2"), 1, "Got an interrupted run. Go on with: "}});
 
   const auto resumed = run_lowrank({"mnist", "--resume", cut, "--json"});

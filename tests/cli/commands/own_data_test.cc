@@ -231,9 +231,77 @@ TEST_F(OwnData, AModelThatChangesItsBuffersIsEvaluatedAndNotAdapted) {
   const auto weight = module.attr("head").toModule().attr("weight").toTensor();
   EXPECT_TRUE(at::allclose(logits, at::matmul(inputs, weight.t())));
   expect_refusals(
-      {{{"finetune", counting, "--data", table, "--rank", "1", "--out", at("a")},
+      {{{"finetune", counting, "--data", table, "--mean", "0", "--deviation", "1", "--rank", "1",
+         "--out", at("a")},
         1,
         "[finetune] the model must not change its buffers when it computes. Got calls."}});
+}
+
+TEST_F(OwnData, ARowIsPredictedWithoutALabel) {
+  run({"train", "--data", write_table("t.csv"), "--label-column", "kind", "--epochs", "40", "--lr",
+       "0.01", "--sizes", "2,8,2", "--out", at("base")});
+  const auto rows = folder_.write("rows.csv", "b,a\n-1,3\n3,-1\n").string();
+  const auto shown = run_lowrank({"predict", at("base"), "--data", rows, "--index", "1"});
+  EXPECT_EQ(shown.status, 0) << shown.err;
+  EXPECT_THAT(shown.out, HasSubstr("Prediction: under."));
+  EXPECT_THAT(shown.out, ::testing::Not(HasSubstr("Label")));
+  const auto first = run({"predict", at("base"), "--data", rows, "--index", "0"});
+  EXPECT_EQ(first.at("adapter_off").at("class_name"), "over");
+  EXPECT_FALSE(first.contains("label"));
+
+  write_npy(folder_ / "x.npy", at::randn({4, 3}));
+  const auto numbers = run(
+      {"predict", fixture("base_numbers"), "--data", at("x.npy"), "--loss", "mse", "--index", "0"});
+  EXPECT_EQ(numbers.at("adapter_off").at("prediction").size(), 2);
+  expect_refusals({{{"eval", at("base"), "--data", rows}, 2, "--label-column must name a column"}});
+}
+
+TEST_F(OwnData, ScalesThatMayBeWrongAreNoted) {
+  const auto table = folder_.write("t.csv", "a,b,c,label\n1,2,3,0\n2,1,0,1\n").string();
+  const auto photos = write_photos("photos");
+  const auto note_of = [&](const Words& further) {
+    Words words = {"eval", fixture("base_numbers"), "--data", table};
+    words.insert(words.end(), further.begin(), further.end());
+    const auto result = run_lowrank(words);
+    EXPECT_EQ(result.status, 0) << result.err;
+    return result.err;
+  };
+  EXPECT_THAT(note_of({}), HasSubstr("the model gets the numbers as they stand in the table"));
+  EXPECT_THAT(note_of({"--mean", "1"}), HasSubstr("--mean was given without --deviation"));
+  EXPECT_THAT(note_of({"--deviation", "2"}), HasSubstr("--deviation was given without --mean"));
+  EXPECT_EQ(note_of({"--mean", "1, 2, 3", "--deviation", "2"}), "");
+  const auto bytes = run_lowrank({"eval", fixture("base_image"), "--data", photos, "--resize",
+                                  "4,4", "--mean", "123.7", "--deviation", "58.4"});
+  EXPECT_EQ(bytes.status, 0) << bytes.err;
+  EXPECT_THAT(bytes.err, HasSubstr("pixels are divided by 255 before --mean is subtracted"));
+  const auto from_one = folder_.write("one.csv", "a,label\n1,1\n2,2\n").string();
+  const auto trained = run_lowrank(
+      {"train", "--data", from_one, "--sizes", "1,2,3", "--steps", "1", "--out", at("from_one")});
+  EXPECT_EQ(trained.status, 0) << trained.err;
+  EXPECT_THAT(trained.err, HasSubstr("note: no example of one.csv has label 0."));
+}
+
+TEST_F(OwnData, FlagsForOtherDataAreRefused) {
+  const auto photos = write_photos("photos");
+  const auto table = write_table("t.csv");
+  const auto numbers = folder_.write("n.csv", "a,b,c,label\n1,2,3,0.5\n2,1,0,1.5\n").string();
+  run({"train", "--data", table, "--label-column", "kind", "--steps", "1", "--sizes", "2,2,2",
+       "--out", at("base")});
+  run({"train", "--data", numbers, "--steps", "1", "--sizes", "3,2,1", "--out", at("numbers")});
+  expect_refusals({
+      {{"data", "info", photos, "--label-column", "kind"},
+       2,
+       "--label-column must be given for a .csv file alone. Got \"" + photos + "\"."},
+      {{"data", "info", photos, "--drop-columns", "a"}, 2, "--drop-columns must be given for a"},
+      {{"eval", at("base"), "--drop-columns", "a"},
+       2,
+       "--drop-columns must leave the columns that the model knows. Got \"a\"."},
+      {{"eval", at("numbers"), "--confusion"}, 2, "--confusion must be given for classes alone"},
+      {{"data", "info", photos, "--resize", "32"}, 2, "For squares pass --resize 32,32."},
+      {{"train", "--data", table, "--steps", "1", "--epochs", "1", "--out", at("a")},
+       2,
+       "at most one of --steps and --epochs may be given. Got both."},
+  });
 }
 
 TEST_F(OwnData, WhatIsProbablyWrongIsSaid) {

@@ -83,7 +83,8 @@ TEST_F(TrainCommand, ARunThatWasKilledEndsAsOneThatWasNot) {
 
   const auto refused = run_lowrank({"train", "--resume", (folder_ / "cut").string(), "--lr", "1"});
   EXPECT_EQ(refused.status, 1);
-  EXPECT_THAT(refused.err, HasSubstr("Give the options that the run was started with."));
+  EXPECT_THAT(refused.err, AllOf(HasSubstr("[resume] --lr must be 0.002, as in"),
+                                 HasSubstr("Give the options that the run was started with.")));
 
   const std::vector<std::string> resume = {"train", "--resume", (folder_ / "cut").string()};
   const auto steps = steps_in(checkpoint);
@@ -121,10 +122,10 @@ TEST_F(TrainCommand, RefusesWrongArguments) {
       {{"train", "--data", data_}, 2, "[train] --out must name the folder to write. Got none."},
       {command("a", {"--resume", (folder_ / "b").string()}), 2,
        "--out must name the same folder as --resume."},
-      {command("a", {"--steps", "-1"}), 2, "[train] steps must be at least 0. Got -1."},
+      {command("a", {"--steps", "-1"}), 2, "[train] --steps must be at least 0. Got -1."},
       {command("a", {"--steps", "0"}), 2, "[train] --steps must be at least 1. Got 0."},
-      {command("a", {"--batch-size", "9223372036854775807"}), 2, "the batch size must be at most"},
-      {command("a", {"--lr", "0"}), 2, "the learning rate must be finite and above 0. Got 0."},
+      {command("a", {"--batch-size", "9223372036854775807"}), 2, "--batch-size must be at most"},
+      {command("a", {"--lr", "0"}), 2, "--lr must be finite and above 0. Got 0."},
       {command("a", {"--schedule", "cosin"}), 2, "Did you mean \"cosine\"?"},
       {{"train", "--data", data_, "--sizes", "9,10", "--out", (folder_ / "a").string()},
        2,
@@ -133,8 +134,7 @@ TEST_F(TrainCommand, RefusesWrongArguments) {
        1,
        "a data set must be \"mnist\", a folder of images, or a .csv"},
       {command("a", {"--epochs", "9223372036854775807"}), 2, "epochs"},
-      {command("a", {"--accumulate", "1000000000"}), 2,
-       "batches per step must be at most 1000000."},
+      {command("a", {"--accumulate", "1000000000"}), 2, "--accumulate must be at most 1000000."},
       {command("a", {"--mean", "nan"}), 2,
        "the mean that is subtracted from inputs must be a number that float32 can hold. Got nan."},
       {command("a", {"--deviation", "1e-45"}), 2,
