@@ -18,7 +18,7 @@
 namespace lowrank::kernels::LOWRANK_KERNELS {
 
 /// From this number of rows on, packing pays.
-inline constexpr int64_t kFewestPackedRows = 16;
+inline constexpr int64_t kFewestPackedRows = 12;
 /// The depth of a part, a multiple of kDepthBlock: a panel of it takes half of the first-level
 /// cache.
 inline constexpr int64_t kPackedDepth = 2 * kDepthBlock;
@@ -87,6 +87,7 @@ LOWRANK_INLINE void add_packed(Vector (&sums)[R][V], const float* x, const float
   int64_t end = depth;
   do {
     const int64_t begin = end > 0 ? (end - 1) / kDepthBlock * kDepthBlock : 0;
+    LOWRANK_IN_FOURS
     for (int64_t k = begin; k < end; ++k) {
       Vector of_w[V];
       LOWRANK_UNROLLED

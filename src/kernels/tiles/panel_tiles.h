@@ -128,6 +128,7 @@ void panel_tile(const ThinProduct& product, int64_t row, int64_t column, Columns
       for (auto& sum : of_row) sum = zero();
     }
     const int64_t count = lanes.count(lane);
+    LOWRANK_IN_FOURS
     for (int64_t k = 0; k < count; ++k, ++x, panel += kPanelColumns, next += step) {
       prefetch_l2(next, 1);
       Vector of_w[V];

@@ -20,6 +20,9 @@ namespace lowrank::kernels::LOWRANK_KERNELS {
 /// back.
 #define LOWRANK_UNROLLED _Pragma("GCC unroll 8")
 
+/// Goes before a loop over the depth that reads panels: it is a tenth faster in fours.
+#define LOWRANK_IN_FOURS _Pragma("GCC unroll 4")
+
 #if defined(__AVX512F__)
 
 struct Vector {
