@@ -33,6 +33,24 @@ at::Tensor times(const at::Tensor& x, const at::Tensor& w) {
   return kernels::product({x, w});
 }
 
+/// Scales numbers whose squares float32 would not hold. A copy of a large matrix costs as much as a
+/// product with it.
+at::Tensor in_range(const at::Tensor& matrix, double scale) {
+  const bool is_in_range = scale > 1e-10 && scale < 1e10;
+  return is_in_range ? matrix : matrix / scale;
+}
+
+/// Returns Σ wᵢⱼ² in float64.
+double energy_of(const at::Tensor& w) {
+  constexpr int64_t kNumbers = int64_t{1} << 17;  // a megabyte of float64
+  double sum = 0;
+  for (const auto& part : w.view({-1}).split(kNumbers)) {
+    const auto wide = part.to(at::kDouble);
+    sum += wide.dot(wide).item<double>();
+  }
+  return sum;
+}
+
 /// The space that the blocks span, each as rows.
 class Space {
  public:
@@ -88,10 +106,11 @@ Svd last_step(const at::Tensor& matrix, const at::Tensor& rows, int64_t rank) {
 
 std::optional<Svd> block_lanczos(const at::Tensor& matrix, int64_t rank) {
   const auto smaller = std::min(matrix.size(0), matrix.size(1));
-  const double scale = matrix.abs().max().item<double>();
+  const auto [least, most] = at::aminmax(matrix);
+  const double scale = std::max(-least.item<double>(), most.item<double>());
   if (scale == 0 || rank > smaller - kMore) return std::nullopt;
-  const at::Tensor w = (matrix / scale).to(at::kFloat).contiguous();
-  const double total = w.to(at::kDouble).square().sum().item<double>();
+  const at::Tensor w = in_range(matrix, scale).to(at::kFloat).contiguous();
+  const double total = energy_of(w);
   const auto generator = at::detail::createCPUGenerator(/*seed_val=*/0);
   const auto start = at::randn({kBlock, w.size(1)}, generator, at::TensorOptions(at::kFloat));
   auto block = orthonormal_rows(start.to(w.device()));

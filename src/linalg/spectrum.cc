@@ -14,13 +14,13 @@
 namespace lowrank {
 namespace {
 
-/// Numbers that are widened to float64 at a time: 32 MB.
-constexpr int64_t kGramNumbers = int64_t{1} << 22;
+/// Numbers that are widened to float64 at a time, four megabytes, but no fewer columns than these.
+constexpr int64_t kGramNumbers = int64_t{1} << 19, kFewestColumns = 256;
 
 /// Returns W·Wᵀ of a matrix with at most as many rows as columns, divided by the square of `scale`.
 at::Tensor gram(const at::Tensor& w, double scale) {
   const auto rows = w.size(0), columns = w.size(1);
-  const auto step = std::max<int64_t>(1, kGramNumbers / rows);
+  const auto step = std::max(kFewestColumns, kGramNumbers / rows);
   auto sum = at::zeros({rows, rows}, at::kDouble);
   for (int64_t begin = 0; begin < columns; begin += step) {
     const auto part = w.narrow(1, begin, std::min(step, columns - begin)).to(at::kDouble) / scale;

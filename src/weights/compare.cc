@@ -7,10 +7,10 @@
 #include <limits>
 #include <nlohmann/json.hpp>
 
+#include "weights/blocks.h"
+
 namespace lowrank {
 namespace {
-
-constexpr int64_t kCompareBlock = int64_t{1} << 22;  // numbers of float64 in memory, 32 MB
 
 ComparedTensor compare(const std::string& name, const at::Tensor& base, const at::Tensor& tuned) {
   ComparedTensor compared;
@@ -18,8 +18,8 @@ ComparedTensor compare(const std::string& name, const at::Tensor& base, const at
   compared.shape = base.sizes().vec();
   const auto one = base.flatten(), other = tuned.flatten();
   double norm = 0, difference = 0;
-  for (int64_t begin = 0; begin < one.numel(); begin += kCompareBlock) {
-    const auto size = std::min(kCompareBlock, one.numel() - begin);
+  for (int64_t begin = 0; begin < one.numel(); begin += kBlockNumbers) {
+    const auto size = std::min(kBlockNumbers, one.numel() - begin);
     const auto before = one.narrow(0, begin, size).to(at::kDouble);
     const auto change = other.narrow(0, begin, size).to(at::kDouble).sub_(before);
     norm += before.dot(before).item<double>();

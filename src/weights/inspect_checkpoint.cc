@@ -6,16 +6,16 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 
+#include "weights/blocks.h"
+
 namespace lowrank {
 namespace {
-
-constexpr int64_t kNormBlock = int64_t{1} << 22;  // numbers of float64 in memory, 32 MB
 
 double norm_of(const at::Tensor& tensor) {
   const auto numbers = tensor.flatten();
   double sum = 0;
-  for (int64_t begin = 0; begin < numbers.numel(); begin += kNormBlock) {
-    const auto size = std::min(kNormBlock, numbers.numel() - begin);
+  for (int64_t begin = 0; begin < numbers.numel(); begin += kBlockNumbers) {
+    const auto size = std::min(kBlockNumbers, numbers.numel() - begin);
     const auto part = numbers.narrow(0, begin, size).to(at::kDouble);
     sum += part.dot(part).item<double>();
   }

@@ -12,6 +12,8 @@
 #include <nlohmann/json.hpp>
 #include <system_error>
 
+#include "weights/blocks.h"
+#include "weights/rounding.h"
 #include "weights/updates.h"
 
 namespace lowrank {
@@ -19,7 +21,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr int64_t kMergeBlock = int64_t{1} << 22;  // numbers of float64 in memory, 32 MB
 constexpr uint64_t kSmallFile = uint64_t{64} << 20;
 
 /// Computes the tensors of a merge.
@@ -69,32 +70,28 @@ class Merge {
     const auto from = start.reshape({count, -1}), before = own.reshape({count, -1});
     auto result = at::empty(own.sizes(), own.options());
     const auto to = result.view({count, -1});
-    const auto rows = std::max<int64_t>(1, kMergeBlock / std::max<int64_t>(1, from.size(1)));
+    const auto rows = std::max<int64_t>(1, kBlockNumbers / std::max<int64_t>(1, from.size(1)));
     double update = 0, rounding = 0;
     for (int64_t begin = 0; begin < count; begin += rows) {
       const auto size = std::min(rows, count - begin);
-      const auto old = from.narrow(0, begin, size).to(at::kDouble);
+      const auto old = from.narrow(0, begin, size).to(at::kDouble).contiguous();
       auto exact = old.clone();
       for (const auto& updates : updates_) {
         updates.add_to(name, exact, begin, options_.subtract ? -1 : 1);
       }
-      auto part = to.narrow(0, begin, size);
-      part.copy_(exact);
-      require_finite(name, part, old);
-      update += exact.sub(old).square().sum().item<double>();
-      rounding += part.to(at::kDouble).sub(exact).square().sum().item<double>();
-      report.unchanged += part.eq(before.narrow(0, begin, size)).sum().item<int64_t>();
+      const auto figures = round_into(to.narrow(0, begin, size), exact, old,
+                                      before.narrow(0, begin, size).contiguous());
+      if (!figures.is_finite) {
+        fail<TensorError>("merge", fmt::format("the sums in \"{}\" must be finite", name),
+                          fmt::format("NaN or Inf as {}", c10::toString(own.scalar_type())));
+      }
+      update += figures.update;
+      rounding += figures.rounding;
+      report.unchanged += figures.unchanged;
     }
     report.update = std::sqrt(update);
     report.rounding = std::sqrt(rounding);
     return result;
-  }
-
-  static void require_finite(const std::string& name, const at::Tensor& sum,
-                             const at::Tensor& before) {
-    if (at::isfinite(sum).logical_or(at::isfinite(before).logical_not()).all().item<bool>()) return;
-    fail<TensorError>("merge", fmt::format("the sums in \"{}\" must be finite", name),
-                      fmt::format("NaN or Inf as {}", c10::toString(sum.scalar_type())));
   }
 
   const Checkpoint& base_;

@@ -1,0 +1,78 @@
+#include "weights/rounding.h"
+
+#include <ATen/ATen.h>
+#include <ATen/Dispatch.h>
+
+#include <algorithm>
+#include <cmath>
+#include <vector>
+
+#include "kernels/parallel.h"
+
+namespace lowrank {
+namespace {
+
+/// Numbers that are summed up on their own.
+constexpr int64_t kPart = int64_t{1} << 13;
+
+/// c10 converts a double to a half type by way of float.
+template <class T>
+T rounded(double value) {
+  return static_cast<T>(static_cast<float>(value));
+}
+template <>
+double rounded<double>(double value) {
+  return value;
+}
+
+template <class T>
+RoundedFigures round_part(T* to, const double* exact, const double* before, const T* own,
+                          int64_t count) {
+  RoundedFigures figures;
+  for (int64_t i = 0; i < count; ++i) {
+    const T value = rounded<T>(exact[i]);
+    const auto wide = static_cast<double>(value);
+    const double update = exact[i] - before[i], rounding = wide - exact[i];
+    to[i] = value;
+    figures.update += update * update;
+    figures.rounding += rounding * rounding;
+    figures.unchanged += wide == static_cast<double>(own[i]) ? 1 : 0;
+    figures.is_finite &= std::isfinite(wide) || !std::isfinite(before[i]);
+  }
+  return figures;
+}
+
+template <class T>
+RoundedFigures round_all(const at::Tensor& to, const at::Tensor& exact, const at::Tensor& before,
+                         const at::Tensor& own) {
+  const auto count = to.numel(), parts = (count + kPart - 1) / kPart;
+  std::vector<RoundedFigures> of_parts(static_cast<size_t>(parts));
+  kernels::parallel_for(0, parts, 1, [&](int64_t first, int64_t last) {
+    for (int64_t i = first; i < last; ++i) {
+      const auto at = i * kPart, size = std::min(kPart, count - at);
+      of_parts[static_cast<size_t>(i)] =
+          round_part(to.data_ptr<T>() + at, exact.data_ptr<double>() + at,
+                     before.data_ptr<double>() + at, own.data_ptr<T>() + at, size);
+    }
+  });
+  RoundedFigures sum;
+  for (const auto& part : of_parts) {
+    sum.update += part.update;
+    sum.rounding += part.rounding;
+    sum.unchanged += part.unchanged;
+    sum.is_finite &= part.is_finite;
+  }
+  return sum;
+}
+
+}  // namespace
+
+RoundedFigures round_into(const at::Tensor& to, const at::Tensor& exact, const at::Tensor& before,
+                          const at::Tensor& own) {
+  RoundedFigures figures;
+  AT_DISPATCH_FLOATING_TYPES_AND2(at::kHalf, at::kBFloat16, to.scalar_type(), "round_into",
+                                  [&] { figures = round_all<scalar_t>(to, exact, before, own); });
+  return figures;
+}
+
+}  // namespace lowrank
