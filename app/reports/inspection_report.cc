@@ -7,10 +7,10 @@
 #include <lowrank/io/json.h>
 #include <lowrank/io/printable.h>
 
-#include <array>
 #include <string>
 #include <utility>
 
+#include "app/reports/spectrum_table.h"
 #include "app/terminal/message.h"
 #include "app/terminal/table.h"
 
@@ -40,49 +40,35 @@ Json layer_json(const InspectedLayer& layer) {
 
 Json text_or_null(const std::string& text) { return text.empty() ? Json(nullptr) : Json(text); }
 
-constexpr std::array<const char*, 7> kSpectrumColumns = {"s1",   "rank", "stable", "effective",
-                                                         "90 %", "95 %", "99 %"};
-
-/// Adds the cells that kSpectrumColumns names; empty ones for what has no spectrum.
-void add_cells(std::vector<std::string>& row, const Json& spectrum) {
-  if (spectrum.is_null()) {
-    row.resize(row.size() + kSpectrumColumns.size());
-    return;
-  }
-  row.push_back(fmt::format("{:.4g}", spectrum.at("largest").get<double>()));
-  row.push_back(fmt::format("{}", spectrum.at("numerical_rank").get<int64_t>()));
-  for (const char* field : {"stable_rank", "effective_rank"}) {
-    row.push_back(fmt::format("{:.1f}", spectrum.at(field).get<double>()));
-  }
-  for (const char* field : {"rank_90", "rank_95", "rank_99"}) {
-    row.push_back(fmt::format("{}", spectrum.at(field).get<int64_t>()));
-  }
+void add_header(std::vector<std::string>& header) {
+  const auto columns = spectrum_header();
+  header.insert(header.end(), columns.begin(), columns.end());
 }
 
 void print_spectra(const AdapterReport& report) {
-  std::vector<std::string> header = {"s B A of"};
-  header.insert(header.end(), kSpectrumColumns.begin(), kSpectrumColumns.end());
+  std::vector<std::string> header = {"layer"};
+  add_header(header);
   Table table(header);
   for (size_t i = 0; i < report.spectra.size(); ++i) {
     std::vector<std::string> row = {report.adapter.layers[i].name};
-    add_cells(row, to_json(report.spectra[i]));
+    add_spectrum_cells(row, to_json(report.spectra[i]));
     table.add(row);
   }
-  fmt::print("\n{}", table.text(terminal_width(stdout)));
+  fmt::print("\nSpectra of the updates s B A:\n{}", table.text(terminal_width(stdout)));
 }
 
 void print_tensors(const Json& json, bool with_spectrum) {
   const bool has_norms = !json["tensors"].empty() && json["tensors"][0].contains("norm");
   std::vector<std::string> header = {"tensor", "dtype", "shape"};
   if (has_norms) header.emplace_back("norm");
-  if (with_spectrum) header.insert(header.end(), kSpectrumColumns.begin(), kSpectrumColumns.end());
+  if (with_spectrum) add_header(header);
   Table table(header);
   for (const auto& tensor : json["tensors"]) {
     std::vector<std::string> row = {tensor["name"].get<std::string>(),
                                     tensor["dtype"].get<std::string>(),
                                     shape_text(tensor["shape"].get<std::vector<int64_t>>())};
     if (has_norms) row.push_back(fmt::format("{:.4f}", tensor["norm"].get<double>()));
-    if (with_spectrum) add_cells(row, tensor.value("spectrum", Json()));
+    if (with_spectrum) add_spectrum_cells(row, tensor.value("spectrum", Json()));
     table.add(row);
   }
   fmt::print("{}{} parameters, {} bytes on disk.\n", table.text(terminal_width(stdout)),

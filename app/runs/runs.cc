@@ -84,6 +84,12 @@ TrainResult train_visibly(const TrainTask& task, const TrainOptions& options, co
     if (shown.adapter != nullptr) log_spectra(log, now.step, *shown.adapter);
     if (held_back.defined()) log_mistakes(log, now.step, shown.examples, held_back);
   };
+  if (context.group != nullptr && context.writes() && context.group->size() > options.accumulate) {
+    print_message(fmt::format(
+        "note: --accumulate {} is less than the number of processes, {}, so some of them "
+        "only wait. Pass --accumulate {}, or a multiple of it.",
+        options.accumulate, context.group->size(), context.group->size()));
+  }
   auto identity = shown.identity;  // of the checkpoint: the examples must be the same as well
   identity["examples"] = checksum(*shown.examples.data);
   const auto& named = context.resume_folder.empty() ? context.folder : context.resume_folder;

@@ -67,7 +67,7 @@ void warn_of_rank(const Flags& flags, const AdapterPlan& plan) {
   if (!is_chosen) return;
   std::vector<std::string> above;
   for (const auto& layer : plan.layers) {
-    const auto out = layer.shape.front(), in = layer.weights / out;
+    const auto out = layer.shape.front(), in = layer.weights / std::max<int64_t>(1, out);
     if (layer.rank <= std::min(out, in)) continue;
     above.push_back(fmt::format("{} for {} ({} x {})", layer.rank, layer.name, out, in));
   }

@@ -36,7 +36,7 @@ AdapterFolder read_factors_alone(const Path& folder) {
   if (!adapter.others.empty()) {
     fail<FileError>("combine",
                     fmt::format("\"{}\" must be an adapter of factors alone", folder.string()),
-                    list_names(adapter.others));
+                    list_names(adapter.others), "extract --whole skip leaves such tensors out.");
   }
   return adapter;
 }

@@ -21,7 +21,7 @@ ComparedTensor compare(const std::string& name, const at::Tensor& base, const at
   for (int64_t begin = 0; begin < one.numel(); begin += kBlockNumbers) {
     const auto size = std::min(kBlockNumbers, one.numel() - begin);
     const auto before = one.narrow(0, begin, size).to(at::kDouble);
-    const auto change = other.narrow(0, begin, size).to(at::kDouble).sub_(before);
+    const auto change = other.narrow(0, begin, size).to(at::kDouble).sub(before);
     norm += before.dot(before).item<double>();
     difference += change.dot(change).item<double>();
     compared.largest = std::max(compared.largest, change.abs().max().item<double>());
@@ -29,6 +29,20 @@ ComparedTensor compare(const std::string& name, const at::Tensor& base, const at
   compared.norm = std::sqrt(norm);
   compared.difference = std::sqrt(difference);
   return compared;
+}
+
+/// Returns the spectrum of the difference of two weights, which is formed block by block.
+Spectrum spectrum_of_difference(const std::string& name, const at::Tensor& base,
+                                const at::Tensor& tuned) {
+  const auto one = base.flatten(), other = tuned.flatten();
+  const auto difference = at::empty({one.numel()}, at::kFloat);
+  for (int64_t begin = 0; begin < one.numel(); begin += kBlockNumbers) {
+    const auto size = std::min(kBlockNumbers, one.numel() - begin);
+    const auto before = one.narrow(0, begin, size).to(at::kDouble);
+    const auto change = other.narrow(0, begin, size).to(at::kDouble).sub(before);
+    difference.narrow(0, begin, size).copy_(change);
+  }
+  return spectrum(difference.view(base.sizes()).flatten(1), name);
 }
 
 bool are_equal_tensors(const at::Tensor& base, const at::Tensor& tuned) {
@@ -56,6 +70,7 @@ nlohmann::ordered_json to_json(const Comparison& comparison) {
                                {"difference", tensor.difference},
                                {"relative", tensor.relative()},
                                {"largest", tensor.largest}});
+    if (tensor.spectrum) json["changed"].back()["spectrum"] = to_json(*tensor.spectrum);
   }
   json["equal"] = comparison.equal;
   json["only_base"] = comparison.only_base;
@@ -64,15 +79,16 @@ nlohmann::ordered_json to_json(const Comparison& comparison) {
   return json;
 }
 
-Comparison compare_checkpoints(
-    const Checkpoint& base, const Checkpoint& tuned,
-    const std::function<void(const std::string&, int64_t, int64_t)>& on_tensor) {
+Comparison compare_checkpoints(const Checkpoint& base, const Checkpoint& tuned,
+                               const CompareOptions& options) {
   const at::NoGradGuard no_grad;
   Comparison comparison;
   const auto& names = base.names();
   for (size_t i = 0; i < names.size(); ++i) {
     const auto& name = names[i];
-    if (on_tensor) on_tensor(name, static_cast<int64_t>(i), static_cast<int64_t>(names.size()));
+    if (options.on_tensor) {
+      options.on_tensor(name, static_cast<int64_t>(i), static_cast<int64_t>(names.size()));
+    }
     if (!tuned.contains(name)) {
       comparison.only_base.push_back(name);
       continue;
@@ -87,6 +103,10 @@ Comparison compare_checkpoints(
       if (compared.difference == 0) {  // another dtype holds the same numbers
         ++comparison.equal;
       } else {
+        const bool is_weight = one.dim() >= 2 && one.is_floating_point();
+        if (options.spectra && is_weight) {
+          compared.spectrum = spectrum_of_difference(name, one, other);
+        }
         comparison.changed.push_back(std::move(compared));
       }
     }

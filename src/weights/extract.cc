@@ -7,6 +7,7 @@
 #include <lowrank/io/safetensors.h>
 #include <lowrank/linalg/error_figures.h>
 #include <lowrank/linalg/leading_svd.h>
+#include <lowrank/linalg/thin_svd.h>
 #include <lowrank/weights/extract.h>
 
 #include <algorithm>
@@ -19,6 +20,7 @@
 #include "adapter/peft/keys.h"
 #include "io/shape_text.h"
 
+#include "linalg/equal_noise.h"
 #include "linalg/matrix.h"
 #include "weights/new_layers.h"
 
@@ -129,7 +131,7 @@ class Extraction {
 
  private:
   void take_layer(const std::string& name, const at::Tensor& before, const at::Tensor& after) {
-    auto delta = after.to(at::kDouble).sub_(before.to(at::kDouble)).flatten(1);
+    auto delta = after.to(at::kDouble).sub(before.to(at::kDouble)).flatten(1);
     if (options_.fan_in_fan_out && before.dim() == 2) delta = delta.t();
     delta = finite_matrix("extract", fmt::format("the difference of \"{}\"", name), delta);
     LayerError error;
@@ -138,7 +140,8 @@ class Extraction {
     error.columns = delta.size(1);
     const auto svd = leading_svd(delta, options_.rule);
     error.norm = scaled_norm(delta);
-    const auto chosen = options_.rule.choose(svd.s, error.rows, error.columns);
+    const auto values = values_for_rule(svd.s, delta, before, after);
+    const auto chosen = options_.rule.choose(values, error.rows, error.columns);
     error.rank = std::clamp<int64_t>(chosen, 1, svd.s.size(0));
     auto layer = factored(svd, error.rank, /*scaling=*/1, options_.dtype, options_.dtype);
     layer.path = error.name;
@@ -172,6 +175,18 @@ class Extraction {
     }
     auto& names = options_.whole == WholeTensors::kSave ? report_.whole : report_.skipped;
     names.push_back(name);
+  }
+
+  /// Returns the singular values by which the rule chooses.
+  at::Tensor values_for_rule(const at::Tensor& values, const at::Tensor& delta,
+                             const at::Tensor& before, const at::Tensor& after) const {
+    const bool are_halves = before.element_size() <= 2 || after.element_size() <= 2;
+    if (!options_.rule.assumes_white_noise() || !are_halves) return values;
+    const auto matrix = [&](const at::Tensor& weight) {
+      const auto rows = weight.flatten(1);
+      return options_.fan_in_fan_out && weight.dim() == 2 ? rows.t() : rows;
+    };
+    return singular_values(with_equal_noise(delta, matrix(before), matrix(after)));
   }
 
   /// Names in target_modules also match the ends of longer paths. Where one of those is a layer

@@ -53,5 +53,24 @@ TEST(CompareCheckpoints, MeasuresEachTensor) {
   EXPECT_TRUE(compare_checkpoints(one, one).are_equal());
 }
 
+TEST(CompareCheckpoints, DecomposesTheDifferences) {
+  at::manual_seed(1);
+  const TemporaryFolder folder;
+  const auto w = at::randn({40, 5, 4}, at::kDouble);
+  const auto change = at::randn({40, 3}, at::kDouble).mm(at::randn({3, 20}, at::kDouble));
+  write_safetensors(folder / "one", {{"w", w}, {"b", at::zeros({4})}});
+  write_safetensors(folder / "two", {{"w", w + change.view({40, 5, 4})}, {"b", at::ones({4})}});
+  const auto one = Checkpoint::open(folder / "one"), two = Checkpoint::open(folder / "two");
+  for (const auto& tensor : compare_checkpoints(one, two, {.spectra = true}).changed) {
+    ASSERT_EQ(tensor.spectrum.has_value(), tensor.name == "w");
+    if (tensor.name != "w") continue;
+    EXPECT_EQ(tensor.spectrum->numerical_rank, 3);
+    EXPECT_NEAR(tensor.spectrum->norm, norm_of(change), 1e-5);
+  }
+  EXPECT_FALSE(compare_checkpoints(one, two).changed[0].spectrum);
+  EXPECT_TRUE(to_json(compare_checkpoints(one, two, {.spectra = true})).dump().find("rank_95") !=
+              std::string::npos);
+}
+
 }  // namespace
 }  // namespace lowrank

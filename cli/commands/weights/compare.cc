@@ -5,7 +5,11 @@
 #include <lowrank/weights/compare.h>
 
 #include <memory>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
 
+#include "app/reports/spectrum_table.h"
 #include "app/terminal/message.h"
 #include "app/terminal/progress.h"
 #include "app/terminal/table.h"
@@ -18,18 +22,31 @@ namespace {
 struct CompareCommand {
   app::CommonOptions common;
   std::string base, tuned;
+  bool spectrum = false;
 };
 
 constexpr auto kCompareExamples = R"(Examples:
   lowrank compare base/ tuned/
-  lowrank compare base.safetensors tuned.safetensors --json)";
+  lowrank compare base.safetensors tuned.safetensors --spectrum)";
 
-void print(const Comparison& comparison) {
-  app::Table table({"tensor", "shape", "norm", "|difference|", "relative", "largest"});
+void print(const Comparison& comparison, bool with_spectrum) {
+  std::vector<std::string> header = {"tensor",       "shape",    "norm",
+                                     "|difference|", "relative", "largest"};
+  const auto columns = app::spectrum_header();
+  if (with_spectrum) header.insert(header.end(), columns.begin(), columns.end());
+  app::Table table(header);
   for (const auto& tensor : comparison.changed) {
-    table.add({tensor.name, fmt::format("({})", fmt::join(tensor.shape, ", ")),
-               fmt::format("{:.4g}", tensor.norm), fmt::format("{:.4g}", tensor.difference),
-               fmt::format("{:.3e}", tensor.relative()), fmt::format("{:.4g}", tensor.largest)});
+    std::vector<std::string> row = {tensor.name,
+                                    fmt::format("({})", fmt::join(tensor.shape, ", ")),
+                                    fmt::format("{:.4g}", tensor.norm),
+                                    fmt::format("{:.4g}", tensor.difference),
+                                    fmt::format("{:.3e}", tensor.relative()),
+                                    fmt::format("{:.4g}", tensor.largest)};
+    if (with_spectrum) {
+      app::add_spectrum_cells(
+          row, tensor.spectrum ? to_json(*tensor.spectrum) : nlohmann::ordered_json());
+    }
+    table.add(row);
   }
   if (!comparison.changed.empty()) fmt::print("{}", table.text(app::terminal_width(stdout)));
   app::print_text(fmt::format(
@@ -49,16 +66,17 @@ void run_compare(const CompareCommand& command) {
   {
     const auto count = static_cast<int64_t>(base.names().size());
     app::Progress progress("compare", count, "tensors", command.common.quiet);
-    comparison = compare_checkpoints(
-        base, tuned, [&](const std::string& /*name*/, int64_t done, int64_t /*total*/) {
-          progress.update(done);
-        });
+    CompareOptions options = {.spectra = command.spectrum};
+    options.on_tensor = [&](const std::string& /*name*/, int64_t done, int64_t /*total*/) {
+      progress.update(done);
+    };
+    comparison = compare_checkpoints(base, tuned, options);
     progress.update(count);
   }
   if (command.common.json) {
     fmt::print("{}\n", to_text(to_json(comparison)));
   } else {
-    print(comparison);
+    print(comparison, command.spectrum);
   }
 }
 
@@ -71,6 +89,8 @@ void add_compare(const Flags& flags) {
       .type_name("BASE")
       .required();
   compare.option("tuned", &command->tuned, "The other model").type_name("TUNED").required();
+  compare.flag("--spectrum", command->spectrum,
+               "Decompose the difference of each weight, and show its ranks");
   add_common_flags(compare, command->common, {.seed = false, .force = false});
   compare.footer(kCompareExamples);
   compare.action([command] { run_compare(*command); });

@@ -51,6 +51,9 @@ class LOWRANK_API RankRule {
   /// columns), descending). Throws what require_possible() throws.
   int64_t choose(const at::Tensor& singular_values, int64_t rows, int64_t columns) const;
 
+  /// Whether this is noise() without a known deviation, which assumes that the noise is white.
+  bool assumes_white_noise() const { return kind_ == Kind::kNoise && value_ == 0; }
+
   /// Throws ArgumentError if no (rows, columns) matrix can have this rank. Call it before a
   /// decomposition, which is the expensive part.
   void require_possible(int64_t rows, int64_t columns) const;

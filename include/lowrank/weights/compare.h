@@ -2,10 +2,12 @@
 
 #include <lowrank/checkpoint/checkpoint.h>
 #include <lowrank/export.h>
+#include <lowrank/linalg/spectrum.h>
 
 #include <cstdint>
 #include <functional>
 #include <nlohmann/json_fwd.hpp>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -18,6 +20,9 @@ struct ComparedTensor {
   double norm = 0;        ///< of the base's
   double difference = 0;  ///< of tuned - base
   double largest = 0;     ///< the largest |difference|
+  /// Of the difference of weights of two dimensions or more, rounded to float32; see
+  /// InspectedTensor.
+  std::optional<Spectrum> spectrum{};
 
   LOWRANK_API double relative() const;  ///< difference / norm; infinite if only norm is 0
 };
@@ -34,10 +39,15 @@ struct Comparison {
 
 LOWRANK_API nlohmann::ordered_json to_json(const Comparison& comparison);
 
-/// Compares two models tensor by tensor; dtypes may differ. `on_tensor` is called before each with
-/// its name, its place and how many there are.
-LOWRANK_API Comparison compare_checkpoints(
-    const Checkpoint& base, const Checkpoint& tuned,
-    const std::function<void(const std::string&, int64_t, int64_t)>& on_tensor = {});
+struct CompareOptions {
+  bool spectra = false;  ///< decompose the differences
+  /// Called before each tensor of the base with its name, its place and how many there are.
+  std::function<void(const std::string&, int64_t, int64_t)> on_tensor{};
+};
+
+/// Compares two models tensor by tensor; dtypes may differ. Throws TensorError that names the
+/// tensor for a difference that is not finite, where the spectra are wanted.
+LOWRANK_API Comparison compare_checkpoints(const Checkpoint& base, const Checkpoint& tuned,
+                                           const CompareOptions& options = {});
 
 }  // namespace lowrank

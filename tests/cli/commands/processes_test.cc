@@ -129,6 +129,14 @@ TEST_F(Processes, MeetBesideTheFileThatIsNamed) {
   EXPECT_THAT(refused.err, HasSubstr("file.lowrank-meeting\" must be a file that can be written"));
 }
 
+TEST_F(Processes, AreNotedWhereTheyHaveNothingToDo) {
+  Words words = {"finetune", base_, "--data",      data_, "--rank", "1",
+                 "--steps",  "2",   "--processes", "2",   "--out",  at("a")};
+  const auto result = run_lowrank(words);
+  EXPECT_EQ(result.status, 0) << result.err;
+  EXPECT_THAT(result.err, HasSubstr("Pass --accumulate 2, or a multiple of it."));
+}
+
 TEST_F(Processes, RefuseWhatCannotWork) {
   expect_refusals({
       {command("a", {"--steps", "2", "--processes", "-1"}), 2, "--processes must be 1 to 1024"},

@@ -77,7 +77,7 @@ TEST_F(WeightsCommands, MergeAnAdapterAndVerifyIt) {
   EXPECT_EQ(other.status, 1);
   EXPECT_EQ(Json::parse(other.out).at("wrong").size(), 2) << "a weight and a bias";
   EXPECT_THAT(other.err, HasSubstr("with the adapters merged into it. Got 2 tensors that differ."));
-  const auto text = run_lowrank({"compare", base_, tuned_});
+  const auto text = run_lowrank({"compare", base_, tuned_, "--spectrum"});
   EXPECT_THAT(text.out, AllOf(HasSubstr("linear1.weight  (8, 16)"),
                               HasSubstr("2 tensors changed, 2 equal.")));
   // The folder is still a model of `lowrank train`.
