@@ -177,7 +177,8 @@ TEST_F(InfoCommand, DecomposesTheUpdatesOfAnAdapter) {
     EXPECT_EQ(layer.at("spectrum").at("numerical_rank"), 2);
     EXPECT_NEAR(layer.at("spectrum").at("norm"), layer.at("norm_update"), 1e-9);
   }
-  EXPECT_THAT(results[1].out, AllOf(HasSubstr("Spectra of the updates s B A:"), HasSubstr("effective")));
+  EXPECT_THAT(results[1].out,
+              AllOf(HasSubstr("Spectra of the updates s B A:"), HasSubstr("effective")));
 }
 
 TEST_F(InfoCommand, TellsOfShardsWithoutAConfig) {
