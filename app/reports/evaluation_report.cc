@@ -192,8 +192,8 @@ void warn(const LoadReport& report, const std::string& folder) {
 }
 
 void add_report(nlohmann::ordered_json& json, const LoadReport& report) {
-  using Json = nlohmann::ordered_json;
-  json["base_matches"] = report.expected_base.empty() ? Json() : Json(report.base_matches());
+  json["base_matches"] = nullptr;
+  if (!report.expected_base.empty()) json["base_matches"] = report.base_matches();
   json["acts_like_base"] = report.acts_like_base;
   json["config_matches"] = report.config_matches;
   json["unmatched"] = nlohmann::ordered_json::array();
