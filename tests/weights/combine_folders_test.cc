@@ -125,7 +125,8 @@ TEST_F(CombineFolders, TellsHowFarItIsFromTheSum) {
 }
 
 TEST_F(CombineFolders, RefusesWhatIsNoSum) {
-  const auto combine = [&](const std::vector<std::string>& names, std::vector<double> weights) {
+  const auto combine = [&](const std::vector<std::string>& names,
+                           const std::vector<double>& weights) {
     std::vector<std::filesystem::path> folders;
     for (const auto& name : names) folders.push_back(folder_ / name);
     return combine_adapter_folders(folders, weights, folder_ / "c");
