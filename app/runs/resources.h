@@ -30,7 +30,7 @@ struct Resources {
 /// Throws ArgumentError for a value out of range and for a device that this machine does not have.
 void check(const CommonOptions& options);
 
-/// Checks the options, sets the number of threads and seeds the generator.
+/// Sets the number of threads and seeds the generator. Throws what check() throws.
 Resources apply_common_options(const CommonOptions& options);
 
 /// Returns {seed, threads, device, dtype}: the common options that decide a run's numbers.

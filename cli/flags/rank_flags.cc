@@ -54,11 +54,12 @@ void add_rank_flags(const Flags& flags, RankOptions& options, NoiseFlags noise) 
   flags.option("--max-error", &options.max_error,
                "Smallest rank whose relative Frobenius error is at most this");
   flags.option("--tolerance", &options.tolerance, "Number of singular values above this value");
-  flags.option("--sv-ratio", &options.sv_ratio, "As kohya's resize: s1 / s of the last one kept");
+  flags.option("--sv-ratio", &options.sv_ratio,
+               "As kohya's resize: values above s1 divided by this");
   flags.option("--sv-cumulative", &options.sv_cumulative, "As kohya's resize: share of sum s");
   flags.option("--sv-fro", &options.sv_fro, "As kohya's resize: share of the Frobenius norm");
   if (noise == NoiseFlags::kOffered) {
-    flags.flag("--noise", options.noise, "Number of singular values that white noise cannot have");
+    flags.flag("--noise", options.noise, "Number of singular values above those of white noise");
     flags.option("--noise-sigma", &options.noise_sigma,
                  "The same where this is the deviation of the noise");
   }

@@ -2,8 +2,6 @@
 
 #include <lowrank/train/trainer.h>
 
-#include <string>
-
 #include "train/checkpoint_file.h"
 
 namespace lowrank {

@@ -19,7 +19,6 @@
 #include "adapter/peft/folder.h"
 #include "adapter/peft/keys.h"
 #include "io/shape_text.h"
-
 #include "linalg/equal_noise.h"
 #include "linalg/matrix.h"
 #include "weights/new_layers.h"

@@ -54,6 +54,11 @@ class Merge {
     }
     const auto before = replacing == nullptr ? own : replacing->replacement(name);
     report.is_replaced = replacing != nullptr;
+    // Counts and the like are replaced as they are.
+    if (!own.is_floating_point()) {
+      report.unchanged = before.eq(own).sum().item<int64_t>();
+      return before.to(own.scalar_type());
+    }
     return sum(name, before, own, report);
   }
 
