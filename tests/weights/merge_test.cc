@@ -187,6 +187,26 @@ TEST_F(MergeAdapters, IsVerifiedBitByBit) {
   }
 }
 
+/// As BatchNorm's num_batches_tracked, which modules_to_save carries.
+TEST_F(MergeAdapters, ReplacesWholeNumbersAsTheyAre) {
+  save_adapter("a", {.rank = 2, .target_modules = {"linear"}, .modules_to_save = {"norm"}});
+  const auto adapter_file = at("a") / "adapter_model.safetensors";
+  std::vector<SafetensorsEntry> trained;
+  {
+    const auto file = Checkpoint::open(adapter_file);
+    for (const auto& name : file.names()) trained.push_back({name, file.tensor(name).clone()});
+  }
+  trained.push_back({"base_model.model.norm.steps", at::full({2}, 7, at::kLong)});
+  write_safetensors(adapter_file, trained, {{"format", "pt"}});
+  auto list = entries(at::kFloat);
+  list.push_back({"norm.steps", at::full({2}, 3, at::kLong)});
+  write_safetensors(at("base.safetensors"), list);
+
+  merge_adapters(Checkpoint::open(at("base.safetensors")), Paths{at("a")}, at("m.safetensors"));
+  const auto merged = Checkpoint::open(at("m.safetensors")).tensor("norm.steps").clone();
+  EXPECT_TRUE(at::equal(merged, at::full({2}, 7, at::kLong))) << merged;
+}
+
 TEST_F(MergeAdapters, TakesAPrefix) {
   save_adapter("a", {.rank = 2, .target_modules = {"linear"}});
   auto list = entries(at::kFloat);
