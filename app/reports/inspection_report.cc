@@ -57,6 +57,13 @@ void print_spectra(const AdapterReport& report) {
   fmt::print("\nSpectra of the updates s B A:\n{}", table.text(terminal_width(stdout)));
 }
 
+/// "Q4_1" for numbers in blocks, which are read as others; "Float" for float32.
+std::string dtype_text(const Json& tensor) {
+  const auto dtype = tensor["dtype"].get<std::string>();
+  const auto format = tensor.value("format", std::string("F32"));
+  return dtype == "Float" && format != "F32" ? format : dtype;
+}
+
 void print_tensors(const Json& json, bool with_spectrum) {
   const bool has_norms = !json["tensors"].empty() && json["tensors"][0].contains("norm");
   std::vector<std::string> header = {"tensor", "dtype", "shape"};
@@ -64,8 +71,7 @@ void print_tensors(const Json& json, bool with_spectrum) {
   if (with_spectrum) add_header(header);
   Table table(header);
   for (const auto& tensor : json["tensors"]) {
-    std::vector<std::string> row = {tensor["name"].get<std::string>(),
-                                    tensor["dtype"].get<std::string>(),
+    std::vector<std::string> row = {tensor["name"].get<std::string>(), dtype_text(tensor),
                                     shape_text(tensor["shape"].get<std::vector<int64_t>>())};
     if (has_norms) row.push_back(fmt::format("{:.4f}", tensor["norm"].get<double>()));
     if (with_spectrum) add_spectrum_cells(row, tensor.value("spectrum", Json()));

@@ -8,9 +8,12 @@
 #include <lowrank/linalg/spectrum.h>
 #include <lowrank/weights/inspect_checkpoint.h>
 
+#include <algorithm>
+#include <array>
 #include <filesystem>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <string_view>
 
 #include "app/models/base_model.h"
 #include "app/models/model_folder.h"
@@ -37,6 +40,7 @@ constexpr auto kInfoExamples = R"(Examples:
   lowrank info two/
   lowrank info base/ --json
   lowrank info model.safetensors --spectrum
+  lowrank info SmolLM2-135M-Instruct.Q4_1.gguf
   lowrank info classifier.pt)";
 
 uintmax_t bytes_in(const fs::path& folder) {
@@ -49,7 +53,9 @@ uintmax_t bytes_in(const fs::path& folder) {
 }
 
 Json tensor_json(const std::string& name, const at::Tensor& tensor, bool with_spectrum) {
-  InspectedTensor found = {name, tensor.scalar_type(), tensor.sizes().vec(), {}, {}};
+  InspectedTensor found;
+  found.name = name;
+  found.stored = {{}, tensor.scalar_type(), tensor.sizes().vec()};
   found.norm = tensor.to(at::kDouble).norm().item<double>();
   const bool is_weight = tensor.dim() >= 2 && tensor.is_floating_point();
   if (with_spectrum && is_weight) found.spectrum = spectrum(tensor.flatten(1), name);
@@ -73,14 +79,14 @@ void add_tensors(Json& json, const Checkpoint& checkpoint, const InfoCommand& co
   json["tensors"] = Json::array();
   int64_t parameters = 0;
   for (const auto& tensor : tensors) {
-    parameters += c10::multiply_integers(tensor.shape);
+    parameters += c10::multiply_integers(tensor.stored.shape);
     json["tensors"].push_back(to_json(tensor));
   }
   json["parameters"] = parameters;
   json["bytes"] = bytes;
 }
 
-/// A .safetensors file, or a folder with one or with shards.
+/// A file of weights, or a folder with one or with shards.
 Json checkpoint_json(const fs::path& place, const InfoCommand& command) {
   Json json;
   json["kind"] = "model";
@@ -119,7 +125,10 @@ Json script_json(const fs::path& file, const InfoCommand& command) {
 
 Json model_json(const InfoCommand& command) {
   const fs::path place = command.folder;
-  const bool is_script = fs::is_regular_file(place) && place.extension() != ".safetensors";
+  constexpr std::array<std::string_view, 3> kWeights = {".safetensors", ".gguf", ".npy"};
+  const bool is_script =
+      fs::is_regular_file(place) &&
+      std::find(kWeights.begin(), kWeights.end(), place.extension()) == kWeights.end();
   return is_script ? script_json(place, command) : checkpoint_json(place, command);
 }
 
@@ -162,7 +171,7 @@ void add_info(const Flags& flags) {
   auto command = std::make_shared<InfoCommand>();
   const auto info = flags.command("info", "Show what an adapter or a model holds");
   info.option("folder", &command->folder,
-              "Folder of an adapter or a model, a .safetensors file or a TorchScript file")
+              "Folder of an adapter or a model, or a file: safetensors, GGUF, .npy, TorchScript")
       .type_name("PLACE")
       .required();
   info.flag("--spectrum", command->spectrum,

@@ -24,6 +24,10 @@ std::vector<NamedRule> given_rules(const RankOptions& options, RankRule (*rank)(
   add("--sv-fro", options.sv_fro, &RankRule::sv_fro);
   add("--noise-sigma", options.noise_sigma, [](double sigma) { return RankRule::noise(sigma); });
   if (options.noise && !options.noise_sigma) rules.push_back({RankRule::noise(), "--noise"});
+  if (options.budget) {
+    rules.push_back(
+        {RankRule::numerical(), fmt::format("--budget {}", *options.budget), options.budget});
+  }
   return rules;
 }
 
@@ -65,6 +69,25 @@ void add_rank_flags(const Flags& flags, RankOptions& options, NoiseFlags noise) 
   }
   flags.option("--min-rank", &options.min_rank, "At least this rank, beside another rule");
   flags.option("--max-rank", &options.max_rank, "At most this rank, beside another rule");
+}
+
+void add_factor_flags(const Flags& flags, RankOptions& options) {
+  flags.option("--budget", &options.budget,
+               "Parameters of all layers together, put where they keep the most energy");
+  flags
+      .option("--split", &options.split,
+              "Factor that holds the singular values: b, a, or balanced for both alike")
+      .type_name("NAME")
+      .shows_default();
+}
+
+SplitScale split_of(const RankOptions& options, const std::string& command) {
+  if (options.split == "balanced") return SplitScale::kBalanced;
+  if (options.split == "b") return SplitScale::kB;
+  if (options.split == "a") return SplitScale::kA;
+  fail<ArgumentError>(command, "--split must be balanced, b or a",
+                      fmt::format("\"{}\"", options.split),
+                      did_you_mean(options.split, {"balanced", "b", "a"}));
 }
 
 NamedRule rule_of(const RankOptions& options, const std::string& command) {

@@ -2,7 +2,6 @@
 #include <lowrank/checkpoint/checkpoint.h>
 #include <lowrank/error.h>
 #include <lowrank/io/json.h>
-#include <lowrank/io/safetensors.h>
 
 #include <algorithm>
 #include <map>
@@ -10,6 +9,8 @@
 #include <system_error>
 #include <unordered_map>
 #include <utility>
+
+#include "checkpoint/tensor_file.h"
 
 namespace lowrank {
 namespace {
@@ -51,16 +52,33 @@ Shards read_index(const fs::path& file) {
   return shards;
 }
 
+/// The name of a GGUF file in a folder; empty if there is none.
+std::string gguf_in(const fs::path& folder) {
+  std::error_code none;
+  std::string first;
+  for (const auto& entry : fs::directory_iterator(folder, none)) {
+    const auto name = entry.path().filename().string();
+    if (entry.path().extension() == ".gguf" && (first.empty() || name < first)) first = name;
+  }
+  return first;
+}
+
 [[noreturn]] void fail_folder(const fs::path& folder) {
   std::error_code none;
-  const bool is_pickled = fs::exists(folder / kPickled, none);
-  fail<FileError>(
-      "checkpoint", fmt::format("\"{}\" must hold {} or {}", folder.string(), kWeights, kIndex),
-      is_pickled ? kPickled : "neither",
-      is_pickled ? "Convert it: python3 -c \"import torch; from safetensors.torch import "
-                   "save_file; save_file(torch.load('pytorch_model.bin', map_location='cpu', "
-                   "weights_only=True), 'model.safetensors')\""
-                 : "");
+  std::string found = "neither", hint;
+  if (fs::exists(folder / kPickled, none)) {
+    found = kPickled;
+    hint =
+        "Convert it: python3 -c \"import torch; from safetensors.torch import save_file; "
+        "save_file(torch.load('pytorch_model.bin', map_location='cpu', weights_only=True), "
+        "'model.safetensors')\"";
+  } else if (const auto name = gguf_in(folder); !name.empty()) {
+    found = "\"" + name + "\"";
+    hint = "Name the GGUF file itself.";
+  }
+  fail<FileError>("checkpoint",
+                  fmt::format("\"{}\" must hold {} or {}", folder.string(), kWeights, kIndex),
+                  found, hint);
 }
 
 }  // namespace
@@ -69,15 +87,15 @@ struct Checkpoint::State {
   fs::path place;
   bool is_folder = false;
   std::vector<fs::path> files;
-  std::vector<SafetensorsFile> opened;
+  std::vector<std::unique_ptr<TensorFile>> opened;
   std::vector<std::string> names;
   std::unordered_map<std::string, size_t> file_of;
 
   void add(const fs::path& file) {
     files.push_back(file);
     const auto path = is_folder ? place / file : place;
-    opened.push_back(SafetensorsFile::open(path));
-    for (const auto& name : opened.back().names()) {
+    opened.push_back(open_tensor_file(path));
+    for (const auto& name : opened.back()->names()) {
       const auto [before, is_new] = file_of.emplace(name, opened.size() - 1);
       if (!is_new) {
         fail<FileError>(
@@ -86,6 +104,14 @@ struct Checkpoint::State {
       }
       names.push_back(name);
     }
+  }
+
+  const TensorFile& file_with(const std::string& name) const {
+    const auto found = file_of.find(name);
+    if (found != file_of.end()) return *opened[found->second];
+    fail<FileError>("checkpoint",
+                    fmt::format("\"{}\" must hold a tensor of this name", place.string()),
+                    fmt::format("\"{}\"", name), did_you_mean(name, names));
   }
 
   void require_all(const Shards& shards) const {
@@ -134,21 +160,25 @@ const std::vector<std::string>& Checkpoint::names() const { return state_->names
 bool Checkpoint::contains(const std::string& name) const { return state_->file_of.contains(name); }
 
 at::Tensor Checkpoint::tensor(const std::string& name) const {
-  const auto found = state_->file_of.find(name);
-  if (found != state_->file_of.end()) return state_->opened[found->second].tensor(name);
-  fail<FileError>("checkpoint",
-                  fmt::format("\"{}\" must hold a tensor of this name", state_->place.string()),
-                  fmt::format("\"{}\"", name), did_you_mean(name, state_->names));
+  return state_->file_with(name).tensor(name);
+}
+
+StoredTensor Checkpoint::stored(const std::string& name) const {
+  return state_->file_with(name).stored(name);
 }
 
 const fs::path& Checkpoint::place() const { return state_->place; }
 bool Checkpoint::is_folder() const { return state_->is_folder; }
+bool Checkpoint::is_safetensors() const {
+  return std::all_of(state_->opened.begin(), state_->opened.end(),
+                     [](const auto& file) { return file->is_safetensors(); });
+}
 const std::vector<fs::path>& Checkpoint::files() const { return state_->files; }
 const std::vector<std::string>& Checkpoint::names_in(size_t file) const {
-  return state_->opened.at(file).names();
+  return state_->opened.at(file)->names();
 }
 const std::map<std::string, std::string>& Checkpoint::metadata_of(size_t file) const {
-  return state_->opened.at(file).metadata();
+  return state_->opened.at(file)->metadata();
 }
 
 std::vector<fs::path> files_of(const Checkpoint& checkpoint) {

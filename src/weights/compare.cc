@@ -93,10 +93,12 @@ Comparison compare_checkpoints(const Checkpoint& base, const Checkpoint& tuned,
       comparison.only_base.push_back(name);
       continue;
     }
-    const auto one = base.tensor(name), other = tuned.tensor(name);
-    if (one.sizes() != other.sizes()) {
+    if (base.stored(name).shape != tuned.stored(name).shape) {
       comparison.reshaped.push_back(name);
-    } else if (are_equal_tensors(one, other)) {
+      continue;
+    }
+    const auto one = base.tensor(name), other = tuned.tensor(name);
+    if (are_equal_tensors(one, other)) {
       ++comparison.equal;
     } else {
       auto compared = compare(name, one, other);

@@ -12,6 +12,7 @@
 
 #include <algorithm>
 #include <array>
+#include <map>
 #include <set>
 #include <string_view>
 
@@ -21,6 +22,7 @@
 #include "io/shape_text.h"
 #include "linalg/equal_noise.h"
 #include "linalg/matrix.h"
+#include "weights/budget.h"
 #include "weights/new_layers.h"
 
 namespace lowrank {
@@ -61,6 +63,10 @@ bool is_layer(const std::string& name, const at::Tensor& weight) {
   return !last.empty() && std::find(kTables.begin(), kTables.end(), last) == kTables.end();
 }
 
+bool are_equal(const at::Tensor& before, const at::Tensor& after) {
+  return before.scalar_type() == after.scalar_type() && at::equal(before, after);
+}
+
 /// Throws unless both models have the same tensors of the same shapes.
 void require_same_tensors(const Checkpoint& base, const Checkpoint& tuned) {
   const auto missing = [](const Checkpoint& from, const Checkpoint& in) {
@@ -78,10 +84,10 @@ void require_same_tensors(const Checkpoint& base, const Checkpoint& tuned) {
                                 from->place().string(), in->place().string(), list_names(names)));
   }
   for (const auto& name : base.names()) {
-    const auto one = base.tensor(name), other = tuned.tensor(name);
-    if (one.sizes() == other.sizes()) continue;
+    const auto one = base.stored(name).shape, other = tuned.stored(name).shape;
+    if (one == other) continue;
     fail<FileError>("extract", fmt::format("\"{}\" must have one shape in both models", name),
-                    fmt::format("{} and {}", shape_text(one.sizes()), shape_text(other.sizes())));
+                    fmt::format("{} and {}", shape_text(one), shape_text(other)));
   }
 }
 
@@ -91,9 +97,31 @@ class Extraction {
   Extraction(const Checkpoint& base, const Checkpoint& tuned, const ExtractOptions& options)
       : base_(base), tuned_(tuned), options_(options) {}
 
+  /// Chooses the rank of every layer by the budget.
+  void plan() {
+    std::vector<std::string> names;
+    std::vector<BudgetLayer> layers;
+    for (const auto& name : base_.names()) {
+      const auto before = base_.tensor(name), after = tuned_.tensor(name);
+      if (are_equal(before, after) || !is_layer(name, before)) continue;
+      const auto rows = before.size(0), columns = before.numel() / rows;
+      names.push_back(name);
+      layers.push_back(budget_layer(options_.rule, rows, columns));
+    }
+    const auto ranks =
+        ranks_within_budget(layers, *options_.budget, "extract", [&](size_t i, int64_t count) {
+          const auto& name = names[i];
+          const auto delta = difference(name, base_.tensor(name), tuned_.tensor(name));
+          return leading_svd(delta, RankRule::at_most(count)).s.narrow(0, 0, count);
+        });
+    for (size_t i = 0; i < names.size(); ++i) {
+      planned_.emplace(names[i], RankRule::number(ranks[i]));
+    }
+  }
+
   void take(const std::string& name) {
     const auto before = base_.tensor(name), after = tuned_.tensor(name);
-    if (before.scalar_type() == after.scalar_type() && at::equal(before, after)) {
+    if (are_equal(before, after)) {
       ++report_.unchanged;
     } else if (is_layer(name, before)) {
       take_layer(name, before, after);
@@ -129,20 +157,32 @@ class Extraction {
   const WeightsReport& report() const { return report_; }
 
  private:
-  void take_layer(const std::string& name, const at::Tensor& before, const at::Tensor& after) {
+  /// ΔW (out, in) in float64.
+  at::Tensor difference(const std::string& name, const at::Tensor& before,
+                        const at::Tensor& after) const {
     auto delta = after.to(at::kDouble).sub(before.to(at::kDouble)).flatten(1);
     if (options_.fan_in_fan_out && before.dim() == 2) delta = delta.t();
-    delta = finite_matrix("extract", fmt::format("the difference of \"{}\"", name), delta);
+    return finite_matrix("extract", fmt::format("the difference of \"{}\"", name), delta);
+  }
+
+  void take_layer(const std::string& name, const at::Tensor& before, const at::Tensor& after) {
+    const auto delta = difference(name, before, after);
+    const auto planned = planned_.find(name);
+    const auto& rule = planned == planned_.end() ? options_.rule : planned->second;
     LayerError error;
     error.name = module_of(name);
     error.rows = delta.size(0);
     error.columns = delta.size(1);
-    const auto svd = leading_svd(delta, options_.rule);
+    const auto svd = leading_svd(delta, rule);
     error.norm = scaled_norm(delta);
-    const auto values = values_for_rule(svd.s, delta, before, after);
-    const auto chosen = options_.rule.choose(values, error.rows, error.columns);
+    const auto values = values_for_rule(rule, svd.s, delta, before, after);
+    const auto chosen = rule.choose(values, error.rows, error.columns);
     error.rank = std::clamp<int64_t>(chosen, 1, svd.s.size(0));
-    auto layer = factored(svd, error.rank, /*scaling=*/1, options_.dtype, options_.dtype);
+    auto layer = factored(svd, error.rank,
+                          {.scaling = 1,
+                           .split = options_.split,
+                           .dtype_b = options_.dtype,
+                           .dtype_a = options_.dtype});
     layer.path = error.name;
     const auto figures = error_figures(delta, layer.b, layer.a);
     error.frobenius = figures.frobenius;
@@ -177,10 +217,11 @@ class Extraction {
   }
 
   /// Returns the singular values by which the rule chooses.
-  at::Tensor values_for_rule(const at::Tensor& values, const at::Tensor& delta,
-                             const at::Tensor& before, const at::Tensor& after) const {
+  at::Tensor values_for_rule(const RankRule& rule, const at::Tensor& values,
+                             const at::Tensor& delta, const at::Tensor& before,
+                             const at::Tensor& after) const {
     const bool are_halves = before.element_size() <= 2 || after.element_size() <= 2;
-    if (!options_.rule.assumes_white_noise() || !are_halves) return values;
+    if (!rule.assumes_white_noise() || !are_halves) return values;
     const auto matrix = [&](const at::Tensor& weight) {
       const auto rows = weight.flatten(1);
       return options_.fan_in_fan_out && weight.dim() == 2 ? rows.t() : rows;
@@ -236,6 +277,7 @@ class Extraction {
   const Checkpoint& base_;
   const Checkpoint& tuned_;
   const ExtractOptions& options_;
+  std::map<std::string, RankRule> planned_;  // by the budget, of the weights of layers
   std::vector<NewLayer> layers_;
   std::set<std::string> adapted_;  // their paths
   std::vector<SafetensorsEntry> entries_;
@@ -250,6 +292,7 @@ WeightsReport extract_adapter(const Checkpoint& base, const Checkpoint& tuned, c
   require_same_tensors(base, tuned);
   if (!options.force) require_no_adapter(to, "extract");
   Extraction extraction(base, tuned, options);
+  if (options.budget) extraction.plan();
   const auto& names = base.names();
   for (size_t i = 0; i < names.size(); ++i) {
     if (options.on_tensor) {

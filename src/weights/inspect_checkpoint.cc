@@ -25,8 +25,10 @@ double norm_of(const at::Tensor& tensor) {
 }  // namespace
 
 nlohmann::ordered_json to_json(const InspectedTensor& tensor) {
-  nlohmann::ordered_json json = {
-      {"name", tensor.name}, {"dtype", c10::toString(tensor.dtype)}, {"shape", tensor.shape}};
+  nlohmann::ordered_json json = {{"name", tensor.name},
+                                 {"dtype", c10::toString(tensor.stored.dtype)}};
+  if (!tensor.stored.format.empty()) json["format"] = tensor.stored.format;
+  json["shape"] = tensor.stored.shape;
   if (tensor.norm) json["norm"] = *tensor.norm;
   if (tensor.spectrum) json["spectrum"] = to_json(*tensor.spectrum);
   return json;
@@ -40,12 +42,13 @@ std::vector<InspectedTensor> inspect_checkpoint(
   std::vector<InspectedTensor> inspected;
   for (size_t i = 0; i < names.size(); ++i) {
     if (on_tensor) on_tensor(names[i], static_cast<int64_t>(i), static_cast<int64_t>(names.size()));
+    inspected.push_back({names[i], checkpoint.stored(names[i]), {}, {}});
+    if (!options.norms && !options.spectra) continue;
     const auto tensor = checkpoint.tensor(names[i]);
-    InspectedTensor found = {names[i], tensor.scalar_type(), tensor.sizes().vec(), {}, {}};
     const bool is_weight = tensor.dim() >= 2 && tensor.is_floating_point();
+    auto& found = inspected.back();
     if (options.spectra && is_weight) found.spectrum = spectrum(tensor.flatten(1), names[i]);
-    if (options.norms || options.spectra) found.norm = norm_of(tensor);
-    inspected.push_back(std::move(found));
+    found.norm = norm_of(tensor);
   }
   return inspected;
 }

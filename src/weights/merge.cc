@@ -2,17 +2,19 @@
 #include <ATen/core/grad_mode.h>
 #include <fmt/format.h>
 #include <lowrank/error.h>
-#include <lowrank/io/atomic_file.h>
-#include <lowrank/io/file_bytes.h>
+#include <lowrank/io/json.h>
 #include <lowrank/io/safetensors.h>
 #include <lowrank/weights/merge.h>
+#include <lowrank/weights/report.h>
 
 #include <algorithm>
 #include <cmath>
 #include <nlohmann/json.hpp>
-#include <system_error>
+#include <set>
 
+#include "checkpoint/checkpoint_writer.h"
 #include "weights/blocks.h"
+#include "weights/merge_files.h"
 #include "weights/rounding.h"
 #include "weights/updates.h"
 
@@ -20,8 +22,6 @@ namespace lowrank {
 namespace {
 
 namespace fs = std::filesystem;
-
-constexpr uint64_t kSmallFile = uint64_t{64} << 20;
 
 /// Computes the tensors of a merge.
 class Merge {
@@ -31,7 +31,7 @@ class Merge {
       : base_(base), options_(options) {
     const char* operation = options.subtract ? "subtract" : "merge";
     for (const auto& folder : adapters) {
-      updates_.push_back(Updates::read(base, folder, options.prefix, operation));
+      updates_.push_back(Updates::read(base_, folder, options.prefix, operation));
       for (const auto& name : updates_.back().names()) {
         if (!updates_.back().replaces(name) || !options.subtract) continue;
         fail<FileError>(
@@ -61,6 +61,22 @@ class Merge {
     }
     return sum(name, before, own, report);
   }
+
+  /// Whether the model's head and its embeddings, which were one, differ afterwards.
+  bool unties() const {
+    return base_.is_tied() && (changes(base_.table()) || changes(UntiedBase::head()));
+  }
+
+  /// The names of the tensors of file `i`.
+  std::vector<std::string> names_in(size_t file) const {
+    auto names = base_.checkpoint().names_in(file);
+    const auto& head = UntiedBase::head();
+    const bool has_table = std::find(names.begin(), names.end(), base_.table()) != names.end();
+    if (unties() && has_table && !base_.checkpoint().contains(head)) names.push_back(head);
+    return names;
+  }
+
+  const UntiedBase& base() const { return base_; }
 
   bool changes(const std::string& name) const {
     return std::any_of(updates_.begin(), updates_.end(),
@@ -99,32 +115,10 @@ class Merge {
     return result;
   }
 
-  const Checkpoint& base_;
+  UntiedBase base_;
   const CheckpointMergeOptions& options_;
   std::vector<Updates> updates_;
 };
-
-/// The small files of a model's folder that are no weights: config, tokenizer, README.
-std::vector<fs::path> other_files(const fs::path& folder) {
-  std::vector<fs::path> files;
-  for (const auto& entry : fs::directory_iterator(folder)) {
-    std::error_code none;
-    const auto extension = entry.path().extension();
-    const bool is_weights = extension == ".safetensors" || extension == ".bin" ||
-                            extension == ".pt" || extension == ".gguf";
-    const bool is_hidden = entry.path().filename().string().starts_with('.');
-    if (is_weights || is_hidden || !entry.is_regular_file(none)) continue;
-    if (entry.file_size(none) <= kSmallFile) files.push_back(entry.path().filename());
-  }
-  std::sort(files.begin(), files.end());
-  return files;
-}
-
-void require_free(const fs::path& file) {
-  std::error_code none;
-  if (!fs::exists(file, none)) return;
-  fail<FileError>("merge", fmt::format("\"{}\" must not exist yet", file.string()), "a file");
-}
 
 /// The numbers as whole numbers of their bits: 0 and -0 differ, and NaN is equal to itself.
 at::Tensor bits_of(const at::Tensor& tensor) {
@@ -140,9 +134,67 @@ at::Tensor bits_of(const at::Tensor& tensor) {
   }
 }
 
-fs::path place_of(const Checkpoint& base, const fs::path& out, size_t file) {
-  return base.is_folder() ? out / base.files()[file] : out;
+nlohmann::ordered_json to_json(const MergedTensor& tensor) {
+  return {{"name", tensor.name},           {"update", tensor.update},
+          {"rounding", tensor.rounding},   {"numbers", tensor.numbers},
+          {"unchanged", tensor.unchanged}, {"replaced", tensor.is_replaced}};
 }
+
+/// The reverse, of what an interrupted merge has noted.
+MergedTensor from_json(const std::string& name, const nlohmann::ordered_json& json) {
+  MergedTensor tensor;
+  tensor.name = name;
+  tensor.update = json.value("update", 0.0);
+  tensor.rounding = json.value("rounding", 0.0);
+  tensor.numbers = json.value("numbers", int64_t{0});
+  tensor.unchanged = json.value("unchanged", int64_t{0});
+  tensor.is_replaced = json.value("replaced", false);
+  return tensor;
+}
+
+/// Writes the tensors of one merge, file after file.
+class MergeWriting {
+ public:
+  MergeWriting(const Merge& merge, const CheckpointMergeOptions& options, CheckpointWriter& writer)
+      : merge_(merge), options_(options), writer_(writer) {
+    const auto& base = merge.base().checkpoint();
+    for (size_t i = 0; i < base.files().size(); ++i) {
+      count_ += static_cast<int64_t>(merge.names_in(i).size());
+    }
+  }
+
+  void write(size_t file) {
+    const auto& base = merge_.base();
+    std::vector<SafetensorsEntry> entries;
+    for (const auto& name : merge_.names_in(file)) entries.push_back({name, base.tensor(name)});
+    const auto make = [&](const SafetensorsEntry& entry) -> CheckpointWriter::Content {
+      if (!merge_.changes(entry.name)) return {entry.tensor, nullptr};
+      MergedTensor tensor;
+      const auto merged = merge_.tensor(entry.name, tensor);
+      return {merged, to_json(tensor)};
+    };
+    const auto take = [&](const SafetensorsEntry& entry, const nlohmann::ordered_json& json) {
+      if (options_.on_tensor) options_.on_tensor(entry.name, done_++, count_);
+      if (json.is_null()) {
+        ++report_.copied;
+      } else {
+        report_.tensors.push_back(from_json(entry.name, json));
+      }
+    };
+    const auto& checkpoint = base.checkpoint();
+    writer_.write(checkpoint.files()[file].string(), entries, checkpoint.metadata_of(file),
+                  {.make = make, .report = take});
+  }
+
+  const CheckpointMergeReport& report() const { return report_; }
+
+ private:
+  const Merge& merge_;
+  const CheckpointMergeOptions& options_;
+  CheckpointWriter& writer_;
+  CheckpointMergeReport report_;
+  int64_t done_ = 0, count_ = 0;
+};
 
 }  // namespace
 
@@ -159,12 +211,7 @@ nlohmann::ordered_json to_json(const CheckpointMergeReport& report) {
   nlohmann::ordered_json json;
   json["tensors"] = nlohmann::ordered_json::array();
   for (const auto& tensor : report.tensors) {
-    json["tensors"].push_back({{"name", tensor.name},
-                               {"update", tensor.update},
-                               {"rounding", tensor.rounding},
-                               {"numbers", tensor.numbers},
-                               {"unchanged", tensor.unchanged},
-                               {"replaced", tensor.is_replaced}});
+    json["tensors"].push_back(to_json(tensor));
   }
   json["copied"] = report.copied;
   json["relative_rounding"] = report.relative_rounding();
@@ -174,34 +221,29 @@ nlohmann::ordered_json to_json(const CheckpointMergeReport& report) {
 CheckpointMergeReport merge_adapters(const Checkpoint& base, const std::vector<fs::path>& adapters,
                                      const fs::path& out, const CheckpointMergeOptions& options) {
   const at::NoGradGuard no_grad;
+  if (!base.is_safetensors()) {
+    fail<FileError>("merge",
+                    fmt::format("\"{}\" must hold safetensors, the only format that is written",
+                                base.place().string()),
+                    "another format");
+  }
   const Merge merge(base, adapters, options);
-  CheckpointMergeReport report;
-  FileGroup files;
-  const auto count = static_cast<int64_t>(base.names().size());
-  int64_t done = 0;
-  for (size_t i = 0; i < base.files().size(); ++i) {
-    const auto place = place_of(base, out, i);
-    if (!options.force) require_free(place);
-    std::vector<SafetensorsEntry> entries;
-    for (const auto& name : base.names_in(i)) entries.push_back({name, base.tensor(name)});
-    write_safetensors(files.open(place), entries, base.metadata_of(i),
-                      [&](const SafetensorsEntry& entry) {
-                        if (options.on_tensor) options.on_tensor(entry.name, done++, count);
-                        if (!merge.changes(entry.name)) {
-                          ++report.copied;
-                          return entry.tensor;
-                        }
-                        report.tensors.emplace_back();
-                        return merge.tensor(entry.name, report.tensors.back());
-                      });
-  }
-  if (base.is_folder()) {
-    for (const auto& file : other_files(base.place())) {
-      if (!options.force) require_free(out / file);
-      files.add(out / file, read_file(base.place() / file, kSmallFile));
-    }
-  }
-  files.commit();
+  const auto files = other_files(merge.base(), merge.unties());
+  std::set<std::string> outputs;
+  for (const auto& file : base.files()) outputs.insert(file.string());
+  for (const auto& file : files) outputs.insert(file.name);
+  if (base.is_folder()) outputs.insert(kReportFile);
+  if (!options.force) require_free(out, base.is_folder(), outputs);
+  CheckpointWriter writer(out, {.is_folder = base.is_folder(),
+                                .resume = options.resume,
+                                .identity = identity_of(base, adapters, options),
+                                .operation = "merge"});
+  MergeWriting writing(merge, options, writer);
+  for (size_t i = 0; i < base.files().size(); ++i) writing.write(i);
+  for (const auto& file : files) writer.add(file.name, file.content);
+  const auto& report = writing.report();
+  if (base.is_folder()) writer.add(kReportFile, to_text(to_json(report)) + "\n");
+  writer.commit(weights_in(out));
   return report;
 }
 
@@ -212,7 +254,11 @@ std::vector<VerifiedTensor> verify_merge(const Checkpoint& base,
   const at::NoGradGuard no_grad;
   const Merge merge(base, adapters, options);
   std::vector<VerifiedTensor> wrong;
-  const auto& names = base.names();
+  std::vector<std::string> names;
+  for (size_t i = 0; i < base.files().size(); ++i) {
+    const auto own = merge.names_in(i);
+    names.insert(names.end(), own.begin(), own.end());
+  }
   if (names.size() != merged.names().size()) {
     fail<FileError>("verify", "both models must have the same tensors",
                     fmt::format("{} and {}", names.size(), merged.names().size()));

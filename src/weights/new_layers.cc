@@ -39,13 +39,17 @@ std::string escaped(const std::string& path) {
   return regex;
 }
 
-NewLayer factored(const Svd& update, int64_t rank, double scaling, at::ScalarType dtype_b,
-                  at::ScalarType dtype_a) {
-  const auto roots = update.s.narrow(0, 0, rank).div(std::abs(scaling)).sqrt();
+NewLayer factored(const Svd& update, int64_t rank, const FactorForm& form) {
+  const auto values = update.s.narrow(0, 0, rank).div(std::abs(form.scaling));
+  const auto one = at::ones_like(values), roots = values.sqrt();
+  const bool balanced = form.split == SplitScale::kBalanced;
+  const auto of_b = balanced ? roots : form.split == SplitScale::kB ? values : one;
+  const auto of_a = balanced ? roots : form.split == SplitScale::kA ? values : one;
   NewLayer layer;
-  layer.scaling = scaling;
-  layer.b = update.u.narrow(1, 0, rank).mul(scaling < 0 ? -roots : roots).to(dtype_b).contiguous();
-  layer.a = update.v.narrow(1, 0, rank).mul(roots).t().to(dtype_a).contiguous();
+  layer.scaling = form.scaling;
+  layer.b = update.u.narrow(1, 0, rank).mul(form.scaling < 0 ? -of_b : of_b);
+  layer.b = layer.b.to(form.dtype_b).contiguous();
+  layer.a = update.v.narrow(1, 0, rank).mul(of_a).t().to(form.dtype_a).contiguous();
   return layer;
 }
 

@@ -18,10 +18,15 @@ struct NewLayer {
   at::Tensor b, a;  // matrices of the dtype that is written: (out, rank) and (rank, in)
 };
 
-/// Returns the first `rank` triplets of an update as factors with s·B·A = U·S·Vᵀ, the singular
-/// values divided evenly between the two.
-NewLayer factored(const Svd& update, int64_t rank, double scaling, at::ScalarType dtype_b,
-                  at::ScalarType dtype_a);
+/// What the factors of a new layer are to be.
+struct FactorForm {
+  double scaling = 1;
+  SplitScale split = SplitScale::kBalanced;
+  at::ScalarType dtype_b = at::kFloat, dtype_a = at::kFloat;
+};
+
+/// Returns the first `rank` triplets of an update as factors with s·B·A = U·S·Vᵀ.
+NewLayer factored(const Svd& update, int64_t rank, const FactorForm& form);
 
 /// Returns the Frobenius norm, of numbers whose squares float64 cannot hold as well.
 double scaled_norm(const at::Tensor& numbers);

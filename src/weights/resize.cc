@@ -13,6 +13,7 @@
 #include "adapter/peft/keys.h"
 #include "linalg/matrix.h"
 #include "linalg/product_svd.h"
+#include "weights/budget.h"
 #include "weights/new_layers.h"
 #include "weights/plain_adapter.h"
 
@@ -21,22 +22,33 @@ namespace {
 
 using Path = std::filesystem::path;
 
-/// Returns the update as singular triplets, and the new layer with its error.
-NewLayer resize(const FolderLayer& old, const ResizeOptions& options, LayerError& error) {
-  const auto a = finite_matrix("resize", old.name_a, old.a.flatten(1)).to(at::kDouble);
-  const auto b =
-      finite_matrix("resize", old.name_b, old.b.flatten(1)).to(at::kDouble) * old.scaling;
+/// The factors of a layer's update in float64, with the scaling in B.
+struct Factors {
+  at::Tensor b, a;
+};
+
+Factors factors_of(const FolderLayer& layer) {
+  return {finite_matrix("resize", layer.name_b, layer.b.flatten(1)).to(at::kDouble) * layer.scaling,
+          finite_matrix("resize", layer.name_a, layer.a.flatten(1)).to(at::kDouble)};
+}
+
+/// Returns the new layer with its error.
+NewLayer resize(const FolderLayer& old, const RankRule& rule, const ResizeOptions& options,
+                LayerError& error) {
+  const auto [b, a] = factors_of(old);
   const auto update = product_svd(b, a);
   error.name = old.path;
   error.rows = b.size(0);
   error.columns = a.size(1);
   error.rank_before = old.rank();
   error.norm = scaled_norm(update.s);
-  const auto chosen = options.rule.choose(update.s, error.rows, error.columns);
+  const auto chosen = rule.choose(update.s, error.rows, error.columns);
   error.rank = std::clamp<int64_t>(chosen, 1, std::max<int64_t>(1, update.s.size(0)));
-  auto layer =
-      factored(update, error.rank, old.scaling, options.dtype.value_or(old.b.scalar_type()),
-               options.dtype.value_or(old.a.scalar_type()));
+  auto layer = factored(update, error.rank,
+                        {.scaling = old.scaling,
+                         .split = options.split,
+                         .dtype_b = options.dtype.value_or(old.b.scalar_type()),
+                         .dtype_a = options.dtype.value_or(old.a.scalar_type())});
   layer.path = old.path;
   // ΔW - s·B'·A' is the product of these two, whose rank is at most the sum of both ranks.
   const auto rest = product_svd(at::cat({b, layer.b.to(at::kDouble) * -old.scaling}, 1),
@@ -45,6 +57,28 @@ NewLayer resize(const FolderLayer& old, const ResizeOptions& options, LayerError
   error.spectral = rest.s.numel() == 0 ? 0 : rest.s.max().item<double>();
   require_measured("resize", error);
   return layer;
+}
+
+/// Returns the rule of every layer: that of the options, or the rank that the budget gives it.
+std::vector<RankRule> rules_of(const std::vector<FolderLayer>& layers,
+                               const ResizeOptions& options) {
+  if (!options.budget) return std::vector<RankRule>(layers.size(), options.rule);
+  std::vector<BudgetLayer> sizes;
+  std::vector<at::Tensor> values;
+  for (const auto& layer : layers) {
+    const auto [b, a] = factors_of(layer);
+    sizes.push_back(budget_layer(options.rule, b.size(0), a.size(1)));
+    sizes.back().most = std::min(sizes.back().most, layer.rank());
+    sizes.back().least = std::min(sizes.back().least, sizes.back().most);
+    values.push_back(product_svd(b, a).s);
+  }
+  std::vector<RankRule> rules;
+  for (const auto rank : ranks_within_budget(
+           sizes, *options.budget, "resize",
+           [&](size_t i, int64_t count) { return values[i].narrow(0, 0, count); })) {
+    rules.push_back(RankRule::number(rank));
+  }
+  return rules;
 }
 
 at::Tensor shaped(const at::Tensor& matrix, const at::Tensor& old, int64_t rank, int64_t side) {
@@ -90,9 +124,10 @@ WeightsReport resize_adapter(const Path& from, const Path& to, const ResizeOptio
   WeightsReport report;
   report.config_matches = config_matches(adapter.file, adapter.config);
   std::vector<NewLayer> layers;
-  for (const auto& old : adapter.layers) {
+  const auto rules = rules_of(adapter.layers, options);
+  for (size_t i = 0; i < rules.size(); ++i) {
     report.layers.emplace_back();
-    layers.push_back(resize(old, options, report.layers.back()));
+    layers.push_back(resize(adapter.layers[i], rules[i], options, report.layers.back()));
   }
   write_resized(adapter, layers, report, to, options.further_files);
   return report;

@@ -3,11 +3,8 @@
 #include <ATen/ATen.h>
 #include <fmt/format.h>
 #include <lowrank/error.h>
-#include <lowrank/io/json.h>
 
-#include <array>
 #include <string_view>
-#include <system_error>
 #include <utility>
 
 #include "adapter/peft/keys.h"
@@ -39,18 +36,19 @@ std::string name_in_model(const std::string& name) {
 
 /// A weight is stored as (out, in...), or transposed, as a Conv1D's (in, out) and an embedding's
 /// (number, out).
-bool stores_transposed(const FolderLayer& layer, const at::Tensor& weight, bool fan_in_fan_out,
-                       const char* operation) {
+bool stores_transposed(const FolderLayer& layer, const std::vector<int64_t>& shape,
+                       bool fan_in_fan_out, const char* operation) {
   const auto out = layer.b.size(0), in = layer.a.numel() / layer.a.size(0);
-  const bool fits = weight.dim() >= 2 && weight.size(0) == out && weight.numel() == out * in;
-  const bool fits_transposed = weight.dim() == 2 && weight.size(0) == in && weight.size(1) == out;
+  const bool fits =
+      shape.size() >= 2 && shape[0] == out && c10::multiply_integers(shape) == out * in;
+  const bool fits_transposed = shape.size() == 2 && shape[0] == in && shape[1] == out;
   const bool wants = layer.is_embedding || fan_in_fan_out;
   if (wants ? fits_transposed : fits) return wants;
   if (!layer.is_embedding && (fits || fits_transposed)) return fits_transposed;
   fail<FileError>(operation,
                   fmt::format("the weight of \"{}\" must fit its factors, which make {}",
                               layer.path, shape_text({out, in})),
-                  shape_text(weight.sizes()), "Was the adapter made for another model?");
+                  shape_text(shape), "Was the adapter made for another model?");
 }
 
 [[noreturn]] void refuse_update(const char* operation, const Path& folder, const std::string& found,
@@ -63,28 +61,9 @@ bool stores_transposed(const FolderLayer& layer, const at::Tensor& weight, bool 
       found, hint);
 }
 
-/// Throws if the model's head shares a table that an adapter changes: the model with the adapter
-/// would keep the old head.
-void require_untied(const Checkpoint& base, const std::string& name, const char* operation) {
-  constexpr std::array<std::string_view, 4> kTables = {"embed_tokens.weight", "wte.weight",
-                                                       "word_embeddings.weight", "shared.weight"};
-  std::error_code none;
-  const auto config = base.place() / "config.json";
-  bool is_table = false;
-  for (const auto table : kTables) is_table = is_table || name.ends_with(table);
-  if (!is_table || base.contains("lm_head.weight") || !std::filesystem::exists(config, none))
-    return;
-  const auto json = read_json_file(config);
-  const auto tied = json.is_object() ? json.find("tie_word_embeddings") : json.end();
-  if (!json.is_object() || tied == json.end() || *tied != true) return;
-  fail<FileError>(operation, fmt::format("\"{}\" must not be shared with the model's head", name),
-                  fmt::format("tie_word_embeddings in \"{}\"", config.string()),
-                  "A merged file has no place for an embedding and a head that differ.");
-}
-
 }  // namespace
 
-Updates Updates::read(const Checkpoint& base, const Path& folder, const std::string& prefix,
+Updates Updates::read(const UntiedBase& base, const Path& folder, const std::string& prefix,
                       const char* operation) {
   const auto adapter = read_plain_adapter(folder, operation);
   const auto stored_transposed = adapter.json.find("fan_in_fan_out");
@@ -93,16 +72,16 @@ Updates Updates::read(const Checkpoint& base, const Path& folder, const std::str
     if (base.contains(prefix + name)) return prefix + name;
     fail<FileError>(operation,
                     fmt::format("\"{}\" must hold \"{}\", which the adapter changes",
-                                base.place().string(), prefix + name),
-                    "no such tensor", did_you_mean(prefix + name, base.names()));
+                                base.checkpoint().place().string(), prefix + name),
+                    "no such tensor", did_you_mean(prefix + name, base.checkpoint().names()));
   };
   Updates updates;
   std::map<std::string, double> scalings;
   for (const auto& layer : adapter.layers) {
     const auto name = in_base(layer.path + ".weight");
-    require_untied(base, name, operation);
     scalings[layer.path + "."] = layer.scaling;
-    const bool transposed = stores_transposed(layer, base.tensor(name), fan_in_fan_out, operation);
+    const bool transposed =
+        stores_transposed(layer, base.stored(name).shape, fan_in_fan_out, operation);
     const auto a = finite_matrix(operation, layer.name_a, layer.a.flatten(1)).to(at::kDouble);
     const auto b =
         finite_matrix(operation, layer.name_b, layer.b.flatten(1)).to(at::kDouble) * layer.scaling;
@@ -122,14 +101,14 @@ Updates Updates::read(const Checkpoint& base, const Path& folder, const std::str
       refuse_update(operation, folder, fmt::format("\"{}\"", name));
     }
     const auto own = in_base(key);
-    require_untied(base, own, operation);
-    const auto shape = base.tensor(own).sizes();
-    if (tensor.sizes() != shape) {
+    const auto shape = base.stored(own).shape;
+    if (tensor.sizes() != at::IntArrayRef(shape)) {
       fail<FileError>(operation,
                       fmt::format("\"{}\" must have the base's shape {}", name, shape_text(shape)),
                       shape_text(tensor.sizes()));
     }
-    updates.whole_[own] = tensor;
+    // PEFT also saves tables as they were, where an adapter changes them.
+    if (!at::equal(tensor, base.tensor(own))) updates.whole_[own] = tensor;
   }
   return updates;
 }

@@ -1,12 +1,13 @@
 #pragma once
 
 #include <ATen/core/Tensor.h>
-#include <lowrank/checkpoint/checkpoint.h>
 
 #include <filesystem>
 #include <map>
 #include <string>
 #include <vector>
+
+#include "weights/untied_base.h"
 
 namespace lowrank {
 
@@ -17,9 +18,8 @@ class Updates {
   /// Reads a folder and finds the tensors of `base` that it changes; `prefix` is put before the
   /// names in the folder. `operation` is the word in brackets of messages. Throws FileError that
   /// names what the base does not have, or has in another shape, and for what cannot be applied
-  /// without the model: DoRA, experts, rows of embeddings, an init that changes the base, an
-  /// embedding that the model's head shares.
-  static Updates read(const Checkpoint& base, const std::filesystem::path& folder,
+  /// without the model: DoRA, experts, rows of embeddings, an init that changes the base.
+  static Updates read(const UntiedBase& base, const std::filesystem::path& folder,
                       const std::string& prefix, const char* operation);
 
   /// Returns whether the folder changes this tensor of the base.

@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 #include <lowrank/checkpoint/checkpoint.h>
 #include <lowrank/error.h>
+#include <lowrank/io/npy.h>
 #include <lowrank/io/safetensors.h>
 
 #include <string>
@@ -44,6 +45,31 @@ TEST_F(CheckpointFolder, IsOneFileOrAFolderWithOne) {
     EXPECT_EQ(checkpoint.metadata_of(0).at("format"), "pt");
     LOWRANK_EXPECT_ERROR(checkpoint.tensor("z"), FileError, "must hold a tensor of this name");
   }
+}
+
+TEST_F(CheckpointFolder, SaysWhatIsStoredWithoutReadingIt) {
+  shard("model.safetensors", {{"x", x_}, {"y", y_}});
+  const auto checkpoint = Checkpoint::open(folder_.path());
+  EXPECT_TRUE(checkpoint.is_safetensors());
+  const auto stored = checkpoint.stored("y");
+  EXPECT_EQ(stored.format, "BF16");
+  EXPECT_EQ(stored.dtype, at::kBFloat16);
+  EXPECT_EQ(stored.shape, std::vector<int64_t>{4});
+  LOWRANK_EXPECT_ERROR(checkpoint.stored("z"), FileError, "must hold a tensor of this name");
+}
+
+TEST_F(CheckpointFolder, IsAnArrayOfNumPy) {
+  write_npy(folder_ / "x.npy", x_);
+  const auto checkpoint = Checkpoint::open(folder_ / "x.npy");
+  EXPECT_EQ(checkpoint.names(), Names{"weight"});
+  EXPECT_TRUE(at::equal(checkpoint.tensor("weight"), x_));
+  EXPECT_EQ(checkpoint.stored("weight").format, "F32");
+  EXPECT_FALSE(checkpoint.is_safetensors());
+}
+
+TEST_F(CheckpointFolder, WithAGgufFileSaysToNameIt) {
+  folder_.write("model.gguf", "GGUF");
+  expect_refused("Got \"model.gguf\". Name the GGUF file itself.");
 }
 
 TEST_F(CheckpointFolder, IsShardsWithAnIndex) {

@@ -112,6 +112,45 @@ TEST_F(ExtractAdapter, TellsItsErrorAfterRounding) {
   EXPECT_NEAR(distance(), report.frobenius(), 1e-5);
 }
 
+TEST_F(ExtractAdapter, SharesABudgetAmongTheLayers) {
+  using Ranks = std::pair<int64_t, int64_t>;
+  // conv (9, 12) and linear (20, 9): 21 and 29 parameters a rank.
+  const auto ranks = [&](int64_t budget, const RankRule& rule = RankRule::numerical()) {
+    const auto report =
+        extract({.rule = rule, .budget = budget, .dtype = at::kDouble, .force = true});
+    EXPECT_LE(report.parameters(), budget);
+    return Ranks(report.layers[0].rank, report.layers[1].rank);
+  };
+  EXPECT_EQ(ranks(50), Ranks(1, 1));
+  const auto delta = [&](const char* name) {
+    const auto change = tuned_->named_parameters()[name] - base_->named_parameters()[name];
+    return at::linalg_svdvals(change.detach().flatten(1)).pow(2);
+  };
+  const double conv = delta("conv.weight")[1].item<double>() / 21;
+  const double linear = delta("linear.weight")[1].item<double>() / 29;
+  EXPECT_EQ(ranks(79), conv > linear ? Ranks(2, 1) : Ranks(1, 2));
+  EXPECT_EQ(ranks(129), Ranks(2, 3));
+  EXPECT_EQ(ranks(1'000'000, RankRule::numerical().within(1, 2)), Ranks(2, 2));
+  EXPECT_EQ(ranks(1'000'000, RankRule::numerical().within(4, 4)), Ranks(4, 4));
+  LOWRANK_EXPECT_ERROR(extract({.budget = 49, .force = true}), ArgumentError,
+                       "the least rank of each layer, 50 parameters. Got 49.");
+}
+
+TEST_F(ExtractAdapter, PutsTheSingularValuesWhereTheyAreWanted) {
+  for (const auto split : {SplitScale::kBalanced, SplitScale::kB, SplitScale::kA}) {
+    extract(
+        {.rule = RankRule::max_error(1e-9), .split = split, .dtype = at::kDouble, .force = true});
+    EXPECT_LE(distance(), 1e-11);
+    const auto file = SafetensorsFile::open(folder_ / "a" / "adapter_model.safetensors");
+    const auto a = file.tensor("base_model.model.linear.lora_A.weight").norm(2, 1);
+    const auto b = file.tensor("base_model.model.linear.lora_B.weight").norm(2, 0);
+    const auto one = at::ones_like(a);
+    EXPECT_EQ(at::allclose(a, one), split == SplitScale::kB);
+    EXPECT_EQ(at::allclose(b, one), split == SplitScale::kA);
+    EXPECT_EQ(at::allclose(a, b), split == SplitScale::kBalanced);
+  }
+}
+
 TEST_F(ExtractAdapter, SavesWhatIsNoLayerWhole) {
   {
     const at::NoGradGuard no_grad;

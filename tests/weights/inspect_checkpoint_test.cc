@@ -28,7 +28,7 @@ TEST(InspectCheckpoint, ReadsNoMoreThanWasAskedFor) {
   const auto checkpoint = Checkpoint::open(place);
   for (const auto& tensor : inspect_checkpoint(checkpoint)) {
     EXPECT_FALSE(tensor.norm || tensor.spectrum) << tensor.name;
-    EXPECT_EQ(tensor.shape, checkpoint.tensor(tensor.name).sizes().vec());
+    EXPECT_EQ(tensor.stored.shape, checkpoint.tensor(tensor.name).sizes().vec());
     EXPECT_FALSE(to_json(tensor).contains("norm"));
   }
   for (const auto& tensor : inspect_checkpoint(checkpoint, {.norms = true})) {
@@ -45,7 +45,7 @@ TEST(InspectCheckpoint, ReadsNoMoreThanWasAskedFor) {
       });
   EXPECT_EQ(calls, 5);
   for (const auto& tensor : all) {
-    const bool is_weight = tensor.shape.size() >= 2 && tensor.name != "ids";
+    const bool is_weight = tensor.stored.shape.size() >= 2 && tensor.name != "ids";
     EXPECT_EQ(tensor.spectrum.has_value(), is_weight) << tensor.name;
     if (!is_weight) continue;
     const auto expected = spectrum(checkpoint.tensor(tensor.name).flatten(1));

@@ -3,8 +3,10 @@
 #include <gtest/gtest.h>
 #include <lowrank/adapter/adapter.h>
 #include <lowrank/error.h>
+#include <lowrank/io/json.h>
 #include <lowrank/io/safetensors.h>
 #include <lowrank/weights/merge.h>
+#include <torch/nn/modules/container/sequential.h>
 #include <torch/nn/modules/conv.h>
 #include <torch/nn/modules/embedding.h>
 #include <torch/nn/modules/linear.h>
@@ -168,8 +170,15 @@ TEST_F(MergeAdapters, KeepsAFolderWhole) {
   EXPECT_EQ(read_bytes(at("m/config.json")), "{}");
   EXPECT_FALSE(std::filesystem::exists(at("m/pytorch_model.bin")));
   EXPECT_TRUE(verify_merge(base, Paths{at("a")}, Checkpoint::open(at("m"))).empty());
+  EXPECT_TRUE(std::filesystem::exists(at("m/lowrank_report.json")));
   LOWRANK_EXPECT_ERROR(merge_adapters(base, Paths{at("a")}, at("m")), FileError,
                        "must not exist yet. Got a file.");
+  folder_.write("m/notes.txt", "mine");
+  folder_.write("m/z.safetensors", "not of this model");
+  merge_adapters(base, Paths{at("a")}, at("m"), {.force = true});
+  EXPECT_EQ(read_bytes(at("m/notes.txt")), "mine");
+  EXPECT_TRUE(std::filesystem::exists(at("m/z.safetensors")));
+  EXPECT_TRUE(verify_merge(base, Paths{at("a")}, Checkpoint::open(at("m"))).empty());
 }
 
 TEST_F(MergeAdapters, IsVerifiedBitByBit) {
@@ -257,22 +266,101 @@ TEST_F(MergeAdapters, RefusesWhatItCannotMerge) {
   EXPECT_FALSE(std::filesystem::exists(at("m.safetensors")));
 }
 
-TEST_F(MergeAdapters, RefusesATableThatTheHeadShares) {
-  struct Tied : nn::Module {
-    nn::Embedding wte = register_module("wte", nn::Embedding(11, 6));
-  };
-  Tied net;
-  auto adapter = attach(net, {.rank = 2, .target_modules = {"wte"}});
+/// A small language model whose head is its table of embeddings.
+struct Tied : nn::Module {
+  nn::Embedding embed_tokens = register_module("embed_tokens", nn::Embedding(11, 6));
+  nn::Linear lm_head = register_module("lm_head", nn::Linear(nn::LinearOptions(6, 11).bias(false)));
+  at::Tensor forward(const at::Tensor& ids) { return lm_head->forward(embed_tokens->forward(ids)); }
+};
+
+class MergeTied : public MergeAdapters {
+ protected:
+  void SetUp() override {
+    MergeAdapters::SetUp();
+    std::filesystem::create_directory(at("base"));
+    const at::NoGradGuard no_grad;
+    model_.lm_head->weight.copy_(model_.embed_tokens->weight);
+    write_safetensors(at("base/a.safetensors"), {{"other", at::ones({5})}});
+    write_safetensors(at("base/b.safetensors"),
+                      {{"embed_tokens.weight", model_.embed_tokens->weight.detach()}});
+    folder_.write("base/model.safetensors.index.json",
+                  R"({"metadata": {"total_size": 1, "x": 2}, "weight_map": {"other":)"
+                  R"("a.safetensors", "embed_tokens.weight": "b.safetensors"}})");
+    folder_.write("base/config.json", R"({"b": 1, "tie_word_embeddings": true, "a": 2})");
+  }
+  /// Saves an adapter of a module, and returns the logits of the model with it.
+  at::Tensor logits_with_adapter(const LoraConfig& config) {
+    auto adapter = attach(model_, config);
+    const at::NoGradGuard no_grad;
+    for (const auto& layer : adapter.layers()) {
+      layer.a.normal_();
+      layer.b.normal_();
+    }
+    for (auto& [key, tensor] : adapter.named_parameters()) {
+      if (key.find("lora_") == std::string::npos) tensor.normal_();
+    }
+    adapter.save(at("a"), {.force = true});
+    const auto logits = model_.forward(ids_);
+    adapter.detach();
+    return logits;
+  }
+  at::Tensor logits_of(const Checkpoint& merged) {
+    Tied net;
+    const at::NoGradGuard no_grad;
+    net.embed_tokens->weight.copy_(merged.tensor("embed_tokens.weight"));
+    net.lm_head->weight.copy_(merged.tensor("lm_head.weight"));
+    return net.forward(ids_);
+  }
+  Tied model_;
+  const at::Tensor ids_ = at::arange(11);
+};
+
+TEST_F(MergeTied, WritesTheHeadApart) {
+  const auto base = Checkpoint::open(at("base"));
+  const std::vector<LoraConfig> configs = {
+      {.rank = 2, .target_modules = {"embed_tokens"}},
+      {.rank = 2, .target_modules = {"lm_head"}},
+      {.rank = 2, .target_modules = {"lm_head"}, .modules_to_save = {"embed_tokens"}}};
+  for (const auto& config : configs) {
+    const auto logits = logits_with_adapter(config);
+    merge_adapters(base, Paths{at("a")}, at("m"), {.force = true});
+    const auto merged = Checkpoint::open(at("m"));
+    EXPECT_TRUE(at::allclose(logits_of(merged), logits, 1e-5, 1e-5));
+    EXPECT_TRUE(verify_merge(base, Paths{at("a")}, merged).empty());
+    EXPECT_EQ(read_ordered_json_file(at("m/config.json")).dump(),
+              R"({"b":1,"tie_word_embeddings":false,"a":2})");
+    const auto index = read_json_file(at("m/model.safetensors.index.json"));
+    EXPECT_EQ(index.at("weight_map").at("lm_head.weight"), "b.safetensors");
+    EXPECT_EQ(index.at("metadata").at("total_size"), 20 + 2 * 11 * 6 * 4);
+    EXPECT_EQ(index.at("metadata").at("x"), 2);
+  }
+  merge_adapters(Checkpoint::open(at("m")), Paths{at("a")}, at("again"), {.resume = true});
+}
+
+TEST_F(MergeTied, LeavesTheTieWhereNeitherChanges) {
+  write_safetensors(at("base/a.safetensors"), {{"x.weight", at::ones({4, 4})}});
+  folder_.write("base/model.safetensors.index.json",
+                R"({"weight_map": {"x.weight": "a.safetensors",)"
+                R"("embed_tokens.weight": "b.safetensors"}})");
+  nn::Sequential net;
+  net->push_back("x", nn::Linear(nn::LinearOptions(4, 4).bias(false)));
+  auto adapter = attach(*net, {.rank = 2});
   adapter.save(at("a"));
-  adapter.detach();
-  std::filesystem::create_directory(at("base"));
-  write_safetensors(at("base/model.safetensors"), {{"wte.weight", net.wte->weight.detach()}});
-  folder_.write("base/config.json", R"({"tie_word_embeddings": true})");
-  LOWRANK_EXPECT_ERROR(merge_adapters(Checkpoint::open(at("base")), Paths{at("a")}, at("m")),
-                       FileError, "\"wte.weight\" must not be shared with the model's head.");
+  const auto base = Checkpoint::open(at("base"));
+  merge_adapters(base, Paths{at("a")}, at("m"));
+  EXPECT_EQ(Checkpoint::open(at("m")).names().size(), 2);
+  EXPECT_EQ(read_json_file(at("m/config.json")).at("tie_word_embeddings"), true);
+}
+
+TEST_F(MergeTied, IsTiedByTheConfigAlone) {
   folder_.write("base/config.json", R"({"tie_word_embeddings": "no"})");
-  EXPECT_EQ(merge_adapters(Checkpoint::open(at("base")), Paths{at("a")}, at("m")).tensors.size(),
-            1);
+  logits_with_adapter({.rank = 2, .target_modules = {"embed_tokens"}});
+  const auto base = Checkpoint::open(at("base"));
+  merge_adapters(base, Paths{at("a")}, at("m"));
+  EXPECT_EQ(Checkpoint::open(at("m")).names().size(), 2);
+  logits_with_adapter({.rank = 2, .target_modules = {"lm_head"}});
+  LOWRANK_EXPECT_ERROR(merge_adapters(base, Paths{at("a")}, at("n")), FileError,
+                       "must hold \"lm_head.weight\"");
 }
 
 }  // namespace

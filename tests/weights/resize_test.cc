@@ -12,6 +12,7 @@
 #include <torch/nn/modules/embedding.h>
 #include <torch/nn/modules/linear.h>
 
+#include <algorithm>
 #include <cmath>
 #include <map>
 #include <nlohmann/json.hpp>
@@ -119,6 +120,27 @@ TEST_F(ResizeAdapter, ChoosesARankForEachLayer) {
   const auto json = read_json_file(folder_ / "new" / "lowrank_report.json");
   EXPECT_EQ(json.at("layers").size(), 4);
   EXPECT_EQ(json.at("total").at("relative_frobenius"), report.relative());
+}
+
+TEST_F(ResizeAdapter, SharesABudgetAmongTheLayers) {
+  const auto before = save({.rank = 5, .alpha = 10});
+  const auto report =
+      resize_adapter(folder_ / "old", folder_ / "new",
+                     {.rule = RankRule::numerical(), .budget = 150, .split = SplitScale::kA});
+  EXPECT_LE(report.parameters(), 150);
+  // No rank could be moved to another layer with a gain.
+  double least_taken = 1e300, most_left = 0;
+  for (const auto& layer : report.layers) {
+    const auto s = at::linalg_svdvals(before.at(layer.name).flatten(1));
+    const auto worth = [&, cost = static_cast<double>(layer.rows + layer.columns)](int64_t i) {
+      return std::pow(s[i].item<double>(), 2) / cost;
+    };
+    if (layer.rank > 1) least_taken = std::min(least_taken, worth(layer.rank - 1));
+    if (layer.rank < 5) most_left = std::max(most_left, worth(layer.rank));
+  }
+  EXPECT_GE(least_taken, most_left);
+  EXPECT_GT(most_left, 0);
+  updates_in("new");
 }
 
 /// "head" in rank_pattern would also match the end of "deep.head".

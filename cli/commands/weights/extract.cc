@@ -32,6 +32,7 @@ struct ExtractCommand {
 
 constexpr auto kExtractExamples = R"(Examples:
   lowrank extract base/ tuned/ --rank 16 --out adapter/
+  lowrank extract base/ tuned/ --budget 1000000 --max-rank 64 --out adapter/
   lowrank extract base/ tuned/ --energy 0.9 --whole skip --out adapter/)";
 
 WholeTensors whole_tensors(const std::string& name) {
@@ -46,6 +47,8 @@ void run_extract(const ExtractCommand& command) {
   const auto rule = rule_for_layers(command.ranks, "extract");
   ExtractOptions options;
   options.rule = rule.rule;
+  options.budget = rule.budget;
+  options.split = split_of(command.ranks, "extract");
   options.whole = whole_tensors(command.whole);
   const auto resources = app::apply_common_options(command.common);
   options.dtype = resources.dtype;
@@ -92,6 +95,7 @@ void add_extract(const Flags& flags) {
       .required();
   extract.option("--out", &command->out, "Folder for the adapter").type_name("DIR").required();
   add_rank_flags(extract.under("Rank of each layer (one rule)"), command->ranks);
+  add_factor_flags(extract, command->ranks);
   extract
       .option("--whole", &command->whole,
               "What becomes of norms, biases and embeddings that changed: save, skip or refuse")

@@ -102,6 +102,8 @@ void add_merge(const Flags& flags) {
       .required();
   merge.option("--prefix", &command->options.prefix,
                "Text before the adapters' names, as transformer. for GPT-2's files");
+  merge.flag("--resume", command->options.resume,
+             "Take up what a killed merge of the same files left, if there is something");
   merge.flag("--subtract", command->options.subtract,
              "Take the adapters out of a merged model again");
   add_common_flags(merge, command->common, {.seed = false});

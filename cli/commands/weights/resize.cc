@@ -44,7 +44,10 @@ void run_resize(const Flags& flags, const ResizeCommand& command) {
   require_writable_output(command.out, command.common.force);
   app::require_no_other(command.out, app::FolderKind::kAdapter);
   const app::FolderLock lock(command.out);
-  ResizeOptions options{.rule = rule.rule, .force = command.common.force};
+  ResizeOptions options{.rule = rule.rule,
+                        .budget = rule.budget,
+                        .split = split_of(command.ranks, "resize"),
+                        .force = command.common.force};
   if (flags.given("--dtype")) options.dtype = resources.dtype;
   // How the adapter's examples are prepared (`lowrank finetune`).
   const auto training = std::filesystem::path(command.adapter) / kTrainingFile;
@@ -72,6 +75,7 @@ void add_resize(const Flags& flags) {
       .required();
   resize.option("--out", &command->out, "Folder for the new adapter").type_name("DIR").required();
   add_rank_flags(resize.under("Rank of each layer (one rule)"), command->ranks, NoiseFlags::kNone);
+  add_factor_flags(resize, command->ranks);
   add_common_flags(resize, command->common, {.seed = false});
   resize.footer(kResizeExamples);
   resize.find("--dtype").description("Data type of the factors (default: as they are)");

@@ -11,12 +11,24 @@
 
 namespace lowrank {
 
+/// What a checkpoint says of a tensor before a number is read.
+struct StoredTensor {
+  std::string format = {};            ///< of the numbers in the file, in its word: "BF16", "Q4_1"
+  at::ScalarType dtype = at::kFloat;  ///< of Checkpoint::tensor()
+  std::vector<int64_t> shape = {};
+};
+
 /// A model's weights on disk as named tensors. Copies of this object are cheap.
 ///
-/// The place is one safetensors file, or a folder with model.safetensors or with shards and
-/// model.safetensors.index.json, as transformers writes them. The files are mapped into memory, so
-/// that opening a checkpoint reads only the headers, and a tensor takes no memory until its numbers
-/// are read.
+/// The place is one file, or a folder with model.safetensors or with shards and
+/// model.safetensors.index.json, as transformers writes them. A file is of one of these formats:
+///   safetensors;
+///   GGUF, with numbers of F32, F16, BF16, F64, whole numbers, or blocks of Q8_0, Q4_0 and Q4_1.
+///     Tensors of the architectures llama, qwen2, qwen3, gpt2 and gemma3 have the names, the order
+///     of rows and the orientation that transformers gives them; others those of the file;
+///   .npy, whose one tensor is called "weight".
+/// The files are mapped into memory, so that opening a checkpoint reads only the headers, and a
+/// tensor takes no memory until its numbers are read (blocks are widened to float32 each time).
 class LOWRANK_API Checkpoint {
  public:
   /// Throws FileError if there is no checkpoint at this place, if a file is damaged, if the index
@@ -28,9 +40,13 @@ class LOWRANK_API Checkpoint {
   bool contains(const std::string& name) const;
   /// Returns a tensor as SafetensorsFile::tensor() does.
   at::Tensor tensor(const std::string& name) const;
+  /// Throws FileError for an unknown name.
+  StoredTensor stored(const std::string& name) const;
 
   const std::filesystem::path& place() const;
   bool is_folder() const;
+  /// Whether all files are safetensors, the only format that is written.
+  bool is_safetensors() const;
   /// The files that hold the tensors, relative to the folder, in their order; one for a file.
   const std::vector<std::filesystem::path>& files() const;
   /// The names of the tensors of file `i`, and its metadata.

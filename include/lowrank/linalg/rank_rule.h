@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <limits>
 #include <optional>
+#include <utility>
 
 namespace lowrank {
 
@@ -46,6 +47,9 @@ class LOWRANK_API RankRule {
   /// Returns the rule with a rank of at least `least` and at most `most`, as far as min(m, n)
   /// allows. Throws ArgumentError unless 1 ≤ least ≤ most.
   RankRule within(int64_t least, int64_t most) const;
+
+  /// Returns the limits of within(): 0 and the largest int64 without one.
+  std::pair<int64_t, int64_t> limits() const { return {least_, most_}; }
 
   /// Returns the rank for a matrix (rows, columns) with these singular values (k = min(rows,
   /// columns), descending). Throws what require_possible() throws.

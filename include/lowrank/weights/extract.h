@@ -8,6 +8,7 @@
 
 #include <filesystem>
 #include <functional>
+#include <optional>
 #include <string>
 
 namespace lowrank {
@@ -21,6 +22,11 @@ enum class WholeTensors {
 
 struct ExtractOptions {
   RankRule rule = RankRule::numerical();
+  /// Parameters that all factors may have together. Ranks are then chosen over the whole model, by
+  /// the largest σ² per parameter, and of the rule only the limits count (RankRule::within); each
+  /// layer has at least rank 1.
+  std::optional<int64_t> budget = {};
+  SplitScale split = SplitScale::kBalanced;
   WholeTensors whole = WholeTensors::kSave;
   at::ScalarType dtype = at::kFloat;  ///< of the factors
   /// Whether weights are (in, out), as those of transformers' Conv1D in GPT-2.
@@ -33,7 +39,7 @@ struct ExtractOptions {
 
 /// Writes an adapter of the difference between two models into a folder in PEFT's form: for each
 /// weight that changed, the best approximation of ΔW = tuned - base with the rank that the rule
-/// chooses, at least 1, with scaling 1 and the singular values divided evenly between B and A.
+/// chooses, at least 1, with scaling 1.
 ///
 /// A layer is a tensor NAME.weight of two or more dimensions, a convolution's flattened to (out,
 /// in·kernel), unless NAME says that it is an embedding or a language model's head: their tables

@@ -17,8 +17,7 @@ namespace lowrank {
 /// One tensor of a checkpoint.
 struct InspectedTensor {
   std::string name;
-  at::ScalarType dtype = at::kFloat;
-  std::vector<int64_t> shape;
+  StoredTensor stored = {};
   std::optional<double> norm;  ///< Frobenius, in float64
   /// Of a floating-point tensor of two dimensions or more, as the matrix of its first dimension and
   /// all others.

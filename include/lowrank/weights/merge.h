@@ -18,6 +18,9 @@ struct CheckpointMergeOptions {
   bool subtract = false;
   std::string prefix = {};  ///< put before the names in the adapters: "transformer."
   bool force = false;       ///< replaces files that are at the place of the result
+  /// Takes up what a merge of the same files left when it was killed, if there is something. What
+  /// was written is taken only if it has the digest that was noted.
+  bool resume = false;
   /// Called before each tensor with its name, its place and how many there are.
   std::function<void(const std::string&, int64_t, int64_t)> on_tensor = {};
 };
@@ -45,9 +48,15 @@ LOWRANK_API nlohmann::ordered_json to_json(const CheckpointMergeReport& report);
 /// Writes a checkpoint with adapters merged into its weights: W + Σ s·B·A, computed in float64 and
 /// rounded once to the tensor's dtype. Tensors that an adapter holds whole take the place of the
 /// base's. The result has the files of the base, a folder also its other small files (config,
-/// tokenizer); a model in one file becomes the file `out`. Rows are computed in blocks, and tensors
-/// written one after the other, so that memory does not grow with the model. All files are replaced
-/// together at the end, or none.
+/// tokenizer) and kReportFile; a model in one file becomes the file `out`. Rows are computed in
+/// blocks, and tensors written one after the other, so that memory does not grow with the model.
+///
+/// Where the model shares its head with its embeddings (tie_word_embeddings) and an adapter changes
+/// one of them, the unmerged model has two different matrices. So has the result: "lm_head.weight"
+/// is written apart, and config.json says that the two are not tied.
+///
+/// Everything is made in a hidden folder, ".NAME.unfinished" beside `out`, which takes the place of
+/// `out` in one step. Other files in `out` stay.
 ///
 /// Throws FileError, before anything is written, for an adapter that does not fit the base or
 /// cannot be merged without the model (DoRA, experts, rows of embeddings, an init that changes the
@@ -64,9 +73,9 @@ struct VerifiedTensor {
   double largest = 0;  ///< the largest difference
 };
 
-/// Computes anew, in float64, what merge_adapters() would write, and returns the tensors of
-/// `merged` that differ in a bit; none if it is that merge. Throws FileError if the two checkpoints
-/// do not have the same tensors.
+/// Computes anew, in float64, the tensors that merge_adapters() would write, and returns the
+/// tensors of `merged` that differ in a bit; none if it is that merge. Throws FileError if the two
+/// checkpoints do not have the same tensors.
 LOWRANK_API std::vector<VerifiedTensor> verify_merge(
     const Checkpoint& base, const std::vector<std::filesystem::path>& adapters,
     const Checkpoint& merged, const CheckpointMergeOptions& options = {});

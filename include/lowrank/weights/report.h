@@ -9,6 +9,13 @@
 
 namespace lowrank {
 
+/// Which factor of a new adapter holds the singular values of an update s·B·A = U·S·Vᵀ.
+enum class SplitScale {
+  kBalanced,  ///< half of each, as its square root
+  kB,         ///< lora_B; the rows of lora_A have norm 1
+  kA,         ///< lora_A; the columns of lora_B have norm 1
+};
+
 /// How far one layer of a written adapter is from the update ΔW that it stands for. All norms are
 /// computed in float64, from the factors as they are written, after rounding.
 struct LayerError {

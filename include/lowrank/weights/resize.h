@@ -5,6 +5,7 @@
 #include <lowrank/linalg/rank_rule.h>
 #include <lowrank/weights/report.h>
 
+#include <cstdint>
 #include <filesystem>
 #include <optional>
 #include <string>
@@ -15,6 +16,8 @@ namespace lowrank {
 
 struct ResizeOptions {
   RankRule rule = RankRule::numerical();
+  std::optional<int64_t> budget = {};  ///< as ExtractOptions has it
+  SplitScale split = SplitScale::kBalanced;
   /// Of the new factors; by default that of each old one.
   std::optional<at::ScalarType> dtype = {};
   bool force = false;  ///< replaces an adapter that is in the folder
@@ -26,7 +29,7 @@ struct ResizeOptions {
 /// chooses for each layer, at least 1, into another folder. They are exact: B = Q_b·R_b, Aᵀ =
 /// Q_a·R_a, and the singular values of the small R_b·R_aᵀ are those of B·A, which is never formed.
 /// Every layer keeps its scaling s, so alpha follows the rank; ranks that differ go to rank_pattern
-/// and alpha_pattern. The singular values are divided evenly between B and A. All other tensors
+/// and alpha_pattern. All other tensors
 /// (biases, modules trained whole) are copied. The report is also written to kReportFile.
 ///
 /// Throws FileError if `from` is no adapter; if its factors do not have the ranks that its config

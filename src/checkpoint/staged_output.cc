@@ -1,0 +1,146 @@
+#include "checkpoint/staged_output.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <lowrank/error.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdio>
+#include <system_error>
+
+#include "io/files/system_file.h"
+#include "io/files/temporary_file.h"
+
+namespace lowrank {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr const char* kJournal = "lowrank_journal.jsonl";
+
+void flush(const fs::path& folder) {
+  const io::Descriptor opened(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (opened.is_open() && ::fsync(opened.number()) != 0 && errno == EIO)
+    io::fail_write(folder, EIO);
+}
+
+/// Exchanges two folders, or where the file system cannot do that, moves the old one aside.
+void exchange(const fs::path& from, const fs::path& to) {
+  if (::renameat2(AT_FDCWD, from.c_str(), AT_FDCWD, to.c_str(), RENAME_EXCHANGE) == 0) return;
+  if (errno != EINVAL && errno != ENOSYS) io::fail_write(to, errno);
+  const fs::path aside = from.native() + ".old";
+  if (std::rename(to.c_str(), aside.c_str()) != 0) io::fail_write(to, errno);
+  if (std::rename(from.c_str(), to.c_str()) != 0) {
+    const int error_number = errno;
+    std::rename(aside.c_str(), to.c_str());
+    io::fail_write(to, error_number);
+  }
+  std::rename(aside.c_str(), from.c_str());
+}
+
+}  // namespace
+
+StagedOutput::StagedOutput(const fs::path& out, bool resume, const char* operation)
+    : out_(io::without_trailing_slash(out)),
+      folder_(io::folder_of(out) / fmt::format(".{}.unfinished", out_.filename().string())) {
+  std::error_code error;
+  const auto missing = io::missing_folders(out_);
+  if (!missing.empty()) made_ = missing.back();
+  const bool exists = fs::exists(fs::symlink_status(folder_, error));
+  const bool is_ours = exists && fs::is_directory(fs::symlink_status(folder_, error)) &&
+                       (fs::exists(journal(), error) || fs::is_empty(folder_, error));
+  if (exists && !is_ours) {
+    const auto name = io::quoted(folder_);
+    folder_.clear();
+    fail<FileError>(operation, fmt::format("{} must be free for the unfinished result", name),
+                    "something else", "Move it away.");
+  }
+  fs::create_directories(folder_, error);
+  if (error) io::fail_write(folder_, error.value());
+  lock_ = io::Descriptor(::open(folder_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!lock_.is_open()) io::fail_write(folder_, errno);
+  if (::flock(lock_.number(), LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) {
+    folder_.clear();
+    fail<FileError>(operation, fmt::format("no other process may be writing {}", io::quoted(out_)),
+                    "one");
+  }
+  if (resume) return;
+  for (const auto& entry : fs::directory_iterator(folder_, error)) {
+    fs::remove_all(entry.path(), error);
+  }
+}
+
+StagedOutput::~StagedOutput() {
+  remove_folder();
+  if (made_.empty()) return;
+  // Only folders that are empty, from the inside out.
+  for (auto folder = io::folder_of(out_); ::rmdir(folder.c_str()) == 0 && folder != made_;) {
+    folder = io::folder_of(folder);
+  }
+}
+
+fs::path StagedOutput::journal() const { return folder_ / kJournal; }
+
+void StagedOutput::remove_folder() {
+  std::error_code none;
+  if (!folder_.empty()) fs::remove_all(folder_, none);
+}
+
+void StagedOutput::keep_others(const std::set<std::string>& dropped) const {
+  std::error_code none;
+  for (const auto& entry : fs::directory_iterator(out_, none)) {
+    const auto name = entry.path().filename().string();
+    if (dropped.contains(name) || fs::exists(fs::symlink_status(file(name), none))) continue;
+    if (entry.is_directory(none) && !entry.is_symlink(none)) continue;
+    std::error_code failed;
+    fs::create_hard_link(entry.path(), file(name), failed);
+    if (failed && entry.is_symlink(none)) {
+      fs::copy_symlink(entry.path(), file(name), failed);
+    } else if (failed) {
+      fs::copy_file(entry.path(), file(name), failed);
+    }
+    if (failed) io::fail_write(file(name), failed.value());
+  }
+}
+
+/// After the exchange, what was in `out` lies in the hidden folder. Returns whether all folders in
+/// it have their old place again.
+bool StagedOutput::move_folders_back() const {
+  bool all = true;
+  for (const auto& entry : fs::directory_iterator(folder_)) {
+    if (!entry.is_directory() || entry.is_symlink()) continue;
+    std::error_code failed;
+    fs::rename(entry.path(), out_ / entry.path().filename(), failed);
+    all = all && !failed;
+  }
+  return all;
+}
+
+void StagedOutput::publish_folder(const std::set<std::string>& dropped) {
+  std::error_code none;
+  const bool replaces = fs::exists(fs::symlink_status(out_, none));
+  if (replaces) keep_others(dropped);
+  flush(folder_);
+  if (!replaces || ::rmdir(out_.c_str()) == 0) {
+    if (std::rename(folder_.c_str(), out_.c_str()) != 0) io::fail_write(out_, errno);
+    folder_.clear();
+  } else {
+    exchange(folder_, out_);
+    if (move_folders_back()) remove_folder();
+    folder_.clear();
+  }
+  fs::remove(out_ / kJournal, none);
+  made_.clear();
+  flush(io::folder_of(out_));
+}
+
+void StagedOutput::publish_file(const std::string& name) {
+  io::require_replaceable(out_);
+  if (std::rename(file(name).c_str(), out_.c_str()) != 0) io::fail_write(out_, errno);
+  made_.clear();
+  flush(io::folder_of(out_));
+}
+
+}  // namespace lowrank

@@ -1,0 +1,44 @@
+#pragma once
+
+#include <filesystem>
+#include <set>
+#include <string>
+
+#include "io/files/system_file.h"
+
+namespace lowrank {
+
+/// A hidden folder beside an output, in which the output is made and from which it takes its place
+/// in one step. A killed process leaves it, for the next one to go on with or to remove.
+class StagedOutput {
+ public:
+  /// Makes the folder, or with `resume` takes the one that is there; without it, what an old one
+  /// holds is removed. Throws FileError with `operation` if the name is taken by something else, or
+  /// if another process is making the same output.
+  StagedOutput(const std::filesystem::path& out, bool resume, const char* operation);
+  /// Removes the folder and the parents that it made, unless the output has taken its place.
+  ~StagedOutput();
+  StagedOutput(const StagedOutput&) = delete;
+  StagedOutput& operator=(const StagedOutput&) = delete;
+
+  std::filesystem::path file(const std::string& name) const { return folder_ / name; }
+  /// For the journal: its presence shows that the folder is ours.
+  std::filesystem::path journal() const;
+
+  /// Puts the whole folder in the place of `out`, without the journal. What is in `out` and has no
+  /// namesake in the new folder stays, except for the files `dropped`.
+  void publish_folder(const std::set<std::string>& dropped);
+  /// Puts one file of it in the place of `out`.
+  void publish_file(const std::string& name);
+
+ private:
+  void remove_folder();
+  void keep_others(const std::set<std::string>& dropped) const;
+  bool move_folders_back() const;
+
+  std::filesystem::path out_, folder_;  // the latter is empty once it has its place
+  io::Descriptor lock_;                 // on the folder
+  std::filesystem::path made_;          // the outermost parent that was made; empty for none
+};
+
+}  // namespace lowrank

@@ -1,0 +1,105 @@
+#include "checkpoint/tensor_file.h"
+
+#include <ATen/ATen.h>
+#include <lowrank/io/npy.h>
+#include <lowrank/io/safetensors.h>
+
+#include <unordered_map>
+#include <utility>
+
+#include "checkpoint/gguf_names.h"
+#include "io/arrays/safetensors_header.h"
+#include "io/gguf/gguf_file.h"
+
+namespace lowrank {
+namespace {
+
+using Path = std::filesystem::path;
+
+const std::map<std::string, std::string>& no_metadata() {
+  static const std::map<std::string, std::string> none;
+  return none;
+}
+
+/// "F32" for float32, as safetensors has it.
+std::string format_of(at::ScalarType dtype) {
+  for (const auto& known : io::safetensors_dtypes()) {
+    if (known.type == dtype) return known.name;
+  }
+  return c10::toString(dtype);
+}
+
+class Safetensors : public TensorFile {
+ public:
+  explicit Safetensors(const Path& path) : file_(SafetensorsFile::open(path)) {}
+  const std::vector<std::string>& names() const override { return file_.names(); }
+  at::Tensor tensor(const std::string& name) const override { return file_.tensor(name); }
+  StoredTensor stored(const std::string& name) const override {
+    const auto found = tensor(name);  // its numbers stay in the file
+    return {format_of(found.scalar_type()), found.scalar_type(), found.sizes().vec()};
+  }
+  const std::map<std::string, std::string>& metadata() const override { return file_.metadata(); }
+  bool is_safetensors() const override { return true; }
+
+ private:
+  SafetensorsFile file_;
+};
+
+class Gguf : public TensorFile {
+ public:
+  explicit Gguf(const Path& path) : file_(path), names_in_model_(file_.header(), path) {
+    for (const auto& info : file_.header().tensors) {
+      const auto own = names_in_model_.of(info);
+      names_.push_back(own.name);
+      tensors_.emplace(own.name, Tensor{&info, own});
+    }
+  }
+  const std::vector<std::string>& names() const override { return names_; }
+  at::Tensor tensor(const std::string& name) const override {
+    const auto& [info, own] = tensors_.at(name);
+    return as_in_model(file_.tensor(*info), own);
+  }
+  StoredTensor stored(const std::string& name) const override {
+    const auto& [info, own] = tensors_.at(name);
+    auto shape = info->shape;
+    if (own.is_transposed) std::swap(shape.at(0), shape.at(1));
+    return {info->type->name, info->type->dtype, shape};
+  }
+  const std::map<std::string, std::string>& metadata() const override { return no_metadata(); }
+
+ private:
+  struct Tensor {
+    const io::GgufTensorInfo* info;
+    TensorInModel in_model;
+  };
+  io::GgufFile file_;
+  GgufNames names_in_model_;
+  std::vector<std::string> names_;
+  std::unordered_map<std::string, Tensor> tensors_;
+};
+
+/// A NumPy array, which is read whole.
+class Npy : public TensorFile {
+ public:
+  explicit Npy(const Path& path) : tensor_(read_npy(path)) {}
+  const std::vector<std::string>& names() const override { return names_; }
+  at::Tensor tensor(const std::string& /*name*/) const override { return tensor_; }
+  StoredTensor stored(const std::string& /*name*/) const override {
+    return {format_of(tensor_.scalar_type()), tensor_.scalar_type(), tensor_.sizes().vec()};
+  }
+  const std::map<std::string, std::string>& metadata() const override { return no_metadata(); }
+
+ private:
+  at::Tensor tensor_;
+  std::vector<std::string> names_ = {"weight"};
+};
+
+}  // namespace
+
+std::unique_ptr<TensorFile> open_tensor_file(const Path& path) {
+  if (io::is_gguf(path)) return std::make_unique<Gguf>(path);
+  if (path.extension() == ".npy") return std::make_unique<Npy>(path);
+  return std::make_unique<Safetensors>(path);
+}
+
+}  // namespace lowrank
