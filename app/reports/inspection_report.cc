@@ -7,6 +7,7 @@
 #include <lowrank/io/json.h>
 #include <lowrank/io/printable.h>
 
+#include <algorithm>
 #include <string>
 #include <utility>
 
@@ -85,6 +86,20 @@ void print_tensors(const Json& json, bool with_spectrum) {
   }
 }
 
+/// "rank 4", or "rank 4 (layers: 1 to 16)" where a layer has another one.
+std::string ranks_text(const InspectedAdapter& adapter) {
+  int64_t least = adapter.config.rank, most = adapter.config.rank;
+  if (!adapter.layers.empty()) least = most = adapter.layers[0].rank();
+  for (const auto& layer : adapter.layers) {
+    least = std::min(least, layer.rank());
+    most = std::max(most, layer.rank());
+  }
+  const auto text = fmt::format("rank {}", adapter.config.rank);
+  if (least == adapter.config.rank && most == least) return text;
+  return least == most ? fmt::format("{} (layers: {})", text, least)
+                       : fmt::format("{} (layers: {} to {})", text, least, most);
+}
+
 }  // namespace
 
 nlohmann::ordered_json to_json(const AdapterReport& report) {
@@ -116,8 +131,9 @@ void print_report(const AdapterReport& report) {
   const auto text = [](const std::string& value) {
     return value.empty() ? std::string("unknown") : printable(value);
   };
-  fmt::print("LoRA adapter: rank {}, alpha {}, scaling {:.6g}{}{}{}\n", config.rank, config.alpha,
-             config.scaling(), config.use_rslora ? ", rsLoRA" : "", config.use_dora ? ", DoRA" : "",
+  fmt::print("LoRA adapter: {}, alpha {}, scaling {:.6g}{}{}{}\n", ranks_text(adapter),
+             config.alpha, config.scaling(), config.use_rslora ? ", rsLoRA" : "",
+             config.use_dora ? ", DoRA" : "",
              config.init == LoraInit::kKaimingUniform ? "" : ", init " + init_name(config));
   print_text(
       fmt::format("Base: {} (SHA-256 {})", text(adapter.base_model), text(adapter.base_sha256)));

@@ -33,10 +33,15 @@ void print_report(const WeightsReport& report, const std::string& rule) {
     print_text(fmt::format("{} equal in both models.", counted(report.unchanged, "tensor")));
   }
   if (!report.whole.empty()) {
-    print_text(fmt::format("Saved whole: {}.", list_names(report.whole)));
+    print_text(fmt::format("Saved whole, in all {}: {}.",
+                           counted(report.whole_numbers, "parameter"), list_names(report.whole)));
   }
   if (!report.skipped.empty()) {
     print_text(fmt::format("Changed and left out: {}.", list_names(report.skipped)));
+  }
+  if (report.resumed > 0) {
+    print_text(fmt::format("{} had been finished before the interruption.",
+                           counted(report.resumed, "layer")));
   }
 }
 

@@ -67,6 +67,13 @@ void Progress::update(int64_t done, std::optional<double> loss) {
   print(/*last=*/false);
 }
 
+std::function<void(const std::string&, int64_t, int64_t)> Progress::counter() {
+  return [this](const std::string& /*name*/, int64_t done, int64_t total) {
+    total_ = total;
+    update(done);
+  };
+}
+
 void Progress::note(const std::string& text) {
   if (quiet_ || Seconds(Clock::now() - begin_).count() < 1) return;
   fmt::print(stderr, "{}{} {}\n", terminal_ ? "\r\033[K" : "", title_, text);

@@ -2,6 +2,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <string>
 
@@ -13,7 +14,8 @@ namespace lowrank::app {
 /// second prints nothing. NO_COLOR is honoured.
 class Progress {
  public:
-  /// `unit` names what is counted, in the plural: "steps". With `quiet`, nothing is printed.
+  /// `unit` names what is counted, in the plural: "steps". With `quiet`, nothing is printed. The
+  /// total may be left to counter().
   Progress(std::string title, int64_t total, std::string unit, bool quiet);
   ~Progress();
   Progress(const Progress&) = delete;
@@ -22,6 +24,11 @@ class Progress {
   /// Starts at `done`, for a run that is resumed. Earlier work does not count towards the rate.
   void start_at(int64_t done);
   void update(int64_t done, std::optional<double> loss = {});
+  /// Returns a callback for work that names each thing before it begins with it, and says at which
+  /// place it is and how many there are. Valid while this object exists.
+  std::function<void(const std::string&, int64_t, int64_t)> counter();
+  /// Says that everything is done.
+  void finish() { update(total_); }
   /// Prints a line that stays, if the work has taken a second.
   void note(const std::string& text);
 

@@ -66,15 +66,11 @@ void add_tensors(Json& json, const Checkpoint& checkpoint, const InfoCommand& co
                  uintmax_t bytes) {
   constexpr uintmax_t kQuicklyRead = uintmax_t{1} << 30;
   const InspectOptions options = {.norms = bytes <= kQuicklyRead, .spectra = command.spectrum};
-  const auto count = static_cast<int64_t>(checkpoint.names().size());
   std::vector<InspectedTensor> tensors;
   {
-    app::Progress progress("info", count, "tensors", command.common.quiet || !command.spectrum);
-    tensors = inspect_checkpoint(checkpoint, options,
-                                 [&](const std::string& /*name*/, int64_t done, int64_t /*total*/) {
-                                   progress.update(done);
-                                 });
-    progress.update(count);
+    app::Progress progress("info", 0, "tensors", command.common.quiet || !command.spectrum);
+    tensors = inspect_checkpoint(checkpoint, options, progress.counter());
+    progress.finish();
   }
   json["tensors"] = Json::array();
   int64_t parameters = 0;
@@ -176,7 +172,8 @@ void add_info(const Flags& flags) {
       .required();
   info.flag("--spectrum", command->spectrum,
             "Decompose each weight, or each update of an adapter, and show its ranks");
-  add_common_flags(info, command->common, {.seed = false, .force = false});
+  add_common_flags(info, command->common,
+                   {.seed = false, .force = false, .device = false, .dtype = false});
   info.footer(kInfoExamples);
   info.action([command] { run_info(*command); });
 }

@@ -212,11 +212,13 @@ void add_predict(const Flags& flags) {
   predict.option("base", &command->base, "Folder of the base, or a TorchScript file")
       .type_name("BASE")
       .required();
-  predict.option("image", &command->image, "PNG, JPEG or PGM image; for MNIST, white on black")
+  predict
+      .option("image", &command->image, "PNG, JPEG or PGM image; MNIST's digits are white on black")
       .type_name("IMAGE");
   predict.option("--adapter", &command->adapter, "Folder of an adapter").type_name("DIR");
   predict.option("--index", &command->index, "Number of a test example of --data, from 0");
-  predict.flag("--invert", command->invert, "Invert the image, which is black on white");
+  predict.flag("--invert", command->invert,
+               "Invert the image first, as one that is dark on white needs");
   add_data_flags(predict, command->data, "the base's");
   add_common_flags(predict, command->common, {.seed = false, .force = false});
   predict.footer(kPredictExamples);

@@ -8,12 +8,16 @@ void add_common_flags(const Flags& flags, app::CommonOptions& options, const Com
     common.option("--seed", &options.seed, "Random seed; draws the same numbers as PyTorch");
   }
   common.option("--threads", &options.threads, "Number of threads; 0 uses all cores");
-  common.option("--device", &options.device, "Device to run on: auto, cpu or cuda")
-      .type_name("NAME")
-      .shows_default();
-  common.option("--dtype", &options.dtype, "Data type: float32 or float64")
-      .type_name("NAME")
-      .shows_default();
+  if (use.device) {
+    common.option("--device", &options.device, "Device to run on: auto, cpu or cuda")
+        .type_name("NAME")
+        .shows_default();
+  }
+  if (use.dtype) {
+    common.option("--dtype", &options.dtype, "Data type: float32 or float64")
+        .type_name("NAME")
+        .shows_default();
+  }
   common.flag("--json", options.json, "Print one JSON object instead of text");
   common.flag("--quiet", options.quiet, "Print no progress and no notes");
   if (use.force) common.flag("--force", options.force, "Replace existing outputs");

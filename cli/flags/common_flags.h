@@ -7,8 +7,9 @@ namespace lowrank::cli {
 
 /// Which of the common flags a command has a use for.
 struct CommonUse {
-  bool seed = true;   // it draws random numbers
-  bool force = true;  // it writes files
+  bool seed = true;                  // it draws random numbers
+  bool force = true;                 // it writes files
+  bool device = true, dtype = true;  // it computes where and in what it is told
 };
 
 /// The flags that mean the same in every command; `options` must live until the command has run.

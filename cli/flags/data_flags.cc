@@ -10,7 +10,8 @@ namespace lowrank::cli {
 
 namespace {
 
-constexpr const char* kPlaces = "mnist, a folder of images, or a .csv, .npy or .safetensors file";
+constexpr const char* kPlaces =
+    "mnist, a folder of images or in MNIST's layout, or a .csv, .npy or .safetensors file";
 
 void add_reading_flags(const Flags& data, app::DataOptions& options) {
   auto& source = options.source;
@@ -34,7 +35,7 @@ void add_reading_flags(const Flags& data, app::DataOptions& options) {
 }  // namespace
 
 void add_source(const Flags& flags, app::DataOptions& options) {
-  flags.option("data", &options.source.data, fmt::format("Examples: {}", kPlaces))
+  flags.option("data", &options.source.data, fmt::format("The examples: {}", kPlaces))
       .type_name("PLACE")
       .required();
   add_reading_flags(flags.under("Data"), options);
@@ -42,7 +43,7 @@ void add_source(const Flags& flags, app::DataOptions& options) {
 
 void add_data_flags(const Flags& flags, app::DataOptions& options, const char* default_data) {
   const auto data = flags.under("Data");
-  data.option("--data", &options.source.data, fmt::format("Examples: {}", kPlaces))
+  data.option("--data", &options.source.data, fmt::format("The examples: {}", kPlaces))
       .type_name("PLACE")
       .default_text(default_data);
   add_reading_flags(data, options);

@@ -65,7 +65,7 @@ void add_rank_flags(const Flags& flags, RankOptions& options, NoiseFlags noise) 
   if (noise == NoiseFlags::kOffered) {
     flags.flag("--noise", options.noise, "Number of singular values above those of white noise");
     flags.option("--noise-sigma", &options.noise_sigma,
-                 "The same where this is the deviation of the noise");
+                 "The same, for noise of this standard deviation");
   }
   flags.option("--min-rank", &options.min_rank, "At least this rank, beside another rule");
   flags.option("--max-rank", &options.max_rank, "At most this rank, beside another rule");

@@ -11,7 +11,8 @@ namespace lowrank::cli {
 void add_training_flags(const Flags& flags, TrainOptions& options) {
   const auto training = flags.under("Training");
   training.option("--epochs", &options.epochs, "Passes over the training examples").shows_default();
-  training.option("--steps", &options.steps, "Optimizer steps, instead of --epochs");
+  training.option("--steps", &options.steps, "Optimizer steps, instead of --epochs")
+      .default_text("as --epochs");
   training.option("--batch-size", &options.batch_size, "Examples per batch").shows_default();
   training.option("--lr", &options.learning_rate, "Peak learning rate of Adam").shows_default();
   training
@@ -32,9 +33,12 @@ void add_training_flags(const Flags& flags, TrainOptions& options) {
                   "Share of the examples to validate on; the best parameters are kept");
   training.option("--validate-every", &options.validate_every, "Steps between validations")
       .default_text("an epoch, or a tenth of the run");
-  training.option("--patience", &options.patience,
-                  "End after this many validations that did not lower the loss");
-  training.option("--time-limit", &options.seconds, "End after this many seconds of training");
+  training
+      .option("--patience", &options.patience,
+              "End after this many validations that did not lower the loss")
+      .default_text("no end");
+  training.option("--time-limit", &options.seconds, "End after this many seconds of training")
+      .default_text("no limit");
 }
 
 void require_steps(const Flags& flags, const std::string& command, const TrainOptions& options) {
@@ -72,8 +76,10 @@ void add_run_folder(const Flags& flags, RunFolder& folder) {
 
 void add_process_flags(const Flags& flags, app::ProcessOptions& options) {
   const auto processes = flags.under("Processes");
-  processes.option("--processes", &options.count,
-                   "Start this many processes, which share the batches of --accumulate");
+  processes
+      .option("--processes", &options.count,
+              "Train in this many processes, which share the batches of --accumulate")
+      .default_text("this one alone");
   processes.option("--timeout", &options.timeout, "Seconds that a process waits for the others")
       .shows_default();
   processes.option("--rendezvous", &options.file, "A file on a shared disk where processes meet")

@@ -15,6 +15,7 @@
 #include <lowrank/export.h>
 #include <lowrank/io/atomic_file.h>
 #include <lowrank/io/file_bytes.h>
+#include <lowrank/io/float8.h>
 #include <lowrank/io/json.h>
 #include <lowrank/io/json_difference.h>
 #include <lowrank/io/mapped_files.h>

@@ -8,6 +8,7 @@
 
 #include "adapter/low_rank_sum.h"
 #include "adapter/state.h"
+#include "linalg/norm_in_float64.h"
 
 // Merges adapters into the weights and takes them out again, in all layers or in none.
 namespace lowrank {
@@ -25,8 +26,6 @@ struct Change {
   at::Tensor values;
 };
 
-double norm_of(const at::Tensor& tensor) { return tensor.to(at::kDouble).norm().item<double>(); }
-
 /// Computes W' = W + everything that `meaning` adds. Unless one product can express this without
 /// overflow, W' is computed in float64 as well, to measure the rounding error.
 Change change_of(const AdaptedTensor& tensor, const at::Tensor& base, const Meaning& meaning) {
@@ -43,10 +42,10 @@ Change change_of(const AdaptedTensor& tensor, const at::Tensor& base, const Mean
   }
   const auto exact = effective::effective_weight(base.to(at::kDouble), site, meaning);
   const auto difference = exact - base.to(at::kDouble);
-  const double size = norm_of(difference);
+  const double size = norm_in_float64(difference);
   change.report.largest_change = difference.abs().max().item<double>();
   change.report.rounding_error =
-      size > 0 ? norm_of(change.values.to(at::kDouble) - exact) / size : 0;
+      size > 0 ? norm_in_float64(change.values.to(at::kDouble) - exact) / size : 0;
   return change;
 }
 

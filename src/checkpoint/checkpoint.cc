@@ -181,6 +181,18 @@ const std::map<std::string, std::string>& Checkpoint::metadata_of(size_t file) c
   return state_->opened.at(file)->metadata();
 }
 
+void require_unscaled(const Checkpoint& checkpoint, const std::string& name,
+                      const char* operation) {
+  const auto dot = name.rfind('.');
+  const auto module = dot == std::string::npos ? std::string() : name.substr(0, dot + 1);
+  for (const auto& scale : {name + "_scale_inv", name + "_scale", module + "scale_weight"}) {
+    if (!checkpoint.contains(scale)) continue;
+    fail<FileError>(operation, fmt::format("\"{}\" must be a weight by itself", name),
+                    fmt::format("\"{}\", which scales it", scale),
+                    "Convert the model to bfloat16 first.");
+  }
+}
+
 std::vector<fs::path> files_of(const Checkpoint& checkpoint) {
   if (!checkpoint.is_folder()) return {checkpoint.place()};
   std::vector<fs::path> files = {checkpoint.place()};

@@ -83,6 +83,7 @@ void CheckpointWriter::write(const std::string& name, const std::vector<Safetens
     const auto* finished = journal_.find(part);
     if (finished != nullptr && file.sha256(place.begin, place.end) == finished->sha256) {
       source.report(*place.entry, finished->report);
+      ++resumed_;
       continue;
     }
     const auto content = source.make(*place.entry);

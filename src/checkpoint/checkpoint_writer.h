@@ -48,6 +48,9 @@ class CheckpointWriter {
   /// Writes a small file.
   void add(const std::string& name, std::string_view bytes);
 
+  /// How many tensors were there from an interrupted run.
+  int64_t resumed() const { return resumed_; }
+
   /// Puts everything in its place; `dropped` are files of an older checkpoint there that have no
   /// place in this one.
   void commit(const std::set<std::string>& dropped = {});
@@ -57,6 +60,7 @@ class CheckpointWriter {
   Options options_;
   StagedOutput stage_;
   Journal journal_;
+  int64_t resumed_ = 0;
 };
 
 }  // namespace lowrank

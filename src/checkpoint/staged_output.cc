@@ -57,6 +57,7 @@ StagedOutput::StagedOutput(const fs::path& out, bool resume, const char* operati
     fail<FileError>(operation, fmt::format("{} must be free for the unfinished result", name),
                     "something else", "Move it away.");
   }
+  is_resumed_ = resume && exists;
   fs::create_directories(folder_, error);
   if (error) io::fail_write(folder_, error.value());
   lock_ = io::Descriptor(::open(folder_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
@@ -73,6 +74,7 @@ StagedOutput::StagedOutput(const fs::path& out, bool resume, const char* operati
 }
 
 StagedOutput::~StagedOutput() {
+  if (is_resumed_) return;
   remove_folder();
   if (made_.empty()) return;
   // Only folders that are empty, from the inside out.
@@ -119,6 +121,7 @@ bool StagedOutput::move_folders_back() const {
 }
 
 void StagedOutput::publish_folder(const std::set<std::string>& dropped) {
+  is_resumed_ = false;
   std::error_code none;
   const bool replaces = fs::exists(fs::symlink_status(out_, none));
   if (replaces) keep_others(dropped);
@@ -137,6 +140,7 @@ void StagedOutput::publish_folder(const std::set<std::string>& dropped) {
 }
 
 void StagedOutput::publish_file(const std::string& name) {
+  is_resumed_ = false;
   io::require_replaceable(out_);
   if (std::rename(file(name).c_str(), out_.c_str()) != 0) io::fail_write(out_, errno);
   made_.clear();

@@ -16,7 +16,8 @@ class StagedOutput {
   /// holds is removed. Throws FileError with `operation` if the name is taken by something else, or
   /// if another process is making the same output.
   StagedOutput(const std::filesystem::path& out, bool resume, const char* operation);
-  /// Removes the folder and the parents that it made, unless the output has taken its place.
+  /// Removes the folder and the parents that it made, unless the output has taken its place, or the
+  /// folder was there and taken with `resume`.
   ~StagedOutput();
   StagedOutput(const StagedOutput&) = delete;
   StagedOutput& operator=(const StagedOutput&) = delete;
@@ -38,7 +39,8 @@ class StagedOutput {
 
   std::filesystem::path out_, folder_;  // the latter is empty once it has its place
   io::Descriptor lock_;                 // on the folder
-  std::filesystem::path made_;          // the outermost parent that was made; empty for none
+  bool is_resumed_ = false;
+  std::filesystem::path made_;  // the outermost parent that was made; empty for none
 };
 
 }  // namespace lowrank

@@ -21,6 +21,15 @@ const std::map<std::string, std::string>& no_metadata() {
   return none;
 }
 
+/// What safetensors' word for a dtype says of a tensor of this shape.
+StoredTensor stored_as(const std::string& format, at::IntArrayRef shape) {
+  const auto count = static_cast<uint64_t>(c10::multiply_integers(shape));
+  for (const auto& known : io::safetensors_dtypes()) {
+    if (known.name == format) return {format, known.type, shape.vec(), count * known.bytes};
+  }
+  return {format, at::kFloat, shape.vec(), 0};
+}
+
 /// "F32" for float32, as safetensors has it.
 std::string format_of(at::ScalarType dtype) {
   for (const auto& known : io::safetensors_dtypes()) {
@@ -35,8 +44,7 @@ class Safetensors : public TensorFile {
   const std::vector<std::string>& names() const override { return file_.names(); }
   at::Tensor tensor(const std::string& name) const override { return file_.tensor(name); }
   StoredTensor stored(const std::string& name) const override {
-    const auto found = tensor(name);  // its numbers stay in the file
-    return {format_of(found.scalar_type()), found.scalar_type(), found.sizes().vec()};
+    return stored_as(file_.format(name), file_.shape(name));
   }
   const std::map<std::string, std::string>& metadata() const override { return file_.metadata(); }
   bool is_safetensors() const override { return true; }
@@ -63,7 +71,7 @@ class Gguf : public TensorFile {
     const auto& [info, own] = tensors_.at(name);
     auto shape = info->shape;
     if (own.is_transposed) std::swap(shape.at(0), shape.at(1));
-    return {info->type->name, info->type->dtype, shape};
+    return {info->type->name, info->type->dtype, shape, info->end - info->begin};
   }
   const std::map<std::string, std::string>& metadata() const override { return no_metadata(); }
 
@@ -85,7 +93,7 @@ class Npy : public TensorFile {
   const std::vector<std::string>& names() const override { return names_; }
   at::Tensor tensor(const std::string& /*name*/) const override { return tensor_; }
   StoredTensor stored(const std::string& /*name*/) const override {
-    return {format_of(tensor_.scalar_type()), tensor_.scalar_type(), tensor_.sizes().vec()};
+    return stored_as(format_of(tensor_.scalar_type()), tensor_.sizes());
   }
   const std::map<std::string, std::string>& metadata() const override { return no_metadata(); }
 

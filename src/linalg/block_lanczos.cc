@@ -4,8 +4,10 @@
 #include <ATen/CPUGeneratorImpl.h>
 
 #include <algorithm>
+#include <cmath>
 
 #include "kernels/products.h"
+#include "linalg/norm_in_float64.h"
 
 namespace lowrank {
 namespace {
@@ -38,17 +40,6 @@ at::Tensor times(const at::Tensor& x, const at::Tensor& w) {
 at::Tensor in_range(const at::Tensor& matrix, double scale) {
   const bool is_in_range = scale > 1e-10 && scale < 1e10;
   return is_in_range ? matrix : matrix / scale;
-}
-
-/// Returns Σ wᵢⱼ² in float64.
-double energy_of(const at::Tensor& w) {
-  constexpr int64_t kNumbers = int64_t{1} << 17;  // a megabyte of float64
-  double sum = 0;
-  for (const auto& part : w.view({-1}).split(kNumbers)) {
-    const auto wide = part.to(at::kDouble);
-    sum += wide.dot(wide).item<double>();
-  }
-  return sum;
 }
 
 /// The space that the blocks span, each as rows.
@@ -110,7 +101,7 @@ std::optional<Svd> block_lanczos(const at::Tensor& matrix, int64_t rank) {
   const double scale = std::max(-least.item<double>(), most.item<double>());
   if (scale == 0 || rank > smaller - kMore) return std::nullopt;
   const at::Tensor w = in_range(matrix, scale).to(at::kFloat).contiguous();
-  const double total = energy_of(w);
+  const double total = std::pow(norm_in_float64(w), 2);
   const auto generator = at::detail::createCPUGenerator(/*seed_val=*/0);
   const auto start = at::randn({kBlock, w.size(1)}, generator, at::TensorOptions(at::kFloat));
   auto block = orthonormal_rows(start.to(w.device()));

@@ -182,6 +182,35 @@ RankRule RankRule::within(int64_t least, int64_t most) const {
   return rule;
 }
 
+std::string RankRule::text() const {
+  const auto rule = [&]() -> std::string {
+    switch (kind_) {
+      case Kind::kNumber:
+        return fmt::format("rank {}", rank_);
+      case Kind::kAtMost:
+        return fmt::format("rank at most {}", rank_);
+      case Kind::kMaxError:
+        return fmt::format("max-error {}", value_);
+      case Kind::kEnergy:
+        return fmt::format("energy {}", value_);
+      case Kind::kTolerance:
+        return fmt::format("tolerance {}", value_);
+      case Kind::kRatio:
+        return fmt::format("sv-ratio {}", value_);
+      case Kind::kCumulative:
+        return fmt::format("sv-cumulative {}", value_);
+      case Kind::kFro:
+        return fmt::format("sv-fro {}", value_);
+      case Kind::kNoise:
+        return value_ > 0 ? fmt::format("noise-sigma {}", value_) : "noise";
+      case Kind::kNumerical:
+        break;
+    }
+    return "numerical rank";
+  }();
+  return least_ == 0 ? rule : fmt::format("{}, rank {} to {}", rule, least_, most_);
+}
+
 int64_t RankRule::choose(const at::Tensor& singular_values, int64_t rows, int64_t columns) const {
   require_possible(rows, columns);
   const auto possible = std::min(rows, columns);

@@ -13,7 +13,7 @@ namespace {
 
 constexpr int64_t kMostSteps = 300;
 constexpr int64_t kFirstTest = 8;
-constexpr double kAccuracy = 1e-9;
+constexpr double kAccuracy = 1e-9, kAccuracyInFloat = 1e-6;
 
 /// `x` made orthogonal to the first `count` rows of `basis`; two passes are enough (Kahan).
 at::Tensor orthogonalized(at::Tensor x, const at::Tensor& basis, int64_t count) {
@@ -55,26 +55,31 @@ double lanczos_spectral_norm(const at::Tensor& matrix) {
   const int64_t most = std::min(r.size(1), kMostSteps);
   if (most == 0) return 0;
   const auto transposed = r.t();
-  auto right = at::zeros({most, r.size(1)}, r.options());  // the rows are the Lanczos vectors
-  auto left = at::zeros({most, r.size(0)}, r.options());
+  const auto times = [](const at::Tensor& m, const at::Tensor& x) {
+    return m.mv(x.to(m.scalar_type())).to(at::kDouble);
+  };
+  const double accuracy = r.scalar_type() == at::kDouble ? kAccuracy : kAccuracyInFloat;
+  const auto options = r.options().dtype(at::kDouble);
+  auto right = at::zeros({most, r.size(1)}, options);  // the rows are the Lanczos vectors
+  auto left = at::zeros({most, r.size(0)}, options);
   right[0] = fixed_start(r);
   std::vector<double> diagonal;
   std::vector<double> above;
   double rounding_level = 0;  // lengths up to this are only rounding
   int64_t next_test = kFirstTest;
   for (int64_t step = 0;; ++step) {
-    const auto p = orthogonalized(r.mv(right[step]), left, step);
+    const auto p = orthogonalized(times(r, right[step]), left, step);
     const double alpha = p.norm().item<double>();
     rounding_level = std::max(rounding_level, alpha * std::numeric_limits<double>::epsilon());
     diagonal.push_back(alpha);
     if (alpha <= rounding_level) return largest_of_bidiagonal(diagonal, above, 0).value;
     left[step] = p / alpha;
-    const auto q = orthogonalized(transposed.mv(left[step]), right, step + 1);
+    const auto q = orthogonalized(times(transposed, left[step]), right, step + 1);
     const double beta = q.norm().item<double>();
     const bool last = step + 1 == most || beta <= rounding_level;
     if (last || step + 1 == next_test) {
       const auto estimate = largest_of_bidiagonal(diagonal, above, beta);
-      if (last || estimate.error <= kAccuracy * estimate.value) return estimate.value;
+      if (last || estimate.error <= accuracy * estimate.value) return estimate.value;
       next_test += next_test / 4;  // each test costs more than the one before
     }
     right[step + 1] = q / beta;

@@ -15,6 +15,7 @@
 #include "adapter/peft/folder.h"
 #include "adapter/peft/keys.h"
 #include "linalg/matrix.h"
+#include "linalg/norm_in_float64.h"
 #include "linalg/product_svd.h"
 #include "weights/new_layers.h"
 #include "weights/plain_adapter.h"
@@ -98,11 +99,11 @@ LayerError error_of(const Parts& parts, const ScaledFactors& result) {
   error.rows = b[0].size(0);
   error.columns = a[0].size(1);
   error.rank = result.a.size(0);
-  error.norm = scaled_norm(product_svd(at::cat(b, 1), at::cat(a, 0)).s);
+  error.norm = norm_in_float64(product_svd(at::cat(b, 1), at::cat(a, 0)).s);
   b.push_back(as_matrix(result.b) * -result.scaling);
   a.push_back(as_matrix(result.a));
   const auto rest = product_svd(at::cat(b, 1), at::cat(a, 0)).s;
-  error.frobenius = scaled_norm(rest);
+  error.frobenius = norm_in_float64(rest);
   error.spectral = rest.numel() == 0 ? 0 : rest.max().item<double>();
   require_measured("combine", error);
   return error;

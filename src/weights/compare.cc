@@ -7,7 +7,7 @@
 #include <limits>
 #include <nlohmann/json.hpp>
 
-#include "weights/blocks.h"
+#include "linalg/blocks.h"
 
 namespace lowrank {
 namespace {

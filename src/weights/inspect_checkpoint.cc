@@ -2,28 +2,11 @@
 #include <ATen/core/grad_mode.h>
 #include <lowrank/weights/inspect_checkpoint.h>
 
-#include <algorithm>
-#include <cmath>
 #include <nlohmann/json.hpp>
 
-#include "weights/blocks.h"
+#include "linalg/norm_in_float64.h"
 
 namespace lowrank {
-namespace {
-
-double norm_of(const at::Tensor& tensor) {
-  const auto numbers = tensor.flatten();
-  double sum = 0;
-  for (int64_t begin = 0; begin < numbers.numel(); begin += kBlockNumbers) {
-    const auto size = std::min(kBlockNumbers, numbers.numel() - begin);
-    const auto part = numbers.narrow(0, begin, size).to(at::kDouble);
-    sum += part.dot(part).item<double>();
-  }
-  return std::sqrt(sum);
-}
-
-}  // namespace
-
 nlohmann::ordered_json to_json(const InspectedTensor& tensor) {
   nlohmann::ordered_json json = {{"name", tensor.name},
                                  {"dtype", c10::toString(tensor.stored.dtype)}};
@@ -48,7 +31,7 @@ std::vector<InspectedTensor> inspect_checkpoint(
     const bool is_weight = tensor.dim() >= 2 && tensor.is_floating_point();
     auto& found = inspected.back();
     if (options.spectra && is_weight) found.spectrum = spectrum(tensor.flatten(1), names[i]);
-    found.norm = norm_of(tensor);
+    found.norm = norm_in_float64(tensor);
   }
   return inspected;
 }

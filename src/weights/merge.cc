@@ -13,7 +13,8 @@
 #include <set>
 
 #include "checkpoint/checkpoint_writer.h"
-#include "weights/blocks.h"
+#include "checkpoint/fingerprint.h"
+#include "linalg/blocks.h"
 #include "weights/merge_files.h"
 #include "weights/rounding.h"
 #include "weights/updates.h"
@@ -78,6 +79,19 @@ class Merge {
 
   const UntiedBase& base() const { return base_; }
 
+  /// The numbers of the adapters that were made for another base.
+  std::vector<size_t> of_other_bases() const {
+    std::vector<size_t> others;
+    std::string own;
+    for (size_t i = 0; i < updates_.size(); ++i) {
+      const auto& expected = updates_[i].base_sha256();
+      if (expected.empty()) continue;
+      if (own.empty()) own = fingerprint_of(base_.checkpoint());
+      if (own != expected) others.push_back(i);
+    }
+    return others;
+  }
+
   bool changes(const std::string& name) const {
     return std::any_of(updates_.begin(), updates_.end(),
                        [&](const auto& updates) { return updates.changes(name); });
@@ -92,6 +106,8 @@ class Merge {
     auto result = at::empty(own.sizes(), own.options());
     const auto to = result.view({count, -1});
     const auto rows = std::max<int64_t>(1, kBlockNumbers / std::max<int64_t>(1, from.size(1)));
+    const auto stored = base_.stored(name).format;
+    const auto float8 = float8_kind(stored);
     double update = 0, rounding = 0;
     for (int64_t begin = 0; begin < count; begin += rows) {
       const auto size = std::min(rows, count - begin);
@@ -101,10 +117,10 @@ class Merge {
         updates.add_to(name, exact, begin, options_.subtract ? -1 : 1);
       }
       const auto figures = round_into(to.narrow(0, begin, size), exact, old,
-                                      before.narrow(0, begin, size).contiguous());
+                                      before.narrow(0, begin, size).contiguous(), float8);
       if (!figures.is_finite) {
         fail<TensorError>("merge", fmt::format("the sums in \"{}\" must be finite", name),
-                          fmt::format("NaN or Inf as {}", c10::toString(own.scalar_type())));
+                          fmt::format("NaN or Inf as {}", stored));
       }
       update += figures.update;
       rounding += figures.rounding;
@@ -166,9 +182,14 @@ class MergeWriting {
   void write(size_t file) {
     const auto& base = merge_.base();
     std::vector<SafetensorsEntry> entries;
-    for (const auto& name : merge_.names_in(file)) entries.push_back({name, base.tensor(name)});
+    for (const auto& name : merge_.names_in(file)) {
+      const auto stored = base.stored(name);
+      // Only dtype and shape are told of.
+      entries.push_back(
+          {name, at::zeros({}, stored.dtype).expand(stored.shape), float8_kind(stored.format)});
+    }
     const auto make = [&](const SafetensorsEntry& entry) -> CheckpointWriter::Content {
-      if (!merge_.changes(entry.name)) return {entry.tensor, nullptr};
+      if (!merge_.changes(entry.name)) return {base.tensor(entry.name), nullptr};
       MergedTensor tensor;
       const auto merged = merge_.tensor(entry.name, tensor);
       return {merged, to_json(tensor)};
@@ -186,7 +207,12 @@ class MergeWriting {
                   {.make = make, .report = take});
   }
 
-  const CheckpointMergeReport& report() const { return report_; }
+  void add_other_base(const fs::path& adapter) { report_.of_other_bases.push_back(adapter); }
+
+  const CheckpointMergeReport& report() {
+    report_.resumed = writer_.resumed();
+    return report_;
+  }
 
  private:
   const Merge& merge_;
@@ -214,6 +240,11 @@ nlohmann::ordered_json to_json(const CheckpointMergeReport& report) {
     json["tensors"].push_back(to_json(tensor));
   }
   json["copied"] = report.copied;
+  json["resumed"] = report.resumed;
+  json["of_other_bases"] = nlohmann::ordered_json::array();
+  for (const auto& folder : report.of_other_bases) {
+    json["of_other_bases"].push_back(folder.string());
+  }
   json["relative_rounding"] = report.relative_rounding();
   return json;
 }
@@ -239,6 +270,9 @@ CheckpointMergeReport merge_adapters(const Checkpoint& base, const std::vector<f
                                 .identity = identity_of(base, adapters, options),
                                 .operation = "merge"});
   MergeWriting writing(merge, options, writer);
+  if (!options.subtract) {
+    for (const auto i : merge.of_other_bases()) writing.add_other_base(adapters[i]);
+  }
   for (size_t i = 0; i < base.files().size(); ++i) writing.write(i);
   for (const auto& file : files) writer.add(file.name, file.content);
   const auto& report = writing.report();

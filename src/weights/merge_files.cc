@@ -6,12 +6,12 @@
 #include <lowrank/io/json.h>
 #include <lowrank/io/sha256.h>
 #include <lowrank/weights/report.h>
-#include <sys/stat.h>
 
 #include <algorithm>
-#include <fstream>
 #include <nlohmann/json.hpp>
 #include <system_error>
+
+#include "weights/identity.h"
 
 namespace lowrank {
 namespace {
@@ -38,8 +38,8 @@ std::string index_with_head(const std::string& text, const UntiedBase& base, boo
   const bool adds_head = unties && !base.checkpoint().contains(head);
   if (adds_head && map.contains(base.table())) map[head] = map[base.table()];
   uint64_t bytes = 0;
-  for (const auto& name : base.checkpoint().names()) bytes += base.tensor(name).nbytes();
-  if (adds_head) bytes += base.tensor(head).nbytes();
+  for (const auto& name : base.checkpoint().names()) bytes += base.stored(name).bytes;
+  if (adds_head) bytes += base.stored(head).bytes;
   auto& metadata = json["metadata"];
   if (!metadata.is_object()) metadata = nlohmann::json::object();
   metadata["total_size"] = bytes;
@@ -50,18 +50,6 @@ bool is_weights_file(const fs::path& file) {
   const auto extension = file.extension();
   return extension == ".safetensors" || extension == ".bin" || extension == ".pt" ||
          extension == ".gguf";
-}
-
-/// A digest of a file's bytes.
-std::string digest_of(const fs::path& file) {
-  std::ifstream in(file, std::ios::binary);
-  Sha256 sum;
-  std::string part(size_t{1} << 20, '\0');
-  while (in) {
-    in.read(part.data(), static_cast<std::streamsize>(part.size()));
-    sum.update(part.data(), static_cast<size_t>(in.gcount()));
-  }
-  return sum.hex();
 }
 
 }  // namespace
@@ -115,19 +103,13 @@ std::set<std::string> weights_in(const fs::path& folder) {
 
 std::string identity_of(const Checkpoint& base, const std::vector<fs::path>& adapters,
                         const CheckpointMergeOptions& options) {
-  nlohmann::ordered_json json = {{"subtract", options.subtract}, {"prefix", options.prefix}};
-  for (const auto& file : base.files()) {
-    struct stat found = {};
-    const auto path = base.is_folder() ? base.place() / file : base.place();
-    ::stat(path.c_str(), &found);
-    json["base"].push_back(
-        {file.string(), found.st_size, found.st_mtim.tv_sec, found.st_mtim.tv_nsec});
-  }
+  nlohmann::ordered_json json = {
+      {"subtract", options.subtract}, {"prefix", options.prefix}, {"base", file_identity(base)}};
   for (const auto& folder : adapters) {
-    json["adapters"].push_back({digest_of(folder / "adapter_config.json"),
-                                digest_of(folder / "adapter_model.safetensors")});
+    json["adapters"].push_back({sha256_of_file(folder / "adapter_config.json"),
+                                sha256_of_file(folder / "adapter_model.safetensors")});
   }
-  return sha256_hex(json.dump());
+  return sha256_hex(to_text(json, -1));
 }
 
 }  // namespace lowrank

@@ -53,12 +53,6 @@ NewLayer factored(const Svd& update, int64_t rank, const FactorForm& form) {
   return layer;
 }
 
-double scaled_norm(const at::Tensor& numbers) {
-  const double largest = numbers.numel() == 0 ? 0 : numbers.abs().max().item<double>();
-  if (largest == 0 || !std::isfinite(largest)) return largest;
-  return largest * numbers.div(largest).norm().item<double>();
-}
-
 void require_measured(const char* operation, const LayerError& error) {
   if (std::isfinite(error.norm) && std::isfinite(error.frobenius) &&
       std::isfinite(error.spectral)) {

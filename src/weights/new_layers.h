@@ -28,9 +28,6 @@ struct FactorForm {
 /// Returns the first `rank` triplets of an update as factors with s·B·A = U·S·Vᵀ.
 NewLayer factored(const Svd& update, int64_t rank, const FactorForm& form);
 
-/// Returns the Frobenius norm, of numbers whose squares float64 cannot hold as well.
-double scaled_norm(const at::Tensor& numbers);
-
 /// Throws TensorError that names the layer if a norm is not finite.
 void require_measured(const char* operation, const LayerError& error);
 

@@ -31,20 +31,22 @@ int64_t WeightsReport::parameters() const {
   return count;
 }
 
+nlohmann::ordered_json to_json(const LayerError& layer) {
+  nlohmann::ordered_json json = {{"name", layer.name}, {"shape", {layer.rows, layer.columns}}};
+  if (layer.rank_before > 0) json["rank_before"] = layer.rank_before;
+  json["rank"] = layer.rank;
+  json["norm"] = layer.norm;
+  json["error"] = {{"frobenius", layer.frobenius},
+                   {"relative_frobenius", layer.relative()},
+                   {"spectral", layer.spectral},
+                   {"retained_energy", layer.retained_energy()}};
+  return json;
+}
+
 nlohmann::ordered_json to_json(const WeightsReport& report) {
   nlohmann::ordered_json json;
   json["layers"] = nlohmann::ordered_json::array();
-  for (const auto& layer : report.layers) {
-    nlohmann::ordered_json one = {{"name", layer.name}, {"shape", {layer.rows, layer.columns}}};
-    if (layer.rank_before > 0) one["rank_before"] = layer.rank_before;
-    one["rank"] = layer.rank;
-    one["norm"] = layer.norm;
-    one["error"] = {{"frobenius", layer.frobenius},
-                    {"relative_frobenius", layer.relative()},
-                    {"spectral", layer.spectral},
-                    {"retained_energy", layer.retained_energy()}};
-    json["layers"].push_back(one);
-  }
+  for (const auto& layer : report.layers) json["layers"].push_back(to_json(layer));
   const double relative = report.relative();
   json["total"] = {{"norm", report.norm()},
                    {"frobenius", report.frobenius()},
@@ -52,6 +54,7 @@ nlohmann::ordered_json to_json(const WeightsReport& report) {
                    {"retained_energy", 1 - relative * relative}};
   json["parameters"] = report.parameters();
   json["whole"] = report.whole;
+  json["whole_parameters"] = report.whole_numbers;
   json["skipped"] = report.skipped;
   json["unchanged"] = report.unchanged;
   return json;

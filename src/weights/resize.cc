@@ -12,6 +12,7 @@
 #include "adapter/peft/adapter_config.h"
 #include "adapter/peft/keys.h"
 #include "linalg/matrix.h"
+#include "linalg/norm_in_float64.h"
 #include "linalg/product_svd.h"
 #include "weights/budget.h"
 #include "weights/new_layers.h"
@@ -41,7 +42,7 @@ NewLayer resize(const FolderLayer& old, const RankRule& rule, const ResizeOption
   error.rows = b.size(0);
   error.columns = a.size(1);
   error.rank_before = old.rank();
-  error.norm = scaled_norm(update.s);
+  error.norm = norm_in_float64(update.s);
   const auto chosen = rule.choose(update.s, error.rows, error.columns);
   error.rank = std::clamp<int64_t>(chosen, 1, std::max<int64_t>(1, update.s.size(0)));
   auto layer = factored(update, error.rank,
@@ -53,7 +54,7 @@ NewLayer resize(const FolderLayer& old, const RankRule& rule, const ResizeOption
   // ΔW - s·B'·A' is the product of these two, whose rank is at most the sum of both ranks.
   const auto rest = product_svd(at::cat({b, layer.b.to(at::kDouble) * -old.scaling}, 1),
                                 at::cat({a, layer.a.to(at::kDouble)}, 0));
-  error.frobenius = scaled_norm(rest.s);
+  error.frobenius = norm_in_float64(rest.s);
   error.spectral = rest.s.numel() == 0 ? 0 : rest.s.max().item<double>();
   require_measured("resize", error);
   return layer;

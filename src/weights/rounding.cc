@@ -25,12 +25,12 @@ double rounded<double>(double value) {
   return value;
 }
 
-template <class T>
+template <class T, class Round>
 RoundedFigures round_part(T* to, const double* exact, const double* before, const T* own,
-                          int64_t count) {
+                          int64_t count, const Round& round) {
   RoundedFigures figures;
   for (int64_t i = 0; i < count; ++i) {
-    const T value = rounded<T>(exact[i]);
+    const T value = round(exact[i]);
     const auto wide = static_cast<double>(value);
     const double update = exact[i] - before[i], rounding = wide - exact[i];
     to[i] = value;
@@ -42,9 +42,9 @@ RoundedFigures round_part(T* to, const double* exact, const double* before, cons
   return figures;
 }
 
-template <class T>
+template <class T, class Round>
 RoundedFigures round_all(const at::Tensor& to, const at::Tensor& exact, const at::Tensor& before,
-                         const at::Tensor& own) {
+                         const at::Tensor& own, const Round& round) {
   const auto count = to.numel(), parts = (count + kPart - 1) / kPart;
   std::vector<RoundedFigures> of_parts(static_cast<size_t>(parts));
   kernels::parallel_for(0, parts, 1, [&](int64_t first, int64_t last) {
@@ -52,7 +52,7 @@ RoundedFigures round_all(const at::Tensor& to, const at::Tensor& exact, const at
       const auto at = i * kPart, size = std::min(kPart, count - at);
       of_parts[static_cast<size_t>(i)] =
           round_part(to.data_ptr<T>() + at, exact.data_ptr<double>() + at,
-                     before.data_ptr<double>() + at, own.data_ptr<T>() + at, size);
+                     before.data_ptr<double>() + at, own.data_ptr<T>() + at, size, round);
     }
   });
   RoundedFigures sum;
@@ -68,10 +68,16 @@ RoundedFigures round_all(const at::Tensor& to, const at::Tensor& exact, const at
 }  // namespace
 
 RoundedFigures round_into(const at::Tensor& to, const at::Tensor& exact, const at::Tensor& before,
-                          const at::Tensor& own) {
+                          const at::Tensor& own, std::optional<Float8> float8) {
+  if (float8) {
+    return round_all<float>(to, exact, before, own, [kind = *float8](double value) {
+      return round_to_float8(value, kind);
+    });
+  }
   RoundedFigures figures;
-  AT_DISPATCH_FLOATING_TYPES_AND2(at::kHalf, at::kBFloat16, to.scalar_type(), "round_into",
-                                  [&] { figures = round_all<scalar_t>(to, exact, before, own); });
+  AT_DISPATCH_FLOATING_TYPES_AND2(at::kHalf, at::kBFloat16, to.scalar_type(), "round_into", [&] {
+    figures = round_all<scalar_t>(to, exact, before, own, rounded<scalar_t>);
+  });
   return figures;
 }
 

@@ -1,8 +1,10 @@
 #pragma once
 
 #include <ATen/core/Tensor.h>
+#include <lowrank/io/float8.h>
 
 #include <cstdint>
+#include <optional>
 
 namespace lowrank {
 
@@ -18,7 +20,8 @@ struct RoundedFigures {
 /// Rounds `exact` to the dtype of `to`, as Tensor::copy_() does. `before` and `exact` are float64,
 /// `own` has the dtype of `to` (float64, float32, float16 or bfloat16); all are contiguous, on the
 /// CPU, and of one number of elements.
+/// With `float8`, float32 numbers are rounded to those that the kind has.
 RoundedFigures round_into(const at::Tensor& to, const at::Tensor& exact, const at::Tensor& before,
-                          const at::Tensor& own);
+                          const at::Tensor& own, std::optional<Float8> float8 = std::nullopt);
 
 }  // namespace lowrank

@@ -76,9 +76,13 @@ Updates Updates::read(const UntiedBase& base, const Path& folder, const std::str
                     "no such tensor", did_you_mean(prefix + name, base.checkpoint().names()));
   };
   Updates updates;
+  const auto& metadata = adapter.file.metadata();
+  const auto expected = metadata.find(kFingerprintKey);
+  if (expected != metadata.end()) updates.base_sha256_ = expected->second;
   std::map<std::string, double> scalings;
   for (const auto& layer : adapter.layers) {
     const auto name = in_base(layer.path + ".weight");
+    require_unscaled(base.checkpoint(), name, operation);
     scalings[layer.path + "."] = layer.scaling;
     const bool transposed =
         stores_transposed(layer, base.stored(name).shape, fan_in_fan_out, operation);
@@ -107,8 +111,9 @@ Updates Updates::read(const UntiedBase& base, const Path& folder, const std::str
                       fmt::format("\"{}\" must have the base's shape {}", name, shape_text(shape)),
                       shape_text(tensor.sizes()));
     }
-    // PEFT also saves tables as they were, where an adapter changes them.
-    if (!at::equal(tensor, base.tensor(own))) updates.whole_[own] = tensor;
+    // PEFT also saves the tables that an adapter changes as they were.
+    const bool is_adapted = updates.products_.contains(own);
+    if (!is_adapted || !at::equal(tensor, base.tensor(own))) updates.whole_[own] = tensor;
   }
   return updates;
 }

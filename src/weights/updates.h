@@ -32,6 +32,9 @@ class Updates {
   /// of float64: `rows` (count, numbers of a row).
   void add_to(const std::string& name, at::Tensor& rows, int64_t begin, double sign) const;
 
+  /// The fingerprint of the base that the adapter was made for; empty if its file has none.
+  const std::string& base_sha256() const { return base_sha256_; }
+
   /// The names of the tensors that are changed, in their order.
   std::vector<std::string> names() const;
 
@@ -42,6 +45,7 @@ class Updates {
   };
   std::map<std::string, Product> products_;
   std::map<std::string, at::Tensor> whole_;
+  std::string base_sha256_;
   std::map<std::string, at::Tensor> biases_;  // float64, of lora_B, with the scaling
 };
 

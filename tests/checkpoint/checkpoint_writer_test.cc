@@ -118,6 +118,9 @@ TEST_F(WritesCheckpoint, AgainWhatWasDamaged) {
 TEST_F(WritesCheckpoint, OfTheSameWorkAlone) {
   kill_at("c");
   LOWRANK_EXPECT_ERROR(write(true, "", "other"), FileError, "Got other inputs or options.");
+  write(true);
+  EXPECT_EQ(made_, "c") << "what was there is still there";
+  expect_whole();
 }
 
 TEST_F(WritesCheckpoint, OfTheShapesAnnounced) {

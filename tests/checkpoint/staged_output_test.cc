@@ -82,10 +82,7 @@ TEST_F(StagedFolder, IsTakenUpOrRemoved) {
   folder_.write(".out.unfinished/a", "half");
   folder_.write(".out.unfinished/lowrank_journal.jsonl", "{}");
   EXPECT_EQ(read_bytes(StagedOutput(out_, true, "test").file("a")), "half");
-  EXPECT_FALSE(fs::exists(left)) << "nothing was made of it";
-  fs::create_directory(left);
-  folder_.write(".out.unfinished/a", "half");
-  folder_.write(".out.unfinished/lowrank_journal.jsonl", "{}");
+  EXPECT_EQ(read_bytes(left / "a"), "half") << "what was taken up stays if that fails";
   const StagedOutput stage(out_, false, "test");
   EXPECT_EQ(names(left), Names{});
 }

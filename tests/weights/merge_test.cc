@@ -14,6 +14,7 @@
 
 #include <string>
 
+#include "checkpoint/fingerprint.h"
 #include "support/expect_error.h"
 #include "support/orthonormal.h"
 #include "support/temporary_folder.h"
@@ -148,6 +149,69 @@ TEST_F(MergeAdapters, IsTakenOutAgain) {
   }
 }
 
+TEST_F(MergeAdapters, TellsOfAdaptersOfOtherBases) {
+  save_adapter("a", {.rank = 2, .target_modules = {"linear"}});
+  const auto merge = [&](const Checkpoint& base, bool subtract = false) {
+    return merge_adapters(base, Paths{at("a")}, at("m.safetensors"),
+                          {.subtract = subtract, .force = true})
+        .of_other_bases;
+  };
+  const auto base = save("base.safetensors");
+  EXPECT_EQ(fingerprint_of(base), base_fingerprint(*net_));
+  EXPECT_TRUE(merge(base).empty());
+  {
+    const at::NoGradGuard no_grad;
+    net_->alone->bias += 1;
+  }
+  const auto other = save("other.safetensors");
+  EXPECT_EQ(merge(other), Paths{at("a")});
+  EXPECT_TRUE(merge(other, /*subtract=*/true).empty()) << "a merged model is no base";
+}
+
+/// A tensor that took the place of the base's cannot be put back, even if it is as in the adapter.
+TEST_F(MergeAdapters, CannotPutBackWhatWasReplaced) {
+  save_adapter("a", {.rank = 2, .target_modules = {"linear"}, .modules_to_save = {"norm"}});
+  merge_adapters(save("base.safetensors"), Paths{at("a")}, at("m.safetensors"));
+  LOWRANK_EXPECT_ERROR(merge_adapters(Checkpoint::open(at("m.safetensors")), Paths{at("a")},
+                                      at("n.safetensors"), {.subtract = true}),
+                       FileError, "must change its base by updates alone. Got \"norm.");
+}
+
+/// Each number is the one of the dtype that is nearest to the sum in float64.
+TEST_F(MergeAdapters, RoundsToNumbersOfEightBits) {
+  save_adapter("a", {.rank = 2, .target_modules = {"linear"}});
+  std::vector<SafetensorsEntry> list;
+  for (const auto& entry : entries(at::kFloat)) {
+    const bool is_weight = entry.name.ends_with("linear.weight");
+    list.push_back(
+        {entry.name, entry.tensor, is_weight ? std::optional(Float8::kE4M3) : std::nullopt});
+  }
+  write_safetensors(at("base.safetensors"), list);
+  const auto base = Checkpoint::open(at("base.safetensors"));
+  const auto report = merge_adapters(base, Paths{at("a")}, at("m.safetensors"));
+  const auto merged = Checkpoint::open(at("m.safetensors"));
+  EXPECT_EQ(merged.stored("linear.weight").format, "F8_E4M3");
+  EXPECT_TRUE(verify_merge(base, Paths{at("a")}, merged).empty());
+  const auto adapter = SafetensorsFile::open(at("a/adapter_model.safetensors"));
+  const auto factor = [&](const char* name) {
+    return adapter.tensor(std::string("base_model.model.linear.lora_") + name + ".weight")
+        .to(at::kDouble);
+  };
+  const auto exact = base.tensor("linear.weight").to(at::kDouble) + 4 * factor("B").mm(factor("A"));
+  const auto found = merged.tensor("linear.weight").to(at::kDouble);
+  EXPECT_NEAR(report.tensors[0].rounding, norm_of(found - exact), 1e-9);
+  const auto wanted = exact.view({-1});
+  for (int64_t i = 0; i < wanted.numel(); ++i) {
+    EXPECT_EQ(found.view({-1})[i].item<double>(),
+              round_to_float8(wanted[i].item<double>(), Float8::kE4M3));
+  }
+  list.push_back({"linear.weight_scale_inv", at::ones({1})});
+  write_safetensors(at("scaled.safetensors"), list);
+  LOWRANK_EXPECT_ERROR(merge_adapters(Checkpoint::open(at("scaled.safetensors")), Paths{at("a")},
+                                      at("n.safetensors")),
+                       FileError, "Got \"linear.weight_scale_inv\", which scales it.");
+}
+
 TEST_F(MergeAdapters, KeepsAFolderWhole) {
   save_adapter("a", {.rank = 2, .target_modules = {"linear"}});
   std::filesystem::create_directory(at("base"));
@@ -262,7 +326,7 @@ TEST_F(MergeAdapters, RefusesWhatItCannotMerge) {
   for (const auto& name : file.names()) huge.push_back({name, file.tensor(name) * 1e6});
   write_safetensors(at("wide/adapter_model.safetensors"), huge);
   LOWRANK_EXPECT_ERROR(merge_adapters(half, Paths{at("wide")}, at("m.safetensors")), TensorError,
-                       "the sums in \"linear.weight\" must be finite. Got NaN or Inf as Half.");
+                       "the sums in \"linear.weight\" must be finite. Got NaN or Inf as F16.");
   EXPECT_FALSE(std::filesystem::exists(at("m.safetensors")));
 }
 

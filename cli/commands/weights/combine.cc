@@ -96,7 +96,7 @@ void add_combine(const Flags& flags) {
       .type_name("NAME")
       .default_text(majority_sign_name(options.majority_sign));
   combine.option("--out", &command->out, "Folder for the new adapter").type_name("DIR").required();
-  add_common_flags(combine, command->common);
+  add_common_flags(combine, command->common, {.device = false, .dtype = false});
   combine.footer(kCombineExamples);
   combine.action([command] { run_combine(*command); });
 }

@@ -64,14 +64,10 @@ void run_compare(const CompareCommand& command) {
   const auto base = Checkpoint::open(command.base), tuned = Checkpoint::open(command.tuned);
   Comparison comparison;
   {
-    const auto count = static_cast<int64_t>(base.names().size());
-    app::Progress progress("compare", count, "tensors", command.common.quiet);
-    CompareOptions options = {.spectra = command.spectrum};
-    options.on_tensor = [&](const std::string& /*name*/, int64_t done, int64_t /*total*/) {
-      progress.update(done);
-    };
-    comparison = compare_checkpoints(base, tuned, options);
-    progress.update(count);
+    app::Progress progress("compare", 0, "tensors", command.common.quiet);
+    comparison = compare_checkpoints(
+        base, tuned, {.spectra = command.spectrum, .on_tensor = progress.counter()});
+    progress.finish();
   }
   if (command.common.json) {
     fmt::print("{}\n", to_text(to_json(comparison)));
@@ -91,7 +87,8 @@ void add_compare(const Flags& flags) {
   compare.option("tuned", &command->tuned, "The other model").type_name("TUNED").required();
   compare.flag("--spectrum", command->spectrum,
                "Decompose the difference of each weight, and show its ranks");
-  add_common_flags(compare, command->common, {.seed = false, .force = false});
+  add_common_flags(compare, command->common,
+                   {.seed = false, .force = false, .device = false, .dtype = false});
   compare.footer(kCompareExamples);
   compare.action([command] { run_compare(*command); });
 }

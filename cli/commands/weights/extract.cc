@@ -26,7 +26,7 @@ struct ExtractCommand {
   std::string base, tuned;
   RankOptions ranks;
   std::string whole = "save";
-  bool fan_in_fan_out = false;
+  bool fan_in_fan_out = false, resume = false;
   std::string out;
 };
 
@@ -55,6 +55,7 @@ void run_extract(const ExtractCommand& command) {
   options.fan_in_fan_out = command.fan_in_fan_out;
   options.base_name = command.base;
   options.force = command.common.force;
+  options.resume = command.resume;
   const auto base = Checkpoint::open(command.base), tuned = Checkpoint::open(command.tuned);
   auto inputs = files_of(base);
   const auto of_tuned = files_of(tuned);
@@ -66,13 +67,10 @@ void run_extract(const ExtractCommand& command) {
   const app::FolderLock lock(command.out);
   WeightsReport report;
   {
-    app::Progress progress("extract", static_cast<int64_t>(base.names().size()), "tensors",
-                           command.common.quiet);
-    options.on_tensor = [&](const std::string& /*name*/, int64_t done, int64_t /*total*/) {
-      progress.update(done);
-    };
+    app::Progress progress("extract", 0, "layers", command.common.quiet);
+    options.on_layer = progress.counter();
     report = extract_adapter(base, tuned, command.out, options);
-    progress.update(static_cast<int64_t>(base.names().size()));
+    progress.finish();
   }
   if (command.common.json) {
     fmt::print("{}\n", to_text(to_json(report)));
@@ -103,7 +101,9 @@ void add_extract(const Flags& flags) {
       .shows_default();
   extract.flag("--fan-in-fan-out", command->fan_in_fan_out,
                "Weights are (in, out), as GPT-2's Conv1D");
-  add_common_flags(extract, command->common, {.seed = false});
+  extract.flag("--resume", command->resume,
+               "Take up what a killed extraction of the same files left, if there is something");
+  add_common_flags(extract, command->common, {.seed = false, .device = false});
   extract.find("--dtype").description("Data type of the factors: float32 or float64");
   extract.footer(kExtractExamples);
   extract.action([command] { run_extract(*command); });

@@ -66,19 +66,26 @@ void run_merge(MergeCommand& command) {
   command.options.force = command.common.force;
   CheckpointMergeReport report;
   {
-    app::Progress progress("merge", static_cast<int64_t>(base.names().size()), "tensors",
-                           command.common.quiet);
-    command.options.on_tensor = [&](const std::string& /*name*/, int64_t done, int64_t /*total*/) {
-      progress.update(done);
-    };
+    app::Progress progress("merge", 0, "tensors", command.common.quiet);
+    command.options.on_tensor = progress.counter();
     report = merge_adapters(base, adapters, command.out, command.options);
-    progress.update(static_cast<int64_t>(base.names().size()));
+    progress.finish();
+  }
+  for (const auto& adapter : report.of_other_bases) {
+    app::print_message(fmt::format(
+        "warning: the adapter \"{}\" was made for other weights than those of \"{}\": the base's "
+        "SHA-256 in its file is another one.",
+        adapter.string(), command.base));
   }
   if (command.common.json) {
     fmt::print("{}\n", to_text(to_json(report)));
     return;
   }
   print(report);
+  if (report.resumed > 0) {
+    app::print_text(fmt::format("{} had been written before the interruption.",
+                                app::counted(report.resumed, "tensor")));
+  }
   app::print_text(fmt::format("Wrote {}.", printable(command.out)));
 }
 
@@ -106,7 +113,7 @@ void add_merge(const Flags& flags) {
              "Take up what a killed merge of the same files left, if there is something");
   merge.flag("--subtract", command->options.subtract,
              "Take the adapters out of a merged model again");
-  add_common_flags(merge, command->common, {.seed = false});
+  add_common_flags(merge, command->common, {.seed = false, .device = false, .dtype = false});
   merge.footer(kMergeExamples);
   merge.action([command] { run_merge(*command); });
 }

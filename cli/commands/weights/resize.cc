@@ -76,7 +76,7 @@ void add_resize(const Flags& flags) {
   resize.option("--out", &command->out, "Folder for the new adapter").type_name("DIR").required();
   add_rank_flags(resize.under("Rank of each layer (one rule)"), command->ranks, NoiseFlags::kNone);
   add_factor_flags(resize, command->ranks);
-  add_common_flags(resize, command->common, {.seed = false});
+  add_common_flags(resize, command->common, {.seed = false, .device = false});
   resize.footer(kResizeExamples);
   resize.find("--dtype").description("Data type of the factors (default: as they are)");
   resize.action([resize, command] { run_resize(resize, *command); });

@@ -30,13 +30,11 @@ void run_verify(VerifyCommand& command) {
   const auto count = static_cast<int64_t>(base.names().size());
   std::vector<VerifiedTensor> wrong;
   {
-    app::Progress progress("verify", count, "tensors", command.common.quiet);
-    command.options.on_tensor = [&](const std::string& /*name*/, int64_t done, int64_t /*total*/) {
-      progress.update(done);
-    };
+    app::Progress progress("verify", 0, "tensors", command.common.quiet);
+    command.options.on_tensor = progress.counter();
     wrong = verify_merge(base, {command.adapters.begin(), command.adapters.end()}, merged,
                          command.options);
-    progress.update(count);
+    progress.finish();
   }
   if (command.common.json) {
     nlohmann::ordered_json json = {{"tensors", count}, {"wrong", nlohmann::ordered_json::array()}};
@@ -80,7 +78,8 @@ void add_verify(const Flags& flags) {
       .required();
   verify.option("--prefix", &command->options.prefix,
                 "Text before the adapters' names, as transformer. for GPT-2's files");
-  add_common_flags(verify, command->common, {.seed = false, .force = false});
+  add_common_flags(verify, command->common,
+                   {.seed = false, .force = false, .device = false, .dtype = false});
   verify.footer(kVerifyExamples);
   verify.action([command] { run_verify(*command); });
 }

@@ -3,6 +3,7 @@
 #include <ATen/core/Tensor.h>
 #include <lowrank/export.h>
 
+#include <cstdint>
 #include <filesystem>
 #include <map>
 #include <memory>
@@ -16,6 +17,7 @@ struct StoredTensor {
   std::string format = {};            ///< of the numbers in the file, in its word: "BF16", "Q4_1"
   at::ScalarType dtype = at::kFloat;  ///< of Checkpoint::tensor()
   std::vector<int64_t> shape = {};
+  uint64_t bytes = 0;  ///< in the file
 };
 
 /// A model's weights on disk as named tensors. Copies of this object are cheap.
@@ -58,6 +60,11 @@ class LOWRANK_API Checkpoint {
   explicit Checkpoint(std::shared_ptr<const State> state);
   std::shared_ptr<const State> state_;
 };
+
+/// Throws FileError with `operation` if another tensor of the checkpoint scales this one's numbers,
+/// as NAME_scale_inv scales those of 8 bits: they are not the weight by themselves.
+LOWRANK_API void require_unscaled(const Checkpoint& checkpoint, const std::string& name,
+                                  const char* operation);
 
 /// Returns the paths of a checkpoint's files, the folder first if it is one.
 LOWRANK_API std::vector<std::filesystem::path> files_of(const Checkpoint& checkpoint);

@@ -3,22 +3,27 @@
 #include <ATen/core/Tensor.h>
 #include <lowrank/export.h>
 #include <lowrank/io/atomic_file.h>
+#include <lowrank/io/float8.h>
 
 #include <filesystem>
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 /// Hugging Face's safetensors format, read and written as its reference implementation does
 /// (github.com/huggingface/safetensors, safetensors/src/tensor.rs). Dtypes: F64 F32 F16 BF16 I64
-/// I32 I16 I8 U8 BOOL; others are refused by name.
+/// I32 I16 I8 U8 BOOL, and F8_E4M3 and F8_E5M2, which are read as float32; others are refused by
+/// name.
 namespace lowrank {
 
 struct SafetensorsEntry {
   std::string name;
   at::Tensor tensor;
+  /// Stores a float32 tensor in numbers of 8 bits, rounded as float8_bytes() does.
+  std::optional<Float8> float8 = {};
 };
 
 /// A file that is mapped into memory, so that opening it reads only its header. Copies of this
@@ -38,9 +43,14 @@ class LOWRANK_API SafetensorsFile {
   const std::vector<std::string>& names() const;
   bool contains(const std::string& name) const;
   /// Returns a contiguous CPU tensor with the file's shape and dtype (a copy only if the file does
-  /// not align it to its element size). Throws FileError for an unknown name, suggesting the
-  /// nearest one, and for a BOOL tensor that holds bytes other than 0 and 1.
+  /// not align it to its element size, or stores it in numbers of 8 bits). Throws FileError for an
+  /// unknown name, suggesting the nearest one, and for a BOOL tensor that holds bytes other than 0
+  /// and 1.
   at::Tensor tensor(const std::string& name) const;
+  /// Returns the dtype of a tensor in the format's own word: "BF16". Throws FileError for an
+  /// unknown name.
+  std::string format(const std::string& name) const;
+  const std::vector<int64_t>& shape(const std::string& name) const;
   /// The header's "__metadata__"; empty if there is none.
   const std::map<std::string, std::string>& metadata() const;
   const std::filesystem::path& path() const;

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <limits>
 #include <optional>
+#include <string>
 #include <utility>
 
 namespace lowrank {
@@ -47,6 +48,10 @@ class LOWRANK_API RankRule {
   /// Returns the rule with a rank of at least `least` and at most `most`, as far as min(m, n)
   /// allows. Throws ArgumentError unless 1 ≤ least ≤ most.
   RankRule within(int64_t least, int64_t most) const;
+
+  /// Returns the rule in words that differ from those of any other rule: "energy 0.9, rank 1 to
+  /// 64".
+  std::string text() const;
 
   /// Returns the limits of within(): 0 and the largest int64 without one.
   std::pair<int64_t, int64_t> limits() const { return {least_, most_}; }

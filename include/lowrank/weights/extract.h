@@ -33,8 +33,10 @@ struct ExtractOptions {
   bool fan_in_fan_out = false;
   std::string base_name = {};  ///< base_model_name_or_path; empty: the base's place
   bool force = false;          ///< replaces an adapter that is in the folder
-  /// Called before each tensor with its name, its place and how many there are.
-  std::function<void(const std::string&, int64_t, int64_t)> on_tensor = {};
+  /// Takes up what an extraction of the same files left when it was killed, if there is something.
+  bool resume = false;
+  /// Called before each layer with its name, its place and how many there are.
+  std::function<void(const std::string&, int64_t, int64_t)> on_layer = {};
 };
 
 /// Writes an adapter of the difference between two models into a folder in PEFT's form: for each
@@ -44,11 +46,18 @@ struct ExtractOptions {
 /// A layer is a tensor NAME.weight of two or more dimensions, a convolution's flattened to (out,
 /// in·kernel), unless NAME says that it is an embedding or a language model's head: their tables
 /// hardly ever change by a low rank, so they are saved whole, as are norms (modules_to_save) and
-/// biases (bias="all"). One tensor is in memory at a time, in float64.
+/// biases (bias="all"). A table may have more rows than the base's.
 ///
-/// Throws FileError that names them if the models have other tensors or shapes, before any
-/// decomposition; if no layer changed; and if `to` holds an adapter and `force` is false. Throws
-/// TensorError for a difference that is not finite.
+/// One layer is in memory at a time, in float64; one of more than 2^24 numbers in float32 where its
+/// rank is known beforehand. Figures are computed in float64, but the spectral error of such a
+/// layer is accurate to 1e-6.
+///
+/// Everything is made in a hidden folder, ".NAME.unfinished" beside `to`, which takes the place of
+/// `to` in one step. Other files in `to` stay.
+///
+/// Throws, before any decomposition: FileError that names them if the models have other tensors or
+/// shapes; if no layer changed; for a tensor that can be saved neither way; and if `to` holds an
+/// adapter and `force` is false; TensorError for a weight that is not finite.
 LOWRANK_API WeightsReport extract_adapter(const Checkpoint& base, const Checkpoint& tuned,
                                           const std::filesystem::path& to,
                                           const ExtractOptions& options);

@@ -37,7 +37,11 @@ struct MergedTensor {
 
 struct CheckpointMergeReport {
   std::vector<MergedTensor> tensors;
-  int64_t copied = 0;  ///< tensors that are the base's
+  int64_t copied = 0;   ///< tensors that are the base's
+  int64_t resumed = 0;  ///< tensors that an interrupted merge had written
+  /// The adapters whose files say that they were made for other weights than the base's. Not known
+  /// of PEFT's files, which do not say it, and where adapters are taken out.
+  std::vector<std::filesystem::path> of_other_bases = {};
 
   /// √Σ rounding² / √Σ update²: the part of the updates that rounding lost.
   LOWRANK_API double relative_rounding() const;

@@ -33,12 +33,16 @@ struct LayerError {
   LOWRANK_API double retained_energy() const;
 };
 
+LOWRANK_API nlohmann::ordered_json to_json(const LayerError& layer);
+
 /// The errors of all layers, and of the whole adapter as one vector.
 struct WeightsReport {
   std::vector<LayerError> layers;
   std::vector<std::string> whole = {};    ///< tensors that are saved whole
+  int64_t whole_numbers = 0;              ///< in all tensors that are saved with them
   std::vector<std::string> skipped = {};  ///< tensors that changed and are not saved
   int64_t unchanged = 0;                  ///< tensors that are equal in both models
+  int64_t resumed = 0;                    ///< layers that an interrupted command had finished
   bool config_matches = true;             ///< as LoadReport::config_matches, of the old adapter
 
   LOWRANK_API double norm() const;
@@ -52,7 +56,7 @@ constexpr const char* kReportFile = "lowrank_report.json";
 
 /// {"layers": [{"name", "shape", "rank_before", "rank", "norm", "error": {"frobenius",
 /// "relative_frobenius", "spectral", "retained_energy"}}], "total": {...}, "parameters", "whole",
-/// "skipped", "unchanged"}
+/// "whole_parameters", "skipped", "unchanged"}
 LOWRANK_API nlohmann::ordered_json to_json(const WeightsReport& report);
 
 }  // namespace lowrank

@@ -33,6 +33,15 @@ struct SafetensorsFile::State {
   io::SafetensorsHeader header;
   std::vector<std::string> names;
   std::unordered_map<std::string, size_t> index;
+
+  const io::SafetensorsTensorInfo& info(const std::string& name) const {
+    const auto found = index.find(name);
+    if (found != index.end()) return header.tensors[found->second];
+    std::string hint = did_you_mean(name, names);
+    if (hint.empty() && !names.empty()) hint = "It holds " + list_names(names) + ".";
+    fail<FileError>("safetensors", fmt::format("the tensor must be in {}", io::quoted(path)),
+                    io::quoted(name), hint);
+  }
 };
 
 namespace {
@@ -66,29 +75,32 @@ const std::map<std::string, std::string>& SafetensorsFile::metadata() const {
 }
 const std::filesystem::path& SafetensorsFile::path() const { return state_->path; }
 
+std::string SafetensorsFile::format(const std::string& name) const {
+  return state_->info(name).dtype->name;
+}
+
+const std::vector<int64_t>& SafetensorsFile::shape(const std::string& name) const {
+  return state_->info(name).shape;
+}
+
 at::Tensor SafetensorsFile::tensor(const std::string& name) const {
-  const auto found = state_->index.find(name);
-  if (found == state_->index.end()) {
-    std::string hint = did_you_mean(name, state_->names);
-    if (hint.empty() && !state_->names.empty())
-      hint = "It holds " + list_names(state_->names) + ".";
-    fail<FileError>("safetensors",
-                    fmt::format("the tensor must be in {}", io::quoted(state_->path)),
-                    io::quoted(name), hint);
-  }
-  const auto& info = state_->header.tensors[found->second];
+  const auto& info = state_->info(name);
+  const auto dtype = info.dtype->type;
   const size_t size = info.end - info.begin;
-  if (size == 0) return at::empty(info.shape, info.dtype);
+  if (size == 0) return at::empty(info.shape, dtype);
 
   char* data = state_->mapping->data() + state_->header.data_start + info.begin;
-  if (info.dtype == at::kBool) check_booleans(data, size, name, state_->path);
-  if (reinterpret_cast<uintptr_t>(data) % c10::elementSize(info.dtype) != 0) {
-    at::Tensor copy = at::empty(info.shape, info.dtype);
+  if (const auto kind = float8_kind(info.dtype->name)) {
+    return widen_float8(at::from_blob(data, info.shape, at::TensorOptions(at::kByte)), *kind);
+  }
+  if (dtype == at::kBool) check_booleans(data, size, name, state_->path);
+  if (reinterpret_cast<uintptr_t>(data) % c10::elementSize(dtype) != 0) {
+    at::Tensor copy = at::empty(info.shape, dtype);
     std::memcpy(copy.data_ptr(), data, size);
     return copy;
   }
   return at::from_blob(
-      data, info.shape, [mapping = state_->mapping](void*) {}, at::TensorOptions(info.dtype));
+      data, info.shape, [mapping = state_->mapping](void*) {}, at::TensorOptions(dtype));
 }
 
 }  // namespace lowrank

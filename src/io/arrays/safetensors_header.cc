@@ -112,14 +112,14 @@ class Parser {
     return *found;
   }
 
-  at::ScalarType parse_dtype(const json& value) const {
+  const SafetensorsDtype* parse_dtype(const json& value) const {
     if (!value.is_string()) {
       refuse(fmt::format("the dtype of {} must be a string", tensor_), value.type_name());
     }
     const auto& name = value.get_ref<const std::string&>();
     std::string known;
     for (const auto& dtype : safetensors_dtypes()) {
-      if (name == dtype.name) return dtype.type;
+      if (name == dtype.name) return &dtype;
       known += (known.empty() ? "" : ", ") + std::string(dtype.name);
     }
     refuse(fmt::format("the dtype of {} must be one of {}", tensor_, known), quoted(name));
@@ -159,7 +159,7 @@ class Parser {
              fmt::format("[{}, {}]", info.begin, info.end));
     }
     // A length of zero counts as one: LibTorch multiplies strides that way.
-    uint64_t widest = c10::elementSize(info.dtype);
+    uint64_t widest = info.dtype->bytes;
     bool empty = false;
     for (const int64_t length : info.shape) {
       empty = empty || length == 0;
@@ -222,9 +222,10 @@ class Parser {
 
 const std::vector<SafetensorsDtype>& safetensors_dtypes() {
   static const std::vector<SafetensorsDtype> dtypes = {
-      {"I64", at::kLong},      {"F64", at::kDouble}, {"F32", at::kFloat}, {"I32", at::kInt},
-      {"BF16", at::kBFloat16}, {"F16", at::kHalf},   {"I16", at::kShort}, {"I8", at::kChar},
-      {"U8", at::kByte},       {"BOOL", at::kBool},
+      {"I64", at::kLong, 8},  {"F64", at::kDouble, 8},    {"F32", at::kFloat, 4},
+      {"I32", at::kInt, 4},   {"BF16", at::kBFloat16, 2}, {"F16", at::kHalf, 2},
+      {"I16", at::kShort, 2}, {"F8_E4M3", at::kFloat, 1}, {"F8_E5M2", at::kFloat, 1},
+      {"I8", at::kChar, 1},   {"U8", at::kByte, 1},       {"BOOL", at::kBool, 1},
   };
   return dtypes;
 }

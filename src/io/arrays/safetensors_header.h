@@ -18,7 +18,8 @@ inline constexpr const char* kSafetensorsMetadata = "__metadata__";
 
 struct SafetensorsDtype {
   const char* name;
-  at::ScalarType type;
+  at::ScalarType type;  // of the tensor that is read: float32 for numbers of 8 bits
+  uint64_t bytes;       // of a number in the file
 };
 
 /// In the order in which the reference implementation writes them.
@@ -27,7 +28,7 @@ const std::vector<SafetensorsDtype>& safetensors_dtypes();
 /// One tensor of a header; `begin` and `end` count from the first byte after the header.
 struct SafetensorsTensorInfo {
   std::string name;
-  at::ScalarType dtype;
+  const SafetensorsDtype* dtype = nullptr;
   std::vector<int64_t> shape;
   uint64_t begin = 0;
   uint64_t end = 0;

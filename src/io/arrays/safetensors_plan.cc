@@ -29,7 +29,8 @@ std::string tensor_text(const SafetensorsEntry& entry) { return "tensor " + quot
 size_t dtype_index(const SafetensorsEntry& entry) {
   const auto& dtypes = safetensors_dtypes();
   for (size_t i = 0; i < dtypes.size(); ++i) {
-    if (dtypes[i].type == entry.tensor.scalar_type()) return i;
+    const bool has_kind = float8_kind(dtypes[i].name) == entry.float8;
+    if (has_kind && dtypes[i].type == entry.tensor.scalar_type()) return i;
   }
   fail<TensorError>(kWriter, tensor_text(entry) + " must have a dtype that safetensors knows",
                     c10::toString(entry.tensor.scalar_type()));
@@ -81,7 +82,8 @@ SafetensorsPlan plan_of(const std::vector<Ordered>& ordered,
   }
   uint64_t offset = 0;
   for (const auto& [entry, dtype] : ordered) {
-    const uint64_t end = offset + entry->tensor.nbytes();
+    const auto numbers = static_cast<uint64_t>(entry->tensor.numel());
+    const uint64_t end = offset + numbers * safetensors_dtypes()[dtype].bytes;
     text += fmt::format(R"({}{}:{{"dtype":"{}","shape":[{}],"data_offsets":[{},{}]}})",
                         text.size() > 1 ? "," : "", json_text(entry->name),
                         safetensors_dtypes()[dtype].name, fmt::join(entry->tensor.sizes(), ","),
@@ -121,7 +123,8 @@ at::Tensor as_announced(const SafetensorsEntry& entry, const at::Tensor& tensor)
                       fmt::format("{} of shape ({})", c10::toString(tensor.scalar_type()),
                                   fmt::join(tensor.sizes(), ", ")));
   }
-  return to_contiguous_cpu(tensor, kWriter, tensor_text(entry));
+  const auto dense = to_contiguous_cpu(tensor, kWriter, tensor_text(entry));
+  return entry.float8 ? float8_bytes(dense, *entry.float8) : dense;
 }
 
 }  // namespace lowrank::io

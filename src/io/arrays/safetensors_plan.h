@@ -26,8 +26,8 @@ struct SafetensorsPlan {
 SafetensorsPlan plan_safetensors(const std::vector<SafetensorsEntry>& entries,
                                  const std::map<std::string, std::string>& metadata);
 
-/// Returns the tensor to write for an entry, contiguous and on the CPU. Throws TensorError unless
-/// it has the dtype and shape of the entry's own.
+/// Returns the tensor whose bytes are written for an entry, contiguous and on the CPU. Throws
+/// TensorError unless it has the dtype and shape of the entry's own.
 at::Tensor as_announced(const SafetensorsEntry& entry, const at::Tensor& tensor);
 
 }  // namespace lowrank::io

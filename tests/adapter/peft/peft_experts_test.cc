@@ -80,7 +80,7 @@ TEST_P(PeftExperts, AreWrittenAsPeftWroteThem) {
     adapter.save(folder_ / "again", {.force = true});
     const auto again = SafetensorsFile::open(folder_ / "again" / "adapter_model.safetensors");
     EXPECT_EQ(again.names().size(), saved(cell).size());
-    for (const auto& [name, value] : saved(cell)) {
+    for (const auto& [name, value, none] : saved(cell)) {
       EXPECT_TRUE(at::equal(again.tensor(name), value)) << name;
     }
     const auto theirs = read_json_file(folder_ / cell / "adapter_config.json");

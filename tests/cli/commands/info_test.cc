@@ -97,7 +97,7 @@ TEST_F(InfoCommand, ScalesEachLayerByItsOwnRankAndAlpha) {
   };
   expect_scaled(0, 4 / std::sqrt(2));
   expect_scaled(1, 20 / std::sqrt(8));
-  EXPECT_THAT(results[1].out, HasSubstr("rank 8, alpha 4, scaling 1.41421, rsLoRA\n"));
+  EXPECT_THAT(results[1].out, HasSubstr("rank 8 (layers: 2), alpha 4, scaling 1.41421, rsLoRA\n"));
 }
 
 /// The factors of a convolution have the dimensions of its kernel, and those of an embedding have
@@ -173,7 +173,8 @@ TEST_F(InfoCommand, DecomposesTheUpdatesOfAnAdapter) {
   const auto results =
       run_each({{"info", adapter_, "--spectrum", "--json"}, {"info", adapter_, "--spectrum"}});
   ASSERT_EQ(results[0].status, 0) << results[0].err;
-  for (const auto& layer : nlohmann::json::parse(results[0].out).at("layers")) {
+  const auto json = nlohmann::json::parse(results[0].out);
+  for (const auto& layer : json.at("layers")) {
     EXPECT_EQ(layer.at("spectrum").at("numerical_rank"), 2);
     EXPECT_NEAR(layer.at("spectrum").at("norm"), layer.at("norm_update"), 1e-9);
   }

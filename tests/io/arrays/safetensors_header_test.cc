@@ -117,9 +117,10 @@ TEST_F(SafetensorsHeader, WrongTypes) {
   LOWRANK_EXPECT_ERROR(open(R"({"a":1})", 0), FileError, "must be an object. Got number.");
   LOWRANK_EXPECT_ERROR(open(R"({"a":{"dtype":8,"shape":[1],"data_offsets":[0,1]}})", 1), FileError,
                        "must be a string. Got number.");
-  LOWRANK_EXPECT_ERROR(open(one("F8_E4M3", "[1]", "[0,1]"), 1), FileError,
-                       "must be one of I64, F64, F32, I32, BF16, F16, I16, I8, U8, BOOL. "
-                       "Got \"F8_E4M3\".");
+  LOWRANK_EXPECT_ERROR(
+      open(one("F4", "[1]", "[0,1]"), 1), FileError,
+      "must be one of I64, F64, F32, I32, BF16, F16, I16, F8_E4M3, F8_E5M2, I8, U8, BOOL. "
+      "Got \"F4\".");
   LOWRANK_EXPECT_ERROR(open(one("U8", "1", "[0,1]"), 1), FileError, "must be a list. Got number.");
   for (const char* length : {"-1", "1.0", "null", "[1]", "9223372036854775808", "1e2"}) {
     SCOPED_TRACE(length);
