@@ -91,10 +91,11 @@ struct Checkpoint::State {
   std::vector<std::string> names;
   std::unordered_map<std::string, size_t> file_of;
 
-  void add(const fs::path& file) {
+  void add(const fs::path& file) { add(file, open_tensor_file(is_folder ? place / file : place)); }
+
+  void add(const fs::path& file, std::unique_ptr<TensorFile> tensors) {
     files.push_back(file);
-    const auto path = is_folder ? place / file : place;
-    opened.push_back(open_tensor_file(path));
+    opened.push_back(std::move(tensors));
     for (const auto& name : opened.back()->names()) {
       const auto [before, is_new] = file_of.emplace(name, opened.size() - 1);
       if (!is_new) {
@@ -153,6 +154,14 @@ Checkpoint Checkpoint::open(const fs::path& place) {
   } else {
     fail_folder(place);
   }
+  return Checkpoint(std::move(state));
+}
+
+Checkpoint Checkpoint::from_tensors(
+    const fs::path& place, const std::vector<std::pair<std::string, at::Tensor>>& tensors) {
+  auto state = std::make_shared<State>();
+  state->place = place;
+  state->add(place.filename(), tensors_in_memory(tensors));
   return Checkpoint(std::move(state));
 }
 

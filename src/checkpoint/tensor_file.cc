@@ -86,28 +86,39 @@ class Gguf : public TensorFile {
   std::unordered_map<std::string, Tensor> tensors_;
 };
 
-/// A NumPy array, which is read whole.
-class Npy : public TensorFile {
+/// Tensors that are in memory.
+class TensorsInMemory : public TensorFile {
  public:
-  explicit Npy(const Path& path) : tensor_(read_npy(path)) {}
+  explicit TensorsInMemory(const std::vector<std::pair<std::string, at::Tensor>>& tensors) {
+    for (const auto& [name, tensor] : tensors) {
+      names_.push_back(name);
+      tensors_.emplace(name, tensor.detach());
+    }
+  }
   const std::vector<std::string>& names() const override { return names_; }
-  at::Tensor tensor(const std::string& /*name*/) const override { return tensor_; }
-  StoredTensor stored(const std::string& /*name*/) const override {
-    return stored_as(format_of(tensor_.scalar_type()), tensor_.sizes());
+  at::Tensor tensor(const std::string& name) const override { return tensors_.at(name); }
+  StoredTensor stored(const std::string& name) const override {
+    const auto& found = tensors_.at(name);
+    return stored_as(format_of(found.scalar_type()), found.sizes());
   }
   const std::map<std::string, std::string>& metadata() const override { return no_metadata(); }
 
  private:
-  at::Tensor tensor_;
-  std::vector<std::string> names_ = {"weight"};
+  std::vector<std::string> names_;
+  std::unordered_map<std::string, at::Tensor> tensors_;
 };
 
 }  // namespace
 
 std::unique_ptr<TensorFile> open_tensor_file(const Path& path) {
   if (io::is_gguf(path)) return std::make_unique<Gguf>(path);
-  if (path.extension() == ".npy") return std::make_unique<Npy>(path);
+  if (path.extension() == ".npy") return tensors_in_memory({{"weight", read_npy(path)}});
   return std::make_unique<Safetensors>(path);
+}
+
+std::unique_ptr<TensorFile> tensors_in_memory(
+    const std::vector<std::pair<std::string, at::Tensor>>& tensors) {
+  return std::make_unique<TensorsInMemory>(tensors);
 }
 
 }  // namespace lowrank

@@ -7,6 +7,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace lowrank {
@@ -31,5 +32,9 @@ class TensorFile {
 /// Opens a file by what its first bytes say it is; as safetensors where they say nothing. Throws
 /// FileError as the formats' readers do.
 std::unique_ptr<TensorFile> open_tensor_file(const std::filesystem::path& path);
+
+/// Returns tensors as if they were those of a file.
+std::unique_ptr<TensorFile> tensors_in_memory(
+    const std::vector<std::pair<std::string, at::Tensor>>& tensors);
 
 }  // namespace lowrank

@@ -79,6 +79,14 @@ class Merge {
 
   const UntiedBase& base() const { return base_; }
 
+  std::vector<std::string> notes() const {
+    std::vector<std::string> notes;
+    for (const auto& updates : updates_) {
+      if (!updates.note().empty()) notes.push_back(updates.note());
+    }
+    return notes;
+  }
+
   /// The numbers of the adapters that were made for another base.
   std::vector<size_t> of_other_bases() const {
     std::vector<size_t> others;
@@ -211,6 +219,7 @@ class MergeWriting {
 
   const CheckpointMergeReport& report() {
     report_.resumed = writer_.resumed();
+    report_.notes = merge_.notes();
     return report_;
   }
 
@@ -241,6 +250,7 @@ nlohmann::ordered_json to_json(const CheckpointMergeReport& report) {
   }
   json["copied"] = report.copied;
   json["resumed"] = report.resumed;
+  json["notes"] = report.notes;
   json["of_other_bases"] = nlohmann::ordered_json::array();
   for (const auto& folder : report.of_other_bases) {
     json["of_other_bases"].push_back(folder.string());

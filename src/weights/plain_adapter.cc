@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <lowrank/error.h>
 
+#include <algorithm>
 #include <string>
 
 namespace lowrank {
@@ -43,11 +44,22 @@ AdapterFolder read_plain_adapter(const std::filesystem::path& folder, const char
                        layer.stated_rank));
   }
   for (const auto& name : adapter.others) {
-    const bool is_bias = adapter.config.lora_bias && name.ends_with("lora_B.bias");
+    const bool is_bias = name.ends_with("lora_B.bias");
     if (is_bias || name.find("lora_") == std::string::npos) continue;
     refuse("whose factors are pairs of lora_A and lora_B", "\"" + name + "\" alone");
   }
   return adapter;
+}
+
+std::string note_of_biases(const AdapterFolder& adapter, const std::filesystem::path& folder) {
+  const auto& others = adapter.others;
+  const auto found = std::find_if(others.begin(), others.end(),
+                                  [](const auto& name) { return name.ends_with("lora_B.bias"); });
+  if (adapter.config.lora_bias || found == others.end()) return {};
+  return fmt::format(
+      "\"{}\" holds \"{}\", though its config does not say lora_bias: such tensors are taken as "
+      "updates of biases, as mergekit means them.",
+      folder.string(), *found);
 }
 
 }  // namespace lowrank

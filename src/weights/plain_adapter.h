@@ -1,6 +1,7 @@
 #pragma once
 
 #include <filesystem>
+#include <string>
 
 #include "adapter/peft/folder.h"
 
@@ -10,5 +11,9 @@ namespace lowrank {
 /// everything without the model. Throws FileError for DoRA, experts (target_parameters), an init
 /// whose factors PEFT takes off the base, factors of rank 0, and no factors at all.
 AdapterFolder read_plain_adapter(const std::filesystem::path& folder, const char* operation);
+
+/// Returns a note where the file has "lora_B.bias" though its config does not say lora_bias, as
+/// mergekit writes it; otherwise nothing.
+std::string note_of_biases(const AdapterFolder& adapter, const std::filesystem::path& folder);
 
 }  // namespace lowrank

@@ -57,6 +57,7 @@ nlohmann::ordered_json to_json(const WeightsReport& report) {
   json["whole_parameters"] = report.whole_numbers;
   json["skipped"] = report.skipped;
   json["unchanged"] = report.unchanged;
+  json["notes"] = report.notes;
   return json;
 }
 

@@ -98,6 +98,7 @@ void write_resized(const AdapterFolder& adapter, const std::vector<NewLayer>& la
   for (const char* field : {"r", "lora_alpha", "rank_pattern", "alpha_pattern"}) {
     json[field] = written.at(field);
   }
+  if (!report.notes.empty()) json["lora_bias"] = true;
   std::vector<SafetensorsEntry> entries;
   for (size_t i = 0; i < layers.size(); ++i) {
     const auto& old = adapter.layers[i];
@@ -123,6 +124,7 @@ WeightsReport resize_adapter(const Path& from, const Path& to, const ResizeOptio
   const auto adapter = read_plain_adapter(from, "resize");
   if (!options.force) require_no_adapter(to, "resize");
   WeightsReport report;
+  if (const auto note = note_of_biases(adapter, from); !note.empty()) report.notes.push_back(note);
   report.config_matches = config_matches(adapter.file, adapter.config);
   std::vector<NewLayer> layers;
   const auto rules = rules_of(adapter.layers, options);

@@ -76,6 +76,7 @@ Updates Updates::read(const UntiedBase& base, const Path& folder, const std::str
                     "no such tensor", did_you_mean(prefix + name, base.checkpoint().names()));
   };
   Updates updates;
+  updates.note_ = note_of_biases(adapter, folder);
   const auto& metadata = adapter.file.metadata();
   const auto expected = metadata.find(kFingerprintKey);
   if (expected != metadata.end()) updates.base_sha256_ = expected->second;

@@ -35,6 +35,9 @@ class Updates {
   /// The fingerprint of the base that the adapter was made for; empty if its file has none.
   const std::string& base_sha256() const { return base_sha256_; }
 
+  /// A note on what was found in the folder; empty for none.
+  const std::string& note() const { return note_; }
+
   /// The names of the tensors that are changed, in their order.
   std::vector<std::string> names() const;
 
@@ -45,7 +48,7 @@ class Updates {
   };
   std::map<std::string, Product> products_;
   std::map<std::string, at::Tensor> whole_;
-  std::string base_sha256_;
+  std::string base_sha256_, note_;
   std::map<std::string, at::Tensor> biases_;  // float64, of lora_B, with the scaling
 };
 

@@ -67,6 +67,17 @@ TEST_F(CheckpointFolder, IsAnArrayOfNumPy) {
   EXPECT_FALSE(checkpoint.is_safetensors());
 }
 
+TEST_F(CheckpointFolder, IsMadeOfTensors) {
+  const auto checkpoint = Checkpoint::from_tensors("models/x.pt", {{"x", x_}, {"y", y_}});
+  EXPECT_EQ(checkpoint.names(), (Names{"x", "y"}));
+  EXPECT_TRUE(at::equal(checkpoint.tensor("y"), y_));
+  EXPECT_EQ(checkpoint.stored("y").format, "BF16");
+  EXPECT_EQ(checkpoint.files(), std::vector<std::filesystem::path>{"x.pt"});
+  EXPECT_FALSE(checkpoint.is_safetensors());
+  LOWRANK_EXPECT_ERROR(Checkpoint::from_tensors("x.pt", {{"x", x_}, {"x", y_}}), FileError,
+                       "\"x\" must be in one file");
+}
+
 TEST_F(CheckpointFolder, WithAGgufFileSaysToNameIt) {
   folder_.write("model.gguf", "GGUF");
   expect_refused("Got \"model.gguf\". Name the GGUF file itself.");

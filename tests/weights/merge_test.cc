@@ -6,6 +6,7 @@
 #include <lowrank/io/json.h>
 #include <lowrank/io/safetensors.h>
 #include <lowrank/weights/merge.h>
+#include <lowrank/weights/resize.h>
 #include <torch/nn/modules/container/sequential.h>
 #include <torch/nn/modules/conv.h>
 #include <torch/nn/modules/embedding.h>
@@ -210,6 +211,25 @@ TEST_F(MergeAdapters, RoundsToNumbersOfEightBits) {
   LOWRANK_EXPECT_ERROR(merge_adapters(Checkpoint::open(at("scaled.safetensors")), Paths{at("a")},
                                       at("n.safetensors")),
                        FileError, "Got \"linear.weight_scale_inv\", which scales it.");
+}
+
+/// mergekit writes differences of biases as lora_B.bias, and no lora_bias.
+TEST_F(MergeAdapters, AddsBiasesThatTheConfigDoesNotState) {
+  save_adapter("a", {.rank = 2, .target_modules = {"linear"}, .lora_bias = true});
+  auto json = read_ordered_json_file(at("a/adapter_config.json"));
+  const auto base = save("base.safetensors");
+  EXPECT_TRUE(merge_adapters(base, Paths{at("a")}, at("stated.safetensors")).notes.empty());
+  json["lora_bias"] = false;
+  folder_.write("a/adapter_config.json", json.dump());
+  const auto report = merge_adapters(base, Paths{at("a")}, at("m.safetensors"));
+  ASSERT_EQ(report.notes.size(), 1);
+  EXPECT_NE(report.notes[0].find("lora_B.bias"), std::string::npos);
+  const auto bias = Checkpoint::open(at("m.safetensors")).tensor("linear.bias");
+  EXPECT_TRUE(at::equal(bias, Checkpoint::open(at("stated.safetensors")).tensor("linear.bias")));
+  EXPECT_FALSE(at::equal(bias, base.tensor("linear.bias")));
+  const auto resized = resize_adapter(at("a"), at("b"), {.rule = RankRule::at_most(1)});
+  EXPECT_EQ(resized.notes.size(), 1);
+  EXPECT_EQ(read_json_file(at("b/adapter_config.json")).at("lora_bias"), true);
 }
 
 TEST_F(MergeAdapters, KeepsAFolderWhole) {

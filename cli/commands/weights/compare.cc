@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "app/models/weights_file.h"
 #include "app/reports/spectrum_table.h"
 #include "app/terminal/message.h"
 #include "app/terminal/progress.h"
@@ -61,7 +62,7 @@ void print(const Comparison& comparison, bool with_spectrum) {
 
 void run_compare(const CompareCommand& command) {
   app::apply_common_options(command.common);
-  const auto base = Checkpoint::open(command.base), tuned = Checkpoint::open(command.tuned);
+  const auto base = app::open_weights(command.base), tuned = app::open_weights(command.tuned);
   Comparison comparison;
   {
     app::Progress progress("compare", 0, "tensors", command.common.quiet);
@@ -81,7 +82,7 @@ void run_compare(const CompareCommand& command) {
 void add_compare(const Flags& flags) {
   auto command = std::make_shared<CompareCommand>();
   const auto compare = flags.command("compare", "Show how two models' weights differ");
-  compare.option("base", &command->base, "A .safetensors file, or a folder with one")
+  compare.option("base", &command->base, "A file of weights, or a folder as transformers writes")
       .type_name("BASE")
       .required();
   compare.option("tuned", &command->tuned, "The other model").type_name("TUNED").required();

@@ -8,6 +8,7 @@
 #include <memory>
 #include <utility>
 
+#include "app/models/weights_file.h"
 #include "app/reports/weights_report.h"
 #include "app/runs/folder_lock.h"
 #include "app/runs/input_protection.h"
@@ -56,7 +57,7 @@ void run_extract(const ExtractCommand& command) {
   options.base_name = command.base;
   options.force = command.common.force;
   options.resume = command.resume;
-  const auto base = Checkpoint::open(command.base), tuned = Checkpoint::open(command.tuned);
+  const auto base = app::open_weights(command.base), tuned = app::open_weights(command.tuned);
   auto inputs = files_of(base);
   const auto of_tuned = files_of(tuned);
   inputs.insert(inputs.end(), of_tuned.begin(), of_tuned.end());
@@ -85,7 +86,9 @@ void run_extract(const ExtractCommand& command) {
 void add_extract(const Flags& flags) {
   auto command = std::make_shared<ExtractCommand>();
   const auto extract = flags.command("extract", "Make an adapter of the difference of two models");
-  extract.option("base", &command->base, "The base: a .safetensors file, or a folder with one")
+  extract
+      .option("base", &command->base,
+              "The base: a file of weights, or a folder as transformers writes")
       .type_name("BASE")
       .required();
   extract.option("tuned", &command->tuned, "The same model after fine-tuning")

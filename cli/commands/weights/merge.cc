@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <memory>
 
+#include "app/models/weights_file.h"
 #include "app/runs/folder_lock.h"
 #include "app/runs/input_protection.h"
 #include "app/terminal/message.h"
@@ -49,7 +50,7 @@ void run_merge(MergeCommand& command) {
   app::apply_common_options(command.common);
   const std::vector<std::filesystem::path> adapters(command.adapters.begin(),
                                                     command.adapters.end());
-  const auto base = Checkpoint::open(command.base);
+  const auto base = app::open_weights(command.base);
   auto inputs = files_of(base);
   for (const auto& adapter : adapters) {
     const auto own = app::adapter_files(adapter);
@@ -71,6 +72,7 @@ void run_merge(MergeCommand& command) {
     report = merge_adapters(base, adapters, command.out, command.options);
     progress.finish();
   }
+  for (const auto& note : report.notes) app::print_message("note: " + note);
   for (const auto& adapter : report.of_other_bases) {
     app::print_message(fmt::format(
         "warning: the adapter \"{}\" was made for other weights than those of \"{}\": the base's "
@@ -94,7 +96,9 @@ void run_merge(MergeCommand& command) {
 void add_merge(const Flags& flags) {
   auto command = std::make_shared<MergeCommand>();
   const auto merge = flags.command("merge", "Merge adapters into a model's weights on disk");
-  merge.option("base", &command->base, "The base: a .safetensors file, or a folder with one")
+  merge
+      .option("base", &command->base,
+              "The base: a file of weights, or a folder as transformers writes")
       .type_name("BASE")
       .required();
   merge

@@ -56,6 +56,7 @@ void run_resize(const Flags& flags, const ResizeCommand& command) {
   }
   const auto report = resize_adapter(command.adapter, command.out, options);
   app::warn_of_config(report.config_matches, {}, command.adapter);
+  for (const auto& note : report.notes) app::print_message("note: " + note);
   if (command.common.json) {
     fmt::print("{}\n", to_text(to_json(report)));
     return;

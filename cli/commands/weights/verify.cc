@@ -5,6 +5,7 @@
 
 #include <memory>
 
+#include "app/models/weights_file.h"
 #include "app/terminal/message.h"
 #include "app/terminal/progress.h"
 #include "app/terminal/table.h"
@@ -26,7 +27,7 @@ constexpr auto kVerifyExamples = R"(Examples:
 
 void run_verify(VerifyCommand& command) {
   app::apply_common_options(command.common);
-  const auto base = Checkpoint::open(command.base), merged = Checkpoint::open(command.merged);
+  const auto base = app::open_weights(command.base), merged = app::open_weights(command.merged);
   const auto count = static_cast<int64_t>(base.names().size());
   std::vector<VerifiedTensor> wrong;
   {

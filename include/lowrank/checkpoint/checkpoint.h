@@ -8,6 +8,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace lowrank {
@@ -36,6 +37,9 @@ class LOWRANK_API Checkpoint {
   /// Throws FileError if there is no checkpoint at this place, if a file is damaged, if the index
   /// names a file or tensor that is not there or leaves one out, and for a name in two shards.
   static Checkpoint open(const std::filesystem::path& place);
+  /// Returns the tensors of a model that was loaded whole from `place`, as from a TorchScript file.
+  static Checkpoint from_tensors(const std::filesystem::path& place,
+                                 const std::vector<std::pair<std::string, at::Tensor>>& tensors);
 
   /// The names of all tensors: file after file, in the order of their data.
   const std::vector<std::string>& names() const;

@@ -42,6 +42,7 @@ struct CheckpointMergeReport {
   /// The adapters whose files say that they were made for other weights than the base's. Not known
   /// of PEFT's files, which do not say it, and where adapters are taken out.
   std::vector<std::filesystem::path> of_other_bases = {};
+  std::vector<std::string> notes = {};  ///< sentences about what was found in the adapters
 
   /// √Σ rounding² / √Σ update²: the part of the updates that rounding lost.
   LOWRANK_API double relative_rounding() const;

@@ -42,6 +42,7 @@ struct WeightsReport {
   int64_t whole_numbers = 0;              ///< in all tensors that are saved with them
   std::vector<std::string> skipped = {};  ///< tensors that changed and are not saved
   int64_t unchanged = 0;                  ///< tensors that are equal in both models
+  std::vector<std::string> notes = {};    ///< sentences about what was found in the adapter
   int64_t resumed = 0;                    ///< layers that an interrupted command had finished
   bool config_matches = true;             ///< as LoadReport::config_matches, of the old adapter
 

@@ -4,10 +4,14 @@
 #include <gtest/gtest.h>
 #include <lowrank/io/safetensors.h>
 
+#include <chrono>
+#include <csignal>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <vector>
 
 #include "support/refusals.h"
+#include "support/running_command.h"
 #include "support/tiny_models.h"
 
 namespace lowrank {
@@ -85,6 +89,62 @@ TEST_F(WeightsCommands, MergeAnAdapterAndVerifyIt) {
 }
 
 /// An output in another folder may be an input all the same, by its name or by a link.
+TEST_F(WeightsCommands, ReadTorchScript) {
+  const std::string script = std::string(LOWRANK_FIXTURES) + "/scripted.pt";
+  const auto info = Json::parse(run_lowrank({"info", script, "--json"}).out);
+  const auto same = run_lowrank({"compare", script, script, "--json"});
+  ASSERT_EQ(same.status, 0) << same.err;
+  EXPECT_EQ(Json::parse(same.out).at("equal"), info.at("tensors").size());
+  const auto merged = run_lowrank({"merge", script, "--adapters", at("a"), "--out", at("m")});
+  EXPECT_EQ(merged.status, 1);
+  EXPECT_THAT(merged.err, HasSubstr("must hold safetensors"));
+}
+
+/// A merge or an extraction that is killed at any moment leaves the old result or the new one, and
+/// can go on.
+TEST_F(WeightsCommands, SlowSurviveKills) {
+  std::vector<SafetensorsEntry> base, tuned;
+  for (int i = 0; i < 12; ++i) {
+    const auto w = at::randn({700, 600});
+    base.push_back({"layers." + std::to_string(i) + ".weight", w});
+    tuned.push_back({base.back().name, w + at::randn({700, 2}).mm(at::randn({2, 600}))});
+  }
+  write_safetensors(folder_ / "b.safetensors", base);
+  write_safetensors(folder_ / "t.safetensors", tuned);
+  const auto run = [&](std::vector<std::string> words, const std::string& out, bool resume) {
+    words.insert(words.end(), {"--threads", "1", "--out", at(out)});
+    if (resume) words.emplace_back("--resume");
+    return words;
+  };
+  const auto expect_survives = [&](const std::vector<std::string>& words, const std::string& whole,
+                                   const std::string& file) {
+    const auto begun = std::chrono::steady_clock::now();
+    ASSERT_EQ(run_lowrank(run(words, whole, false)).status, 0);
+    const auto taken = std::chrono::steady_clock::now() - begun;
+    const auto file_in = [&](const std::string& out) {
+      return file.empty() ? folder_ / out : folder_ / out / file;
+    };
+    const auto expected = read_bytes(file_in(whole));
+    ASSERT_FALSE(expected.empty());
+    for (int i = 1; i <= 12; ++i) {
+      RunningCommand killed(run(words, "out", false));
+      const auto end = std::chrono::steady_clock::now() + taken * i / 12;
+      killed.stop(SIGKILL, [&] { return std::chrono::steady_clock::now() >= end; });
+      if (!std::filesystem::exists(file_in("out"))) {
+        const auto resumed = run_lowrank(run(words, "out", true));
+        EXPECT_EQ(resumed.status, 0) << resumed.err;
+      }
+      EXPECT_EQ(read_bytes(file_in("out")), expected);
+      std::filesystem::remove_all(folder_ / "out");
+      std::filesystem::remove_all(folder_ / ".out.unfinished");
+    }
+  };
+  expect_survives({"extract", at("b.safetensors"), at("t.safetensors"), "--rank", "2"}, "whole",
+                  "adapter_model.safetensors");
+  expect_survives({"merge", at("b.safetensors"), "--adapters", at("whole")}, "merged.safetensors",
+                  "");
+}
+
 TEST_F(WeightsCommands, NeverReplaceWhatTheyRead) {
   ASSERT_EQ(run_lowrank({"extract", base_, tuned_, "--rank", "2", "--out", at("a")}).status, 0);
   std::filesystem::create_directory(folder_ / "x");
