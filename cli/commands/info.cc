@@ -17,6 +17,7 @@
 
 #include "app/models/base_model.h"
 #include "app/models/model_folder.h"
+#include "app/models/weights_file.h"
 #include "app/reports/evaluation_report.h"
 #include "app/reports/inspection_report.h"
 #include "app/runs/unfinished.h"
@@ -122,10 +123,17 @@ Json script_json(const fs::path& file, const InfoCommand& command) {
 Json model_json(const InfoCommand& command) {
   const fs::path place = command.folder;
   constexpr std::array<std::string_view, 3> kWeights = {".safetensors", ".gguf", ".npy"};
-  const bool is_script =
-      fs::is_regular_file(place) &&
-      std::find(kWeights.begin(), kWeights.end(), place.extension()) == kWeights.end();
-  return is_script ? script_json(place, command) : checkpoint_json(place, command);
+  if (app::is_archive(place)) return script_json(place, command);
+  const bool is_known =
+      !fs::is_regular_file(place) ||
+      std::find(kWeights.begin(), kWeights.end(), place.extension()) != kWeights.end();
+  if (is_known) return checkpoint_json(place, command);
+  fail<FileError>(
+      "info",
+      fmt::format("\"{}\" must be an adapter's or a model's folder, or a file of weights "
+                  "(safetensors, GGUF, .npy, TorchScript)",
+                  place.string()),
+      "another kind of file");
 }
 
 /// As the file has it: PEFT writes true for each start that readers need not know of.

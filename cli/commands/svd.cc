@@ -14,6 +14,7 @@
 #include <optional>
 #include <utility>
 
+#include "app/models/weights_file.h"
 #include "app/reports/svd_report.h"
 #include "app/runs/folder_lock.h"
 #include "app/runs/input_protection.h"
@@ -23,6 +24,8 @@
 
 namespace lowrank::cli {
 namespace {
+
+namespace fs = std::filesystem;
 
 struct SvdOptions {
   app::CommonOptions common;
@@ -101,9 +104,21 @@ Source draw(const SvdOptions& options, const app::Resources& resources) {
                                       columns, options.common.seed)};
 }
 
+/// Whether the file is a model's weights in a form that read_matrix() does not know.
+bool is_model(const fs::path& file) {
+  return fs::is_directory(file) || file.extension() == ".gguf" || app::is_archive(file);
+}
+
+at::Tensor matrix_of(const SvdOptions& options) {
+  if (options.file == "-") return read_matrix("/dev/stdin", options.tensor);
+  if (!options.tensor || !is_model(options.file)) return read_matrix(options.file, options.tensor);
+  const auto weight = app::open_weights(options.file).tensor(*options.tensor);
+  return weight.dim() > 2 ? weight.flatten(1) : weight;
+}
+
 Source read(const SvdOptions& options, const app::Resources& resources) {
   const bool standard_input = options.file == "-";
-  auto w = read_matrix(standard_input ? "/dev/stdin" : options.file, options.tensor);
+  auto w = matrix_of(options);
   // thin_svd() computes whole numbers in float64, and half precision in float32.
   const bool is_single = w.is_floating_point() && w.scalar_type() != at::kDouble;
   const auto own = is_single ? at::kFloat : at::kDouble;
@@ -206,8 +221,8 @@ void add_svd(const Flags& flags) {
   auto options = std::make_shared<SvdOptions>();
   const auto command = flags.command("svd", "Compute rank, singular values and factors W ≈ BA");
   command.option("FILE", &options->file,
-                 "Matrix: .npy, .safetensors or text (blanks, commas, semicolons or tabs); "
-                 "- reads text from standard input");
+                 "Matrix: .npy, .safetensors or text (blanks, commas, semicolons or tabs), or "
+                 "with --tensor any model; - reads text from standard input");
   command.option("--tensor", &options->tensor, "Name of a tensor in a .safetensors file")
       .type_name("NAME");
   command.option("--random", &options->random, "Use a random matrix of this shape instead")

@@ -23,4 +23,13 @@ void add_common_flags(const Flags& flags, app::CommonOptions& options, const Com
   if (use.force) common.flag("--force", options.force, "Replace existing outputs");
 }
 
+void add_adapters_flag(const Flags& flags, std::vector<std::string>& adapters) {
+  flags
+      .names(
+          "--adapters", [&adapters](const std::vector<std::string>& names) { adapters = names; },
+          "Folders of the adapters")
+      .type_name("DIR,...")
+      .required();
+}
+
 }  // namespace lowrank::cli

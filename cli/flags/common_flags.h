@@ -1,5 +1,8 @@
 #pragma once
 
+#include <string>
+#include <vector>
+
 #include "app/runs/resources.h"
 #include "cli/flags/flags.h"
 
@@ -14,5 +17,8 @@ struct CommonUse {
 
 /// The flags that mean the same in every command; `options` must live until the command has run.
 void add_common_flags(const Flags& flags, app::CommonOptions& options, const CommonUse& use = {});
+
+/// Adds --adapters, which is required: folders with commas between them.
+void add_adapters_flag(const Flags& flags, std::vector<std::string>& adapters);
 
 }  // namespace lowrank::cli

@@ -4,11 +4,15 @@
 #include <fmt/format.h>
 #include <lowrank/error.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <system_error>
+#include <utility>
+#include <vector>
 
 #include "io/files/system_file.h"
 #include "io/files/temporary_file.h"
@@ -40,12 +44,43 @@ void exchange(const fs::path& from, const fs::path& to) {
   std::rename(aside.c_str(), from.c_str());
 }
 
+/// Whether a folder cannot or must not be exchanged for another one.
+bool must_stay(const fs::path& folder) {
+  std::error_code none;
+  struct stat own = {}, parent = {};
+  if (::stat(folder.c_str(), &own) != 0 || !S_ISDIR(own.st_mode)) return false;
+  const auto above = folder / "..";
+  if (::stat(above.c_str(), &parent) != 0 || own.st_dev != parent.st_dev) return true;
+  if (own.st_ino == parent.st_ino || ::access(above.c_str(), W_OK | X_OK) != 0) return true;
+  if (fs::equivalent(folder, ".", none)) return true;
+  for (const auto& entry : fs::directory_iterator(folder, none)) {
+    if (entry.is_directory(none)) return true;
+  }
+  return false;
+}
+
+/// The files of a folder, those of JSON last: a reader that finds them finds the others.
+std::vector<std::string> files_in_order(const fs::path& folder) {
+  std::vector<std::string> names;
+  for (const auto& entry : fs::directory_iterator(folder)) {
+    if (entry.path().filename() != kJournal) names.push_back(entry.path().filename().string());
+  }
+  std::sort(names.begin(), names.end(), [](const auto& one, const auto& other) {
+    return std::pair(one.ends_with(".json"), one) < std::pair(other.ends_with(".json"), other);
+  });
+  return names;
+}
+
 }  // namespace
 
 StagedOutput::StagedOutput(const fs::path& out, bool resume, const char* operation)
-    : out_(io::without_trailing_slash(out)),
-      folder_(io::folder_of(out) / fmt::format(".{}.unfinished", out_.filename().string())) {
+    : out_(io::without_trailing_slash(out)), is_inside_(must_stay(out_)) {
   std::error_code error;
+  // A link to a folder stays; what it points to gets the output.
+  if (fs::is_directory(out_, error)) out_ = fs::canonical(out_, error);
+  folder_ = is_inside_
+                ? out_ / ".lowrank.unfinished"
+                : io::folder_of(out_) / fmt::format(".{}.unfinished", out_.filename().string());
   const auto missing = io::missing_folders(out_);
   if (!missing.empty()) made_ = missing.back();
   const bool exists = fs::exists(fs::symlink_status(folder_, error));
@@ -68,8 +103,9 @@ StagedOutput::StagedOutput(const fs::path& out, bool resume, const char* operati
                     "one");
   }
   if (resume) return;
+  // The journal, which shows that the folder is ours, is emptied by the next one.
   for (const auto& entry : fs::directory_iterator(folder_, error)) {
-    fs::remove_all(entry.path(), error);
+    if (entry.path() != journal()) fs::remove_all(entry.path(), error);
   }
 }
 
@@ -95,7 +131,6 @@ void StagedOutput::keep_others(const std::set<std::string>& dropped) const {
   for (const auto& entry : fs::directory_iterator(out_, none)) {
     const auto name = entry.path().filename().string();
     if (dropped.contains(name) || fs::exists(fs::symlink_status(file(name), none))) continue;
-    if (entry.is_directory(none) && !entry.is_symlink(none)) continue;
     std::error_code failed;
     fs::create_hard_link(entry.path(), file(name), failed);
     if (failed && entry.is_symlink(none)) {
@@ -107,35 +142,38 @@ void StagedOutput::keep_others(const std::set<std::string>& dropped) const {
   }
 }
 
-/// After the exchange, what was in `out` lies in the hidden folder. Returns whether all folders in
-/// it have their old place again.
-bool StagedOutput::move_folders_back() const {
-  bool all = true;
-  for (const auto& entry : fs::directory_iterator(folder_)) {
-    if (!entry.is_directory() || entry.is_symlink()) continue;
-    std::error_code failed;
-    fs::rename(entry.path(), out_ / entry.path().filename(), failed);
-    all = all && !failed;
+void StagedOutput::publish_files(const std::set<std::string>& dropped) {
+  const auto names = files_in_order(folder_);
+  for (const auto& name : names) io::require_replaceable(out_ / name);
+  for (const auto& name : names) {
+    if (std::rename(file(name).c_str(), (out_ / name).c_str()) != 0) {
+      io::fail_write(out_ / name, errno);
+    }
   }
-  return all;
+  std::error_code none;
+  for (const auto& name : dropped) {
+    if (std::find(names.begin(), names.end(), name) == names.end()) fs::remove(out_ / name, none);
+  }
+  flush(out_);
+  remove_folder();
 }
 
 void StagedOutput::publish_folder(const std::set<std::string>& dropped) {
   is_resumed_ = false;
+  made_.clear();
+  if (is_inside_) return publish_files(dropped);
   std::error_code none;
   const bool replaces = fs::exists(fs::symlink_status(out_, none));
   if (replaces) keep_others(dropped);
   flush(folder_);
   if (!replaces || ::rmdir(out_.c_str()) == 0) {
     if (std::rename(folder_.c_str(), out_.c_str()) != 0) io::fail_write(out_, errno);
-    folder_.clear();
   } else {
     exchange(folder_, out_);
-    if (move_folders_back()) remove_folder();
-    folder_.clear();
+    remove_folder();
   }
+  folder_.clear();
   fs::remove(out_ / kJournal, none);
-  made_.clear();
   flush(io::folder_of(out_));
 }
 

@@ -10,6 +10,10 @@ namespace lowrank {
 
 /// A hidden folder beside an output, in which the output is made and from which it takes its place
 /// in one step. A killed process leaves it, for the next one to go on with or to remove.
+///
+/// A folder that must stay where it is (the working folder, a mount, one with folders in it, one in
+/// a folder that we may not write to) has the hidden folder in it. Then its files take their places
+/// one after the other, JSON last.
 class StagedOutput {
  public:
   /// Makes the folder, or with `resume` takes the one that is there; without it, what an old one
@@ -26,8 +30,8 @@ class StagedOutput {
   /// For the journal: its presence shows that the folder is ours.
   std::filesystem::path journal() const;
 
-  /// Puts the whole folder in the place of `out`, without the journal. What is in `out` and has no
-  /// namesake in the new folder stays, except for the files `dropped`.
+  /// Puts everything in its place, without the journal. What is in `out` and has no namesake in the
+  /// new folder stays, except for the files `dropped`.
   void publish_folder(const std::set<std::string>& dropped);
   /// Puts one file of it in the place of `out`.
   void publish_file(const std::string& name);
@@ -35,11 +39,11 @@ class StagedOutput {
  private:
   void remove_folder();
   void keep_others(const std::set<std::string>& dropped) const;
-  bool move_folders_back() const;
+  void publish_files(const std::set<std::string>& dropped);
 
   std::filesystem::path out_, folder_;  // the latter is empty once it has its place
   io::Descriptor lock_;                 // on the folder
-  bool is_resumed_ = false;
+  bool is_inside_ = false, is_resumed_ = false;
   std::filesystem::path made_;  // the outermost parent that was made; empty for none
 };
 

@@ -159,7 +159,6 @@ WeightsReport combine_adapter_folders(const std::vector<Path>& folders,
   metadata[kConfigKey] = config_fingerprint(from_peft_json(json, to / kAdapterConfigFile));
   FileGroup files;
   write_safetensors(files.open(to / kAdapterWeightsFile), entries, metadata);
-  for (const auto& [name, content] : options.further_files) files.add(to / name, content);
   files.add(to / kReportFile, to_text(to_json(report)) + "\n");
   files.add(to / kAdapterConfigFile, json.dump(2) + "\n");
   files.commit();

@@ -46,11 +46,10 @@ TEST_F(StagedFolder, TakesThePlaceOfNothing) {
 }
 
 TEST_F(StagedFolder, KeepsWhatElseIsThere) {
-  fs::create_directories(out_ / "photos");
+  fs::create_directory(out_);
   folder_.write("out/a", "old");
   folder_.write("out/notes.txt", "mine");
   folder_.write("out/old.safetensors", "weights");
-  folder_.write("out/photos/x", "mine too");
   fs::create_symlink("nowhere", out_ / "link");
   {
     StagedOutput stage(out_, false, "test");
@@ -58,10 +57,47 @@ TEST_F(StagedFolder, KeepsWhatElseIsThere) {
     stage.publish_folder({"old.safetensors"});
   }
   EXPECT_EQ(names(folder_.path()), Names{"out"});
-  EXPECT_EQ(names(out_), (Names{"a", "link", "notes.txt", "photos"}));
+  EXPECT_EQ(names(out_), (Names{"a", "link", "notes.txt"}));
   EXPECT_EQ(read_bytes(out_ / "a"), "new");
   EXPECT_EQ(read_bytes(out_ / "notes.txt"), "mine");
-  EXPECT_EQ(read_bytes(out_ / "photos" / "x"), "mine too");
+}
+
+/// Where the folder must not be moved, its files take their places one by one.
+TEST_F(StagedFolder, StaysWhereItMust) {
+  fs::create_directories(out_ / "photos");
+  folder_.write("out/photos/x", "mine");
+  folder_.write("out/a", "old");
+  folder_.write("out/old.safetensors", "weights");
+  fs::create_symlink(out_, folder_ / "link");
+  {
+    StagedOutput stage(folder_ / "link", false, "test");
+    EXPECT_EQ(stage.file("a").parent_path(), fs::canonical(out_) / ".lowrank.unfinished");
+    write(stage, "a", "new");
+    write(stage, "b.json", "{}");
+    stage.publish_folder({"old.safetensors"});
+  }
+  EXPECT_EQ(names(out_), (Names{"a", "b.json", "photos"}));
+  EXPECT_EQ(read_bytes(out_ / "a"), "new");
+  EXPECT_EQ(read_bytes(out_ / "photos" / "x"), "mine");
+  EXPECT_TRUE(fs::is_symlink(folder_ / "link"));
+  StagedOutput stage(out_, false, "test");
+  write(stage, "photos", "a file");
+  EXPECT_THROW(stage.publish_folder({}), FileError);
+  EXPECT_EQ(read_bytes(out_ / "photos" / "x"), "mine");
+}
+
+TEST_F(StagedFolder, MayBeTheWorkingFolder) {
+  fs::create_directory(out_);
+  const auto before = fs::current_path();
+  fs::current_path(out_);
+  {
+    StagedOutput stage(".", false, "test");
+    write(stage, "a", "new");
+    stage.publish_folder({});
+  }
+  fs::current_path(before);
+  EXPECT_EQ(names(out_), Names{"a"});
+  EXPECT_EQ(names(folder_.path()), Names{"out"});
 }
 
 TEST_F(StagedFolder, ChangesNothingUntilThen) {
@@ -84,7 +120,7 @@ TEST_F(StagedFolder, IsTakenUpOrRemoved) {
   EXPECT_EQ(read_bytes(StagedOutput(out_, true, "test").file("a")), "half");
   EXPECT_EQ(read_bytes(left / "a"), "half") << "what was taken up stays if that fails";
   const StagedOutput stage(out_, false, "test");
-  EXPECT_EQ(names(left), Names{});
+  EXPECT_EQ(names(left), Names{"lowrank_journal.jsonl"});
 }
 
 TEST_F(StagedFolder, IsOurs) {

@@ -49,9 +49,9 @@ void run_combine(CombineCommand& command) {
   require_writable_output(command.out, command.common.force);
   app::require_no_other(command.out, app::FolderKind::kAdapter);
   const app::FolderLock lock(command.out);
-  const auto report = combine_adapter_folders(
-      folders, command.weights, command.out,
-      {.combine = command.options, .force = command.common.force, .further_files = {}});
+  const auto report =
+      combine_adapter_folders(folders, command.weights, command.out,
+                              {.combine = command.options, .force = command.common.force});
   if (command.common.json) {
     fmt::print("{}\n", to_text(to_json(report)));
     return;
@@ -66,13 +66,7 @@ void add_combine(const Flags& flags) {
   auto command = std::make_shared<CombineCommand>();
   auto& options = command->options;
   const auto combine = flags.command("combine", "Combine adapters of one base into one");
-  combine
-      .names(
-          "--adapters",
-          [command](const std::vector<std::string>& names) { command->adapters = names; },
-          "Folders of the adapters")
-      .type_name("DIR,...")
-      .required();
+  add_adapters_flag(combine, command->adapters);
   combine.option("--weights", &command->weights, "The weight of each adapter")
       .type_name("X,...")
       .default_text("1 for each");

@@ -101,13 +101,7 @@ void add_merge(const Flags& flags) {
               "The base: a file of weights, or a folder as transformers writes")
       .type_name("BASE")
       .required();
-  merge
-      .names(
-          "--adapters",
-          [command](const std::vector<std::string>& names) { command->adapters = names; },
-          "Folders of the adapters")
-      .type_name("DIR,...")
-      .required();
+  add_adapters_flag(merge, command->adapters);
   merge.option("--out", &command->out, "Where the merged model goes: a folder, or a file as BASE")
       .type_name("PLACE")
       .required();

@@ -70,13 +70,7 @@ void add_verify(const Flags& flags) {
       flags.command("verify", "Check that a model is a base with adapters merged into it");
   verify.option("base", &command->base, "The base").type_name("BASE").required();
   verify.option("merged", &command->merged, "The merged model").type_name("MERGED").required();
-  verify
-      .names(
-          "--adapters",
-          [command](const std::vector<std::string>& names) { command->adapters = names; },
-          "Folders of the adapters")
-      .type_name("DIR,...")
-      .required();
+  add_adapters_flag(verify, command->adapters);
   verify.option("--prefix", &command->options.prefix,
                 "Text before the adapters' names, as transformer. for GPT-2's files");
   add_common_flags(verify, command->common,

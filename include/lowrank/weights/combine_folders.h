@@ -6,7 +6,6 @@
 
 #include <filesystem>
 #include <string>
-#include <utility>
 #include <vector>
 
 namespace lowrank {
@@ -14,8 +13,6 @@ namespace lowrank {
 struct CombineFoldersOptions {
   CombineOptions combine{};
   bool force = false;  ///< replace an adapter that is in the folder
-  /// Names and contents of further files, which are written together with the adapter.
-  std::vector<std::pair<std::string, std::string>> further_files{};
 };
 
 /// Combines the adapters of some folders with these weights, layer by layer, into a new one, as

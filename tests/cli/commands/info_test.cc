@@ -204,7 +204,7 @@ TEST_F(InfoCommand, RefusesWhatIsNeither) {
   expect_refusals({
       {{"info"}, 2, "folder is required"},
       {{"info", (folder_ / "none").string()}, 1, "[load] there must be a folder"},
-      {{"info", file}, 1, "must be a TorchScript file"},
+      {{"info", file}, 1, "(safetensors, GGUF, .npy, TorchScript). Got another kind of file."},
       {{"info", broken}, 1, "Got the key \"r\" twice."},
       {{"info", lacking}, 1, "must hold a number lora_alpha. Got none."},
   });
