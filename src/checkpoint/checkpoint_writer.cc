@@ -24,7 +24,7 @@ class PlacedFile {
  public:
   /// Takes room for the whole file, so that a full disk is noticed before anything is computed.
   PlacedFile(const fs::path& path, uint64_t size)
-      : path_(path), file_(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666)) {
+      : path_(path), file_(::open(path.c_str(), O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0666)) {
     const auto length = static_cast<off_t>(size);
     if (!file_.is_open() || ::ftruncate(file_.number(), length) != 0) io::fail_write(path, errno);
     const bool has_room = size == 0 || ::fallocate(file_.number(), 0, 0, length) == 0;
@@ -94,18 +94,19 @@ void CheckpointWriter::write(const std::string& name, const std::vector<Safetens
     source.report(*place.entry, content.report);
   }
   file.finish();
-  only_name_ = name;
+  names_.insert(name);
 }
 
 void CheckpointWriter::add(const std::string& name, std::string_view bytes) {
+  names_.insert(name);
   write_file_atomically(stage_.file(name), bytes);
 }
 
 void CheckpointWriter::commit(const std::set<std::string>& dropped) {
   if (options_.is_folder) {
-    stage_.publish_folder(dropped);
+    stage_.publish_folder(names_, dropped);
   } else {
-    stage_.publish_file(only_name_);
+    stage_.publish_file(*names_.begin());
   }
 }
 

@@ -45,6 +45,8 @@ class CheckpointWriter {
   /// only say which dtype and shape they will have.
   void write(const std::string& name, const std::vector<SafetensorsEntry>& entries,
              const std::map<std::string, std::string>& metadata, const Source& source);
+  /// As StagedOutput has it: call it before anything is computed.
+  void require_places(const std::set<std::string>& names) const { stage_.require_places(names); }
   /// Writes a small file.
   void add(const std::string& name, std::string_view bytes);
 
@@ -56,7 +58,7 @@ class CheckpointWriter {
   void commit(const std::set<std::string>& dropped = {});
 
  private:
-  std::string only_name_;  // of a checkpoint that is one file
+  std::set<std::string> names_;  // of the files that were written
   Options options_;
   StagedOutput stage_;
   Journal journal_;

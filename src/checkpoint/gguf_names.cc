@@ -174,7 +174,7 @@ TensorInModel GgufNames::of(const io::GgufTensorInfo& info) const {
 
 at::Tensor as_in_model(const at::Tensor& tensor, const TensorInModel& in_model) {
   auto own = tensor;
-  if (in_model.reordered_heads > 0) {
+  if (in_model.reordered_heads > 0 && tensor.numel() > 0) {
     // The converter put the two halves of a head's rows side by side, row by row.
     const auto half = tensor.size(0) / in_model.reordered_heads / 2;
     own = own.reshape({in_model.reordered_heads, half, 2, -1})

@@ -12,7 +12,7 @@ namespace lowrank {
 
 /// What a long command has finished, line by line, so that it can go on after it was killed. The
 /// first line says what the work is; each further one names a part, the SHA-256 of its bytes, and
-/// what is to be reported of it.
+/// what is to be reported of it. Every line begins with its own SHA-256.
 class Journal {
  public:
   struct Entry {

@@ -23,6 +23,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr const char* kJournal = "lowrank_journal.jsonl";
+constexpr size_t kLongestName = 200;  // of the part of a name that is the output's
 
 void flush(const fs::path& folder) {
   const io::Descriptor opened(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
@@ -54,7 +55,8 @@ bool must_stay(const fs::path& folder) {
   if (own.st_ino == parent.st_ino || ::access(above.c_str(), W_OK | X_OK) != 0) return true;
   if (fs::equivalent(folder, ".", none)) return true;
   for (const auto& entry : fs::directory_iterator(folder, none)) {
-    if (entry.is_directory(none)) return true;
+    const bool is_readable = ::access(entry.path().c_str(), R_OK) == 0 || entry.is_symlink(none);
+    if (entry.is_directory(none) || !is_readable) return true;
   }
   return false;
 }
@@ -78,14 +80,17 @@ StagedOutput::StagedOutput(const fs::path& out, bool resume, const char* operati
   std::error_code error;
   // A link to a folder stays; what it points to gets the output.
   if (fs::is_directory(out_, error)) out_ = fs::canonical(out_, error);
-  folder_ = is_inside_
-                ? out_ / ".lowrank.unfinished"
-                : io::folder_of(out_) / fmt::format(".{}.unfinished", out_.filename().string());
+  folder_ = is_inside_ ? out_ / ".lowrank.unfinished"
+                       : io::folder_of(out_) /
+                             fmt::format(".{}.unfinished",
+                                         out_.filename().string().substr(0, kLongestName));
   const auto missing = io::missing_folders(out_);
   if (!missing.empty()) made_ = missing.back();
+  finish_interrupted();
   const bool exists = fs::exists(fs::symlink_status(folder_, error));
-  const bool is_ours = exists && fs::is_directory(fs::symlink_status(folder_, error)) &&
-                       (fs::exists(journal(), error) || fs::is_empty(folder_, error));
+  const bool is_ours =
+      exists && fs::is_directory(fs::symlink_status(folder_, error)) &&
+      (fs::is_regular_file(fs::symlink_status(journal(), error)) || fs::is_empty(folder_, error));
   if (exists && !is_ours) {
     const auto name = io::quoted(folder_);
     folder_.clear();
@@ -107,6 +112,15 @@ StagedOutput::StagedOutput(const fs::path& out, bool resume, const char* operati
   for (const auto& entry : fs::directory_iterator(folder_, error)) {
     if (entry.path() != journal()) fs::remove_all(entry.path(), error);
   }
+}
+
+/// The journal is taken out of the new folder last. Where it is still there, a process was killed
+/// after the exchange, and what lies in the hidden folder is the old output.
+void StagedOutput::finish_interrupted() const {
+  std::error_code none;
+  if (is_inside_ || !fs::is_regular_file(fs::symlink_status(out_ / kJournal, none))) return;
+  if (!fs::exists(journal(), none)) fs::remove_all(folder_, none);
+  fs::remove(out_ / kJournal, none);
 }
 
 StagedOutput::~StagedOutput() {
@@ -142,6 +156,34 @@ void StagedOutput::keep_others(const std::set<std::string>& dropped) const {
   }
 }
 
+void StagedOutput::require_places(const std::set<std::string>& names) const {
+  if (names.empty()) io::require_replaceable(out_);
+  for (const auto& name : names) io::require_replaceable(out_ / name);
+}
+
+void StagedOutput::drop_all_but(const std::set<std::string>& names) const {
+  std::error_code none;
+  for (const auto& entry : fs::directory_iterator(folder_, none)) {
+    const auto name = entry.path().filename().string();
+    if (name != kJournal && !names.contains(name)) fs::remove_all(entry.path(), none);
+  }
+}
+
+/// Gives the folder and its files the permissions of those that they replace.
+void StagedOutput::keep_modes() const {
+  const auto keep = [](const fs::path& from, const fs::path& to) {
+    struct stat old = {};
+    if (::lstat(from.c_str(), &old) != 0 || S_ISLNK(old.st_mode)) return;
+    // Best effort: file systems without permissions refuse it.
+    [[maybe_unused]] const int ignored = ::chmod(to.c_str(), old.st_mode & 0777);
+  };
+  std::error_code none;
+  for (const auto& entry : fs::directory_iterator(folder_, none)) {
+    keep(out_ / entry.path().filename(), entry.path());
+  }
+  if (!is_inside_) keep(out_, folder_);
+}
+
 void StagedOutput::publish_files(const std::set<std::string>& dropped) {
   const auto names = files_in_order(folder_);
   for (const auto& name : names) io::require_replaceable(out_ / name);
@@ -158,9 +200,12 @@ void StagedOutput::publish_files(const std::set<std::string>& dropped) {
   remove_folder();
 }
 
-void StagedOutput::publish_folder(const std::set<std::string>& dropped) {
+void StagedOutput::publish_folder(const std::set<std::string>& names,
+                                  const std::set<std::string>& dropped) {
   is_resumed_ = false;
   made_.clear();
+  drop_all_but(names);
+  keep_modes();
   if (is_inside_) return publish_files(dropped);
   std::error_code none;
   const bool replaces = fs::exists(fs::symlink_status(out_, none));
@@ -180,6 +225,10 @@ void StagedOutput::publish_folder(const std::set<std::string>& dropped) {
 void StagedOutput::publish_file(const std::string& name) {
   is_resumed_ = false;
   io::require_replaceable(out_);
+  struct stat old = {};
+  if (::lstat(out_.c_str(), &old) == 0 && S_ISREG(old.st_mode)) {
+    [[maybe_unused]] const int ignored = ::chmod(file(name).c_str(), old.st_mode & 0777);
+  }
   if (std::rename(file(name).c_str(), out_.c_str()) != 0) io::fail_write(out_, errno);
   made_.clear();
   flush(io::folder_of(out_));

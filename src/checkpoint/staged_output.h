@@ -30,16 +30,23 @@ class StagedOutput {
   /// For the journal: its presence shows that the folder is ours.
   std::filesystem::path journal() const;
 
-  /// Puts everything in its place, without the journal. What is in `out` and has no namesake in the
-  /// new folder stays, except for the files `dropped`.
-  void publish_folder(const std::set<std::string>& dropped);
+  /// Throws FileError if one of these files could not take its place in `out`, or `out` itself if
+  /// there is no name.
+  void require_places(const std::set<std::string>& names) const;
+
+  /// Puts the files `names` in their places. What else is in `out` stays, except for the files
+  /// `dropped`; what else is in the hidden folder goes.
+  void publish_folder(const std::set<std::string>& names, const std::set<std::string>& dropped);
   /// Puts one file of it in the place of `out`.
   void publish_file(const std::string& name);
 
  private:
+  void finish_interrupted() const;
   void remove_folder();
   void keep_others(const std::set<std::string>& dropped) const;
   void publish_files(const std::set<std::string>& dropped);
+  void drop_all_but(const std::set<std::string>& names) const;
+  void keep_modes() const;
 
   std::filesystem::path out_, folder_;  // the latter is empty once it has its place
   io::Descriptor lock_;                 // on the folder

@@ -1,6 +1,8 @@
 #include "checkpoint/tensor_file.h"
 
 #include <ATen/ATen.h>
+#include <fmt/format.h>
+#include <lowrank/error.h>
 #include <lowrank/io/npy.h>
 #include <lowrank/io/safetensors.h>
 
@@ -59,7 +61,12 @@ class Gguf : public TensorFile {
     for (const auto& info : file_.header().tensors) {
       const auto own = names_in_model_.of(info);
       names_.push_back(own.name);
-      tensors_.emplace(own.name, Tensor{&info, own});
+      const bool is_new = tensors_.emplace(own.name, Tensor{&info, own}).second;
+      if (is_new) continue;
+      fail<FileError>("gguf",
+                      fmt::format("the tensors of \"{}\" must have different names in the model",
+                                  path.string()),
+                      fmt::format("two of the name \"{}\"", own.name));
     }
   }
   const std::vector<std::string>& names() const override { return names_; }

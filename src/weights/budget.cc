@@ -36,9 +36,9 @@ std::vector<int64_t> taken(const std::vector<BudgetLayer>& layers, const std::ve
     const double value = known[i].at(ranks[i]);
     if (value > 0) steps.push({value * value / static_cast<double>(layers[i].cost), i});
   };
-  for (size_t i = 0; i < layers.size(); ++i) {
-    ranks.push_back(layers[i].least);
-    budget -= layers[i].least * layers[i].cost;
+  for (const auto& layer : layers) {
+    ranks.push_back(layer.least);
+    budget -= layer.least * layer.cost;
   }
   for (size_t i = 0; i < layers.size(); ++i) offer(i);
   while (!steps.empty()) {

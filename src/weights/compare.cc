@@ -102,7 +102,7 @@ Comparison compare_checkpoints(const Checkpoint& base, const Checkpoint& tuned,
       ++comparison.equal;
     } else {
       auto compared = compare(name, one, other);
-      if (compared.difference == 0) {  // another dtype holds the same numbers
+      if (compared.largest == 0) {  // another dtype holds the same numbers
         ++comparison.equal;
       } else {
         const bool is_weight = one.dim() >= 2 && one.is_floating_point();

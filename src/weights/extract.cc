@@ -97,6 +97,8 @@ class Extraction {
 
   void write(const Path& to) {
     StagedOutput stage(to, options_.resume, "extract");
+    const std::set<std::string> names = {kAdapterWeightsFile, kReportFile, kAdapterConfigFile};
+    stage.require_places(names);
     Journal journal(stage.journal(), identity(), options_.resume, "extract");
     for (size_t i = 0; i < changes_.layers.size(); ++i) {
       if (options_.on_layer) {
@@ -119,11 +121,8 @@ class Extraction {
     if (pair_.base().is_safetensors()) metadata[kFingerprintKey] = fingerprint_of(pair_.base());
     write_safetensors(stage.file(kAdapterWeightsFile), entries, metadata);
     write_file_atomically(stage.file(kReportFile), to_text(to_json(report_)) + "\n");
-    write_file_atomically(stage.file(kAdapterConfigFile), json.dump(2) + "\n");
-    for (size_t i = 0; i < changes_.layers.size(); ++i) {
-      std::filesystem::remove(stage.file(layer_file(i)));
-    }
-    stage.publish_folder({});
+    write_file_atomically(stage.file(kAdapterConfigFile), to_text(json) + "\n");
+    stage.publish_folder(names, {});
   }
 
   const WeightsReport& report() const { return report_; }

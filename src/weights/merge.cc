@@ -269,6 +269,7 @@ CheckpointMergeReport merge_adapters(const Checkpoint& base, const std::vector<f
                     "another format");
   }
   const Merge merge(base, adapters, options);
+  require_own_names(base);
   const auto files = other_files(merge.base(), merge.unties());
   std::set<std::string> outputs;
   for (const auto& file : base.files()) outputs.insert(file.string());
@@ -279,6 +280,7 @@ CheckpointMergeReport merge_adapters(const Checkpoint& base, const std::vector<f
                                 .resume = options.resume,
                                 .identity = identity_of(base, adapters, options),
                                 .operation = "merge"});
+  writer.require_places(base.is_folder() ? outputs : std::set<std::string>());
   MergeWriting writing(merge, options, writer);
   if (!options.subtract) {
     for (const auto i : merge.of_other_bases()) writing.add_other_base(adapters[i]);

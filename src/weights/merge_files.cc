@@ -61,8 +61,10 @@ std::vector<SmallFile> other_files(const UntiedBase& base, bool unties) {
   const bool is_sharded = base.checkpoint().files()[0] != "model.safetensors";
   for (const auto& entry : fs::directory_iterator(folder)) {
     std::error_code none;
-    const auto path = entry.path();
+    const auto& path = entry.path();
     const auto name = path.filename().string();
+    const auto& weights = base.checkpoint().files();
+    if (std::find(weights.begin(), weights.end(), name) != weights.end()) continue;
     if (is_weights_file(path) || name.starts_with('.') || !entry.is_regular_file(none)) continue;
     if (entry.file_size(none) > kSmallFile || name == kReportFile) continue;
     auto content = read_file(path, kSmallFile);
@@ -75,6 +77,16 @@ std::vector<SmallFile> other_files(const UntiedBase& base, bool unties) {
   std::sort(files.begin(), files.end(),
             [](const auto& one, const auto& other) { return one.name < other.name; });
   return files;
+}
+
+void require_own_names(const Checkpoint& base) {
+  for (const auto& file : base.files()) {
+    if (!base.is_folder() || !file.extension().string().starts_with(".json")) continue;
+    fail<FileError>("merge",
+                    fmt::format("the shards of \"{}\" must not have the names of other files",
+                                base.place().string()),
+                    fmt::format("\"{}\"", file.string()));
+  }
 }
 
 void require_free(const fs::path& out, bool is_folder, const std::set<std::string>& names) {

@@ -22,6 +22,9 @@ struct SmallFile {
 /// embeddings, the config are written anew. None for a model in one file.
 std::vector<SmallFile> other_files(const UntiedBase& base, bool unties);
 
+/// Throws FileError if a shard has the name of a file that is written beside the shards.
+void require_own_names(const Checkpoint& base);
+
 /// Throws FileError if one of the files is there already.
 void require_free(const std::filesystem::path& out, bool is_folder,
                   const std::set<std::string>& names);

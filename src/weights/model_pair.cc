@@ -42,7 +42,8 @@ bool is_table(const std::string& module) {
 
 bool is_layer(const std::string& name, const StoredTensor& weight) {
   const auto module = module_of(name);
-  return weight.shape.size() >= 2 && at::isFloatingType(weight.dtype) &&
+  const bool is_empty = c10::multiply_integers(weight.shape) == 0;
+  return weight.shape.size() >= 2 && !is_empty && at::isFloatingType(weight.dtype) &&
          name.ends_with(".weight") && !module.empty() && !is_table(module);
 }
 

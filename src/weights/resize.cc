@@ -63,7 +63,9 @@ NewLayer resize(const FolderLayer& old, const RankRule& rule, const ResizeOption
 /// Returns the rule of every layer: that of the options, or the rank that the budget gives it.
 std::vector<RankRule> rules_of(const std::vector<FolderLayer>& layers,
                                const ResizeOptions& options) {
-  if (!options.budget) return std::vector<RankRule>(layers.size(), options.rule);
+  std::vector<RankRule> rules(layers.size(), options.rule);
+  if (!options.budget) return rules;
+  rules.clear();
   std::vector<BudgetLayer> sizes;
   std::vector<at::Tensor> values;
   for (const auto& layer : layers) {
@@ -73,7 +75,6 @@ std::vector<RankRule> rules_of(const std::vector<FolderLayer>& layers,
     sizes.back().least = std::min(sizes.back().least, sizes.back().most);
     values.push_back(product_svd(b, a).s);
   }
-  std::vector<RankRule> rules;
   for (const auto rank : ranks_within_budget(
            sizes, *options.budget, "resize",
            [&](size_t i, int64_t count) { return values[i].narrow(0, 0, count); })) {

@@ -63,6 +63,20 @@ TEST_F(GgufCheckpoint, OfLlamaNeedsItsHeads) {
   LOWRANK_EXPECT_ERROR(open(uneven), FileError, "3 heads of even width. Got [16, 6]");
 }
 
+TEST_F(GgufCheckpoint, MayHoldNothing) {
+  GgufBytes file;
+  file.entry("general.architecture", "llama").entry("llama.attention.head_count", 4);
+  file.tensor("blk.0.attn_q.weight", at::zeros({0, 64}));
+  EXPECT_EQ(open(file).tensor("model.layers.0.self_attn.q_proj.weight").numel(), 0);
+}
+
+TEST_F(GgufCheckpoint, HasEachNameOnce) {
+  GgufBytes file;
+  file.entry("general.architecture", "qwen2");
+  file.tensor("output.weight", at::ones({2, 2})).tensor("lm_head.weight", at::ones({2, 2}));
+  LOWRANK_EXPECT_ERROR(open(file), FileError, "Got two of the name \"lm_head.weight\".");
+}
+
 /// Qwen's rows stay as they are.
 TEST_F(GgufCheckpoint, OfQwenIsRenamedAlone) {
   const auto q = at::randn({16, 6});

@@ -39,7 +39,7 @@ TEST_F(StagedFolder, TakesThePlaceOfNothing) {
     StagedOutput stage(folder_ / "new" / "deep" / "", false, "test");
     write(stage, "a", "1");
     EXPECT_FALSE(fs::exists(folder_ / "new" / "deep"));
-    stage.publish_folder({});
+    stage.publish_folder({"a"}, {});
   }
   EXPECT_EQ(names(folder_ / "new"), Names{"deep"});
   EXPECT_EQ(names(folder_ / "new" / "deep"), Names{"a"});
@@ -54,7 +54,8 @@ TEST_F(StagedFolder, KeepsWhatElseIsThere) {
   {
     StagedOutput stage(out_, false, "test");
     write(stage, "a", "new");
-    stage.publish_folder({"old.safetensors"});
+    write(stage, "stray", "of a killed process");
+    stage.publish_folder({"a"}, {"old.safetensors"});
   }
   EXPECT_EQ(names(folder_.path()), Names{"out"});
   EXPECT_EQ(names(out_), (Names{"a", "link", "notes.txt"}));
@@ -74,7 +75,7 @@ TEST_F(StagedFolder, StaysWhereItMust) {
     EXPECT_EQ(stage.file("a").parent_path(), fs::canonical(out_) / ".lowrank.unfinished");
     write(stage, "a", "new");
     write(stage, "b.json", "{}");
-    stage.publish_folder({"old.safetensors"});
+    stage.publish_folder({"a", "b.json"}, {"old.safetensors"});
   }
   EXPECT_EQ(names(out_), (Names{"a", "b.json", "photos"}));
   EXPECT_EQ(read_bytes(out_ / "a"), "new");
@@ -82,8 +83,44 @@ TEST_F(StagedFolder, StaysWhereItMust) {
   EXPECT_TRUE(fs::is_symlink(folder_ / "link"));
   StagedOutput stage(out_, false, "test");
   write(stage, "photos", "a file");
-  EXPECT_THROW(stage.publish_folder({}), FileError);
+  EXPECT_THROW(stage.require_places({"a", "photos"}), FileError);
+  EXPECT_THROW(stage.publish_folder({"photos"}, {}), FileError);
   EXPECT_EQ(read_bytes(out_ / "photos" / "x"), "mine");
+}
+
+/// A killed process leaves the journal in the new folder, and the old one in its place.
+TEST_F(StagedFolder, FinishesWhatAKillLeft) {
+  fs::create_directory(out_);
+  folder_.write("out/a", "new");
+  folder_.write("out/lowrank_journal.jsonl", "");
+  fs::create_directory(folder_ / ".out.unfinished");
+  folder_.write(".out.unfinished/a", "old");
+  { const StagedOutput stage(out_, false, "test"); }
+  EXPECT_EQ(names(folder_.path()), Names{"out"});
+  EXPECT_EQ(names(out_), Names{"a"});
+}
+
+TEST_F(StagedFolder, KeepsPermissions) {
+  fs::create_directory(out_);
+  folder_.write("out/a", "old");
+  fs::permissions(out_, fs::perms::owner_all);
+  fs::permissions(out_ / "a", fs::perms::owner_read | fs::perms::owner_write);
+  StagedOutput stage(out_, false, "test");
+  write(stage, "a", "new");
+  stage.publish_folder({"a"}, {});
+  EXPECT_EQ(fs::status(out_).permissions(), fs::perms::owner_all);
+  EXPECT_EQ(fs::status(out_ / "a").permissions(), fs::perms::owner_read | fs::perms::owner_write);
+}
+
+TEST_F(StagedFolder, TakesLinksThatLeadNowhere) {
+  fs::create_directories(out_ / "notes");
+  fs::create_symlink("loop", out_ / "loop");
+  {
+    StagedOutput stage(out_, false, "test");
+    write(stage, "a", "new");
+    stage.publish_folder({"a"}, {});
+  }
+  EXPECT_EQ(names(out_), (Names{"a", "loop", "notes"}));
 }
 
 TEST_F(StagedFolder, MayBeTheWorkingFolder) {
@@ -93,7 +130,7 @@ TEST_F(StagedFolder, MayBeTheWorkingFolder) {
   {
     StagedOutput stage(".", false, "test");
     write(stage, "a", "new");
-    stage.publish_folder({});
+    stage.publish_folder({"a"}, {});
   }
   fs::current_path(before);
   EXPECT_EQ(names(out_), Names{"a"});

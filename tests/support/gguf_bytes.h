@@ -43,9 +43,7 @@ class GgufBytes {
   GgufBytes& raw_tensor(std::string_view name, const std::vector<uint64_t>& shape, uint32_t type,
                         uint64_t offset) {
     tensors_ += text(name) + number(shape.size(), 4);
-    for (auto length = shape.rbegin(); length != shape.rend(); ++length) {
-      tensors_ += number(*length, 8);
-    }
+    for (size_t i = shape.size(); i > 0; --i) tensors_ += number(shape[i - 1], 8);
     tensors_ += number(type, 4) + number(offset, 8);
     ++tensor_count_;
     return *this;

@@ -219,6 +219,23 @@ TEST_F(ExtractAdapter, SavesALongerTableWhole) {
   EXPECT_EQ(file.tensor("base_model.model.wte.weight").size(0), 13);
 }
 
+TEST_F(ExtractAdapter, LeavesOutWhatIsEmpty) {
+  write_safetensors(folder_ / "b.safetensors",
+                    {{"e.weight", at::zeros({0, 4})}, {"x.weight", at::zeros({5, 4})}});
+  write_safetensors(folder_ / "t.safetensors",
+                    {{"e.weight", at::zeros({0, 4}, at::kHalf)}, {"x.weight", at::ones({5, 4})}});
+  for (const auto budget : {std::optional<int64_t>(), std::optional<int64_t>(9)}) {
+    const auto report = extract_adapter(Checkpoint::open(folder_ / "b.safetensors"),
+                                        Checkpoint::open(folder_ / "t.safetensors"), folder_ / "a",
+                                        {.rule = RankRule::at_most(1),
+                                         .budget = budget,
+                                         .whole = WholeTensors::kSkip,
+                                         .force = true});
+    ASSERT_EQ(report.layers.size(), 1);
+    EXPECT_EQ(report.layers[0].name, "x");
+  }
+}
+
 /// As after a kill: one layer is finished, and its journal says so.
 TEST_F(ExtractAdapter, GoesOnAfterAKill) {
   const ExtractOptions options = {.rule = RankRule::at_most(2), .dtype = at::kDouble};

@@ -436,6 +436,22 @@ TEST_F(MergeTied, LeavesTheTieWhereNeitherChanges) {
   EXPECT_EQ(read_json_file(at("m/config.json")).at("tie_word_embeddings"), true);
 }
 
+TEST_F(MergeTied, TakesShardsOfAnyEnding) {
+  folder_.write("base/model.safetensors.index.json",
+                R"({"weight_map": {"other": "a.st", "embed_tokens.weight": "b.safetensors"}})");
+  std::filesystem::rename(at("base/a.safetensors"), at("base/a.st"));
+  logits_with_adapter({.rank = 2, .target_modules = {"embed_tokens"}});
+  const auto base = Checkpoint::open(at("base"));
+  merge_adapters(base, Paths{at("a")}, at("m"));
+  EXPECT_TRUE(verify_merge(base, Paths{at("a")}, Checkpoint::open(at("m"))).empty());
+  std::filesystem::rename(at("base/a.st"), at("base/tokenizer.json"));
+  folder_.write("base/model.safetensors.index.json", R"({"weight_map": {"other": "tokenizer.json",)"
+                                                     R"("embed_tokens.weight": "b.safetensors"}})");
+  LOWRANK_EXPECT_ERROR(merge_adapters(Checkpoint::open(at("base")), Paths{at("a")}, at("n")),
+                       FileError,
+                       "must not have the names of other files. Got \"tokenizer.json\".");
+}
+
 TEST_F(MergeTied, IsTiedByTheConfigAlone) {
   folder_.write("base/config.json", R"({"tie_word_embeddings": "no"})");
   logits_with_adapter({.rank = 2, .target_modules = {"embed_tokens"}});

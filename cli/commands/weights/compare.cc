@@ -56,7 +56,8 @@ void print(const Comparison& comparison, bool with_spectrum) {
   for (const auto& [what, names] : {std::pair("Only in the base: {}.", comparison.only_base),
                                     {"Only in the other: {}.", comparison.only_tuned},
                                     {"Of another shape: {}.", comparison.reshaped}}) {
-    if (!names.empty()) app::print_text(fmt::format(fmt::runtime(what), list_names(names)));
+    if (!names.empty())
+      app::print_text(fmt::format(fmt::runtime(what), printable(list_names(names))));
   }
 }
 

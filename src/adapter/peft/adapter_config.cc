@@ -117,7 +117,10 @@ Json to_peft_json(const LoraConfig& config, const PeftTargets& targets) {
   for (const char* field : {"auto_mapping", "base_model_name_or_path", "revision", "task_type"}) {
     if (!json.contains(field)) json[field] = nullptr;
   }
-  if (!targets.base_model.empty()) json["base_model_name_or_path"] = targets.base_model;
+  if (!targets.base_model.empty()) {
+    // A path may hold any bytes, but JSON is UTF-8.
+    json["base_model_name_or_path"] = Json::parse(to_text(Json(targets.base_model), -1));
+  }
   json["init_lora_weights"] = init_json(config);
   json["inference_mode"] = true;
   json["peft_type"] = "LORA";

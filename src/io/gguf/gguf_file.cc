@@ -4,6 +4,8 @@
 
 #include <array>
 #include <fstream>
+#include <string_view>
+#include <system_error>
 
 namespace lowrank::io {
 
@@ -29,6 +31,9 @@ at::Tensor GgufFile::tensor(const GgufTensorInfo& info) const {
 }
 
 bool is_gguf(const std::filesystem::path& path) {
+  // Opening a pipe would wait for its writer.
+  std::error_code none;
+  if (!std::filesystem::is_regular_file(path, none)) return false;
   std::array<char, 4> bytes = {};
   std::ifstream file(path, std::ios::binary);
   return file.read(bytes.data(), bytes.size()) && std::string_view(bytes.data(), 4) == "GGUF";

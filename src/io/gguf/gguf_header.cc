@@ -7,6 +7,7 @@
 #include <bit>
 #include <cstring>
 #include <limits>
+#include <nlohmann/json.hpp>
 #include <set>
 #include <utility>
 
@@ -136,6 +137,7 @@ class GgufParser {
     GgufTensorInfo info;
     info.name = text(kLongestName);
     what_ = fmt::format("tensor {} of {}", io::quoted(info.name), path_);
+    require_utf8(info.name);
     if (!names_.insert(info.name).second) {
       refuse(fmt::format("the tensors of {} must have different names", path_),
              io::quoted(info.name) + " twice");
@@ -241,6 +243,13 @@ class GgufParser {
     return std::string(take(length));
   }
 
+  void require_utf8(const std::string& name) const {
+    try {
+      static_cast<void>(nlohmann::json(name).dump());
+    } catch (const nlohmann::json::type_error&) {
+      refuse(fmt::format("the names of the tensors in {} must be UTF-8", path_), io::quoted(name));
+    }
+  }
   [[noreturn]] void refuse_end() const {
     refuse(path_ + " must hold its whole header",
            fmt::format("an end after {}", count_bytes(file_.size())),

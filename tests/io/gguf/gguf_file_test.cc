@@ -1,6 +1,7 @@
 #include "io/gguf/gguf_file.h"
 
 #include <lowrank/io/safetensors.h>
+#include <sys/stat.h>
 
 #include "support/temporary_folder.h"
 
@@ -28,6 +29,8 @@ TEST(GgufFile, IsToldByItsFirstBytes) {
   EXPECT_FALSE(io::is_gguf(folder.write("b", "GGU")));
   EXPECT_FALSE(io::is_gguf(folder / "missing"));
   EXPECT_FALSE(io::is_gguf(folder.path()));
+  ASSERT_EQ(::mkfifo((folder / "pipe").c_str(), 0600), 0);
+  EXPECT_FALSE(io::is_gguf(folder / "pipe")) << "without waiting for a writer";
 }
 
 }  // namespace

@@ -92,6 +92,10 @@ TEST(GgufHeader, HasOneNameForEachThing) {
       "must have different names");
 }
 
+TEST(GgufHeader, HasNamesInUtf8) {
+  expect_header_refused(GgufBytes().tensor("\xff\xfe", {4}, 0, kFourNumbers), "must be UTF-8");
+}
+
 TEST(GgufHeader, HasTypesThatAreRead) {
   expect_header_refused(GgufBytes().raw_entry("k", 13, ""), "types 0 to 12. Got 13");
   expect_header_refused(
