@@ -105,7 +105,7 @@ void add_extract(const Flags& flags) {
   extract.flag("--fan-in-fan-out", command->fan_in_fan_out,
                "Weights are (in, out), as GPT-2's Conv1D");
   extract.flag("--resume", command->resume,
-               "Take up what a killed extraction of the same files left, if there is something");
+               "Go on where a killed extraction of the same files stopped");
   add_common_flags(extract, command->common, {.seed = false, .device = false});
   extract.find("--dtype").description("Data type of the factors: float32 or float64");
   extract.footer(kExtractExamples);

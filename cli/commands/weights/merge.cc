@@ -108,7 +108,7 @@ void add_merge(const Flags& flags) {
   merge.option("--prefix", &command->options.prefix,
                "Text before the adapters' names, as transformer. for GPT-2's files");
   merge.flag("--resume", command->options.resume,
-             "Take up what a killed merge of the same files left, if there is something");
+             "Go on where a killed merge of the same files stopped");
   merge.flag("--subtract", command->options.subtract,
              "Take the adapters out of a merged model again");
   add_common_flags(merge, command->common, {.seed = false, .device = false, .dtype = false});
