@@ -56,27 +56,31 @@ LayerError error_from_json(const std::string& name, const nlohmann::ordered_json
   return error;
 }
 
-/// Sets the errors of B·A. A difference in float32 is overwritten by what is left of it, so that
-/// no second matrix of its size is needed.
+/// Sets the errors of B·A. What is left of a large difference is rounded to float32 for its
+/// spectral norm, which takes many products with it; a difference in float32 is overwritten by it,
+/// so that no second matrix of its size is needed.
 void measure(at::Tensor& difference, const NewLayer& layer, LayerError& error) {
-  if (difference.scalar_type() == at::kDouble) {
+  constexpr int64_t kSmallSide = 512;
+  const bool is_single = difference.scalar_type() == at::kFloat;
+  if (!is_single && std::min(difference.size(0), difference.size(1)) <= kSmallSide) {
     const auto figures = error_figures(difference, layer.b, layer.a);
     error.frobenius = figures.frobenius;
     error.spectral = figures.spectral;
     return;
   }
   const auto a = layer.a.to(at::kDouble), b = layer.b.to(at::kDouble);
+  const auto rest = is_single ? difference : at::empty(difference.sizes(), at::kFloat);
   const auto rows = std::max<int64_t>(1, kBlockNumbers / difference.size(1));
   double squares = 0;
   for (int64_t begin = 0; begin < difference.size(0); begin += rows) {
     const auto size = std::min(rows, difference.size(0) - begin);
-    const auto part = difference.narrow(0, begin, size);
-    const auto left = part.to(at::kDouble).addmm_(b.narrow(0, begin, size), a, 1, -1);
+    const auto left = at::addmm(difference.narrow(0, begin, size).to(at::kDouble),
+                                b.narrow(0, begin, size), a, 1, -1);
     squares += left.pow(2).sum().item<double>();
-    part.copy_(left);
+    rest.narrow(0, begin, size).copy_(left);
   }
   error.frobenius = std::sqrt(squares);
-  error.spectral = lanczos_spectral_norm(difference);
+  error.spectral = lanczos_spectral_norm(rest);
 }
 
 /// An adapter that is made of two checkpoints.

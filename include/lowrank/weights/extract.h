@@ -49,8 +49,8 @@ struct ExtractOptions {
 /// biases (bias="all"). A table may have more rows than the base's.
 ///
 /// One layer is in memory at a time, in float64; one of more than 2^24 numbers in float32 where its
-/// rank is known beforehand. Figures are computed in float64, but the spectral error of such a
-/// layer is accurate to 1e-6.
+/// rank is known beforehand. Figures are computed in float64, but the spectral error of a layer
+/// whose smaller side is above 512 is accurate to 1e-6.
 ///
 /// Everything is made in a hidden folder, ".NAME.unfinished" beside `to`, which takes the place of
 /// `to` in one step. Other files in `to` stay.
