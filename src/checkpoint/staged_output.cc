@@ -25,12 +25,6 @@ namespace fs = std::filesystem;
 constexpr const char* kJournal = "lowrank_journal.jsonl";
 constexpr size_t kLongestName = 200;  // of the part of a name that is the output's
 
-void flush(const fs::path& folder) {
-  const io::Descriptor opened(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (opened.is_open() && ::fsync(opened.number()) != 0 && errno == EIO)
-    io::fail_write(folder, EIO);
-}
-
 /// Exchanges two folders, or where the file system cannot do that, moves the old one aside.
 void exchange(const fs::path& from, const fs::path& to) {
   if (::renameat2(AT_FDCWD, from.c_str(), AT_FDCWD, to.c_str(), RENAME_EXCHANGE) == 0) return;
@@ -196,13 +190,12 @@ void StagedOutput::publish_files(const std::set<std::string>& dropped) {
   for (const auto& name : dropped) {
     if (std::find(names.begin(), names.end(), name) == names.end()) fs::remove(out_ / name, none);
   }
-  flush(out_);
+  io::flush_folder(out_);
   remove_folder();
 }
 
 void StagedOutput::publish_folder(const std::set<std::string>& names,
                                   const std::set<std::string>& dropped) {
-  is_resumed_ = false;
   made_.clear();
   drop_all_but(names);
   keep_modes();
@@ -210,7 +203,7 @@ void StagedOutput::publish_folder(const std::set<std::string>& names,
   std::error_code none;
   const bool replaces = fs::exists(fs::symlink_status(out_, none));
   if (replaces) keep_others(dropped);
-  flush(folder_);
+  io::flush_folder(folder_);
   if (!replaces || ::rmdir(out_.c_str()) == 0) {
     if (std::rename(folder_.c_str(), out_.c_str()) != 0) io::fail_write(out_, errno);
   } else {
@@ -219,19 +212,19 @@ void StagedOutput::publish_folder(const std::set<std::string>& names,
   }
   folder_.clear();
   fs::remove(out_ / kJournal, none);
-  flush(io::folder_of(out_));
+  io::flush_folder(io::folder_of(out_));
 }
 
 void StagedOutput::publish_file(const std::string& name) {
-  is_resumed_ = false;
   io::require_replaceable(out_);
   struct stat old = {};
   if (::lstat(out_.c_str(), &old) == 0 && S_ISREG(old.st_mode)) {
     [[maybe_unused]] const int ignored = ::chmod(file(name).c_str(), old.st_mode & 0777);
   }
   if (std::rename(file(name).c_str(), out_.c_str()) != 0) io::fail_write(out_, errno);
+  is_resumed_ = false;  // what is left in the folder can go
   made_.clear();
-  flush(io::folder_of(out_));
+  io::flush_folder(io::folder_of(out_));
 }
 
 }  // namespace lowrank

@@ -143,7 +143,7 @@ class Extraction {
     }
     const auto ranks =
         ranks_within_budget(layers, *options_.budget, "extract", [&](size_t i, int64_t count) {
-          const auto delta = pair_.difference(names[i], /*in_halves=*/true);
+          const auto delta = pair_.difference(names[i], /*in_float32=*/true);
           return leading_svd(delta, RankRule::at_most(count)).s.narrow(0, 0, count);
         });
     for (const auto rank : ranks) planned_.push_back(RankRule::number(rank));
@@ -183,7 +183,7 @@ class Extraction {
     const auto& name = changes_.layers[i];
     const auto& rule = planned_.empty() ? options_.rule : planned_[i];
     const bool is_known = rule.known_rank(1, 1).has_value();
-    auto delta = pair_.difference(name, /*in_halves=*/is_known);
+    auto delta = pair_.difference(name, /*in_float32=*/is_known);
     LayerError error;
     error.name = module_of(name);
     error.rows = delta.size(0);

@@ -14,6 +14,7 @@
 
 #include "checkpoint/checkpoint_writer.h"
 #include "checkpoint/fingerprint.h"
+#include "kernels/parallel.h"
 #include "linalg/blocks.h"
 #include "weights/merge_files.h"
 #include "weights/rounding.h"
@@ -106,7 +107,7 @@ class Merge {
   }
 
  private:
-  /// `start` plus all updates, a block of rows at a time, in the dtype of `own`.
+  /// `start` plus all updates in the dtype of `own`: blocks of rows, each by one thread.
   at::Tensor sum(const std::string& name, const at::Tensor& start, const at::Tensor& own,
                  MergedTensor& report) const {
     const auto count = own.dim() == 0 ? 1 : own.size(0);
@@ -116,16 +117,24 @@ class Merge {
     const auto rows = std::max<int64_t>(1, kBlockNumbers / std::max<int64_t>(1, from.size(1)));
     const auto stored = base_.stored(name).format;
     const auto float8 = float8_kind(stored);
-    double update = 0, rounding = 0;
-    for (int64_t begin = 0; begin < count; begin += rows) {
-      const auto size = std::min(rows, count - begin);
+    std::vector<RoundedFigures> of_blocks(static_cast<size_t>((count + rows - 1) / rows));
+    const auto add_block = [&](int64_t block) {
+      const auto begin = block * rows, size = std::min(rows, count - begin);
       const auto old = from.narrow(0, begin, size).to(at::kDouble).contiguous();
       auto exact = old.clone();
       for (const auto& updates : updates_) {
         updates.add_to(name, exact, begin, options_.subtract ? -1 : 1);
       }
-      const auto figures = round_into(to.narrow(0, begin, size), exact, old,
-                                      before.narrow(0, begin, size).contiguous(), float8);
+      return round_into(to.narrow(0, begin, size), exact, old,
+                        before.narrow(0, begin, size).contiguous(), float8);
+    };
+    const auto blocks = static_cast<int64_t>(of_blocks.size());
+    kernels::parallel_for(0, blocks, 1, [&](int64_t first, int64_t last) {
+      const at::NoGradGuard no_grad;  // each thread has its own
+      for (int64_t i = first; i < last; ++i) of_blocks[static_cast<size_t>(i)] = add_block(i);
+    });
+    double update = 0, rounding = 0;
+    for (const auto& figures : of_blocks) {
       if (!figures.is_finite) {
         fail<TensorError>("merge", fmt::format("the sums in \"{}\" must be finite", name),
                           fmt::format("NaN or Inf as {}", stored));

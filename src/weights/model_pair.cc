@@ -117,10 +117,10 @@ at::Tensor ModelPair::matrix(const at::Tensor& weight) const {
   return transposed_ && weight.dim() == 2 ? rows.t() : rows;
 }
 
-at::Tensor ModelPair::difference(const std::string& name, bool in_halves) const {
+at::Tensor ModelPair::difference(const std::string& name, bool in_float32) const {
   const auto before = matrix(base_.tensor(name)), after = matrix(tuned_.tensor(name));
-  const bool halves = in_halves && before.numel() > kLargeMatrix;
-  const auto difference = at::empty(before.sizes(), halves ? at::kFloat : at::kDouble);
+  const bool is_single = in_float32 && before.numel() > kLargeMatrix;
+  const auto difference = at::empty(before.sizes(), is_single ? at::kFloat : at::kDouble);
   const auto rows = std::max<int64_t>(1, kBlockNumbers / std::max<int64_t>(1, before.size(1)));
   for (int64_t begin = 0; begin < before.size(0); begin += rows) {
     const auto size = std::min(rows, before.size(0) - begin);

@@ -34,9 +34,9 @@ class ModelPair {
 
   /// Returns one of the two weights as a matrix (out, in).
   at::Tensor matrix(const at::Tensor& weight) const;
-  /// Returns tuned - base as a matrix (out, in): in float64, or, of a matrix above 2^24 numbers if
-  /// `in_halves`, rounded to float32 to take half the memory.
-  at::Tensor difference(const std::string& name, bool in_halves) const;
+  /// Returns tuned - base as a matrix (out, in) in float64. With `in_float32` one of more than 2^24
+  /// numbers is rounded to float32, which takes half the memory.
+  at::Tensor difference(const std::string& name, bool in_float32) const;
 
  private:
   void require_same_tensors() const;

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <type_traits>
 #include <vector>
 
 #include "kernels/parallel.h"
@@ -15,15 +16,16 @@ namespace {
 /// Numbers that are summed up on their own.
 constexpr int64_t kPart = int64_t{1} << 13;
 
-/// c10 converts a double to a half type by way of float.
 template <class T>
-T rounded(double value) {
-  return static_cast<T>(static_cast<float>(value));
-}
-template <>
-double rounded<double>(double value) {
-  return value;
-}
+struct RoundTo {
+  T operator()(double value) const {
+    if constexpr (std::is_same_v<T, double>) {
+      return value;
+    } else {  // c10 converts a double to a half type by way of float
+      return static_cast<T>(static_cast<float>(value));
+    }
+  }
+};
 
 template <class T, class Round>
 RoundedFigures round_part(T* to, const double* exact, const double* before, const T* own,
@@ -76,7 +78,7 @@ RoundedFigures round_into(const at::Tensor& to, const at::Tensor& exact, const a
   }
   RoundedFigures figures;
   AT_DISPATCH_FLOATING_TYPES_AND2(at::kHalf, at::kBFloat16, to.scalar_type(), "round_into", [&] {
-    figures = round_all<scalar_t>(to, exact, before, own, rounded<scalar_t>);
+    figures = round_all<scalar_t>(to, exact, before, own, RoundTo<scalar_t>());
   });
   return figures;
 }

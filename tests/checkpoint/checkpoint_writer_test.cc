@@ -82,7 +82,10 @@ TEST_F(WritesCheckpoint, FromWhereItWasKilled) {
     kill_at(stop);
     const auto before = made_;
     write(true);
-    EXPECT_EQ(before + made_, "abedc");
+    // The last tensor made may not have been stored yet.
+    const auto again = before.size() + made_.size() - 5;
+    EXPECT_LE(again, 1U);
+    EXPECT_EQ(before + made_.substr(again), "abedc");
     EXPECT_EQ(reported_, "abedc");
     expect_whole();
   }
@@ -97,29 +100,29 @@ TEST_F(WritesCheckpoint, AnewWithoutResume) {
 
 /// The journal is believed only where the bytes are those that it speaks of.
 TEST_F(WritesCheckpoint, AgainWhatWasDamaged) {
-  kill_at("c");
+  kill_at("e");
   auto bytes = read_bytes(left_ / "1.safetensors");
   bytes[bytes.size() - 1] ^= 1;  // of b
   folder_.write(".out.unfinished/1.safetensors", bytes);
   write(true);
-  EXPECT_EQ(made_, "bc");
+  EXPECT_EQ(made_, "bedc");
   expect_whole();
-  kill_at("c");
+  kill_at("e");
   fs::remove(left_ / "1.safetensors");
   write(true);
-  EXPECT_EQ(made_, "abc");
+  EXPECT_EQ(made_, "abedc");
   expect_whole();
-  kill_at("c");
+  kill_at("e");
   folder_.write(".out.unfinished/1.safetensors", bytes + "more");
   write(true);
   expect_whole();
 }
 
 TEST_F(WritesCheckpoint, OfTheSameWorkAlone) {
-  kill_at("c");
+  kill_at("e");
   LOWRANK_EXPECT_ERROR(write(true, "", "other"), FileError, "Got other inputs or options.");
   write(true);
-  EXPECT_EQ(made_, "c") << "what was there is still there";
+  EXPECT_EQ(made_, "edc") << "what was there is still there";
   expect_whole();
 }
 

@@ -21,16 +21,14 @@ std::string random_suffix() {
   return fmt::format("{:08x}{:08x}", device(), device());
 }
 
-/// Flushes a folder's entries to the disk. Some file systems cannot do that (EINVAL), which is
-/// ignored: the rename itself is done by then.
+}  // namespace
+
 void flush_folder(const fs::path& folder) {
   const Descriptor opened(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (opened.is_open() && ::fsync(opened.number()) != 0 && errno == EIO) {
     fail_write(folder, EIO);
   }
 }
-
-}  // namespace
 
 fs::path without_trailing_slash(const fs::path& path) {
   return path.has_filename() || !path.has_relative_path() ? path : path.parent_path();

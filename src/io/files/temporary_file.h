@@ -18,6 +18,10 @@ const std::filesystem::path& require_replaceable(const std::filesystem::path& pa
 std::filesystem::path without_trailing_slash(const std::filesystem::path& path);
 std::filesystem::path folder_of(const std::filesystem::path& path);
 
+/// Flushes a folder's entries to the disk. Some file systems cannot do that (EINVAL), which is
+/// ignored: the rename itself is done by then.
+void flush_folder(const std::filesystem::path& folder);
+
 /// Returns the name of the target if TemporaryFile gave a file this name
 /// (".target.0123456789abcdef.tmp", with ".old" after it for an old file); otherwise nothing.
 std::string target_of_temporary(std::string_view name);
