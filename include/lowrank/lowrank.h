@@ -33,6 +33,7 @@
 #include <lowrank/linalg/spectrum.h>
 #include <lowrank/linalg/thin_svd.h>
 #include <lowrank/machine/machine.h>
+#include <lowrank/machine/openblas.h>
 #include <lowrank/nn/linear_relu.h>
 #include <lowrank/nn/lora_layers.h>
 #include <lowrank/optim/accelerate.h>

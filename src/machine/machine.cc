@@ -5,13 +5,12 @@
 #include <fmt/format.h>
 #include <lowrank/error.h>
 #include <lowrank/machine/machine.h>
+#include <lowrank/machine/openblas.h>
 
 #include <algorithm>
-#include <array>
 #include <chrono>
 #include <cstring>
 #include <filesystem>
-#include <string_view>
 
 #include "kernels/isa/instruction_set.h"
 #include "kernels/parallel.h"
@@ -35,17 +34,6 @@ std::string file_of(void* function) {
   std::error_code none;
   const auto path = std::filesystem::canonical(info.dli_fname, none);
   return none ? info.dli_fname : path.string();
-}
-
-/// OpenBLAS's names for its kernels with AVX2 or wider registers.
-constexpr std::array<std::string_view, 6> kWideKernels = {
-    "Haswell", "Zen", "Excavator", "SkylakeX", "Cooperlake", "SapphireRapids"};
-
-std::string better_kernels(std::string_view used) {
-  const auto best = kernels::supported_instruction_sets().back();
-  const bool wide = std::find(kWideKernels.begin(), kWideKernels.end(), used) != kWideKernels.end();
-  if (wide || best == kernels::InstructionSet::kPortable) return "";
-  return best == kernels::InstructionSet::kAvx512 ? "SkylakeX" : "Haswell";
 }
 
 template <class Work>
@@ -80,13 +68,9 @@ BlasLibrary blas_library() {
     library.name = "OpenBLAS";
     auto* const threading = find_function<int()>("openblas_get_parallel");
     library.own_threads = threading != nullptr && threading() == kOpenBlasPthreads;
-    auto* const core = find_function<const char*()>("openblas_get_corename");
-    auto* const config = find_function<const char*()>("openblas_get_config");
-    if (core != nullptr) library.kernels = core();
-    // An OpenBLAS that was built for a single processor has no other kernels to choose from.
-    if (config != nullptr && std::strstr(config(), "DYNAMIC_ARCH") != nullptr) {
-      library.better_kernels = better_kernels(library.kernels);
-    }
+    const auto kernels = openblas_kernels(RTLD_DEFAULT);
+    library.kernels = kernels.used;
+    library.better_kernels = kernels.better;
   } else if (called("blis") || dlsym(RTLD_DEFAULT, "bli_init") != nullptr) {
     library.name = "BLIS";
     library.own_threads = called("pthread");

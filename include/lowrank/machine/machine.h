@@ -15,11 +15,7 @@ struct BlasLibrary {
   /// Whether the library starts threads of its own, in addition to those of LibTorch and of our
   /// kernels. The two groups wait for each other, so that two threads are slower than one.
   bool own_threads = false;
-  /// OpenBLAS only. `kernels` is OpenBLAS's name of the processor type that it has detected;
-  /// `better_kernels` names the type whose kernels fit this machine better, and is empty if the
-  /// detected ones are good enough. OpenBLAS does not know processors that are newer than itself,
-  /// and may treat them as processors without AVX.
-  std::string kernels, better_kernels;
+  std::string kernels, better_kernels;  ///< OpenBLAS only: as OpenBlasKernels has them
 };
 /// Finds out which one this process has loaded.
 LOWRANK_API BlasLibrary blas_library();

@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <filesystem>
+#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
@@ -66,6 +67,13 @@ TEST(Launcher, StartsWhatIsInstalledAnywhere) {
   fs::create_symlink("bin/lowrank", folder / "link");
   const auto result = run_program((folder / "link").string(), {"svd", "--random", "2x2", "--json"});
   EXPECT_EQ(result.status, 0) << result.err;
+}
+
+TEST(Launcher, LetsOpenBlasUseTheKernelsOfThisMachine) {
+  const auto doctor = run_lowrank({"doctor", "--json"});
+  ASSERT_EQ(doctor.status, 0) << doctor.err;
+  const auto answer = nlohmann::json::parse(doctor.out);
+  EXPECT_THAT(answer["remedy"].dump(), testing::Not(HasSubstr("CORETYPE")));
 }
 
 }  // namespace
