@@ -39,8 +39,8 @@ class LOWRANK_API TensorError : public Error {
   using Error::Error;
 };
 
-/// Thrown by the command, not by the library: the user interrupted the work (Ctrl-C); the message
-/// says what is on disk.
+/// The user interrupted the work (Ctrl-C). train() throws this after it has written the checkpoint,
+/// if the run keeps one; the message says what is on disk.
 class LOWRANK_API Interrupted : public Error {
  public:
   using Error::Error;

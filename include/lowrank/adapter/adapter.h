@@ -55,7 +55,7 @@ struct AdaptedLayer {
   at::Tensor bias;       ///< lora_B's bias (out); undefined if there is none
   double scaling = 1;    ///< alpha / rank or alpha / √rank, times set_scale()
   LayerPath path = LayerPath::kUnreached;
-  /// A₀ and B₀, if the initialisation subtracts s·B₀·A₀ from the base (PiSSA and the like);
+  /// A₀ and B₀, if the initialization subtracts s·B₀·A₀ from the base (PiSSA and the like);
   /// otherwise undefined.
   at::Tensor initial_a{}, initial_b{};
   std::shared_ptr<const effective::Site> site{};  ///< used by the functions below
@@ -77,9 +77,9 @@ struct SaveOptions {
   std::string base_model{};
   /// The adapter to save; empty means the first active one.
   std::string adapter{};
-  /// For an initialisation that subtracts B₀·A₀ from the base: write [A; A₀] and [B, -B₀] with
+  /// For an initialization that subtracts B₀·A₀ from the base: write [A; A₀] and [B, -B₀] with
   /// twice the rank, which any reader can apply to the unchanged base (PEFT's
-  /// subtract_mutated_init). Without it the config names the initialisation, and readers repeat it
+  /// subtract_mutated_init). Without it the config names the initialization, and readers repeat it
   /// on the base; save() still converts where PEFT could not repeat it (docs/peft.md).
   bool convert = false;
   /// Save even if buffers of the model have changed since attach(). The file does not hold them: it
@@ -187,12 +187,12 @@ class LOWRANK_API Adapter {
   /// Adds an adapter with fresh factors; it is not active yet. `run` is as in attach(); while it
   /// runs, the model is its base, whatever is active. Throws what attach() throws, and
   /// ArgumentError for a name that exists, is empty, or contains a slash, dot or control character.
-  /// Throws TensorError for an adapter that starts from W (DoRA, PiSSA and similar initialisations,
+  /// Throws TensorError for an adapter that starts from W (DoRA, PiSSA and similar initializations,
   /// anything that is trained in full) while another one is merged.
   void add(const std::string& name, const LoraConfig& config,
            const std::function<void()>& run = {});
   /// Adds an adapter from a PEFT folder; it is not active yet. With `replace` it takes the place of
-  /// an existing adapter of this name in one step, active or not as that was: in each layer, a
+  /// an existing adapter of this name in one step, and is active if that one was. In each layer, a
   /// forward pass of another thread sees either the old adapter or the new one. Throws what
   /// load_adapter() and add() throw.
   LoadReport load(const std::string& name, const std::filesystem::path& folder,
@@ -209,9 +209,9 @@ class LOWRANK_API Adapter {
   void set_active(const std::string& name) { set_active(std::vector{name}); }
   void set_active(std::initializer_list<std::string> names) { set_active(std::vector(names)); }
   /// Adds an adapter that combines `names` with these weights, layer by layer (combine.h). A layer
-  /// that only some of them adapt combines only those. The new adapter's alpha is equal to its
-  /// rank. Throws what combine.h says, and ArgumentError if one of the adapters has DoRA,
-  /// lora_bias, parameters that are trained in full, or an initialisation that is subtracted from
+  /// that only some of them adapt is combined from those alone. The new adapter's alpha is equal to
+  /// its rank. Throws what combine.h says, and ArgumentError if one of the adapters has DoRA,
+  /// lora_bias, parameters that are trained in full, or an initialization that is subtracted from
   /// the base (the message names it).
   void combine(const std::string& name, const std::vector<std::string>& names,
                const std::vector<double>& weights, const CombineOptions& options = {});
@@ -253,7 +253,7 @@ class LOWRANK_API Adapter {
 
   /// While a model has an adapter, its running statistics (running_mean, running_var and
   /// num_batches_tracked of BatchNorm and the like) stay as they are: in train() a batch is still
-  /// normalised by itself, but nothing is written, because an adapter's file does not hold them.
+  /// normalized by itself, but nothing is written, because an adapter's file does not hold them.
   /// After freeze_statistics(false) they move as they do without an adapter. The statistics of
   /// modules in modules_to_save belong to their adapter instead: they move, and save() writes them.
   void freeze_statistics(bool frozen = true);
@@ -283,10 +283,10 @@ class LOWRANK_API Adapter {
   [[nodiscard]] AdapterScope use_rows(const std::vector<std::string>& names) const;
 
   /// Writes W + s·B·A into W for these adapters (empty: the active ones), in all layers or in none.
-  /// Merged adapters stay in the weights, whatever is active. While another adapter is merged, its
-  /// keep_copies holds. Throws ArgumentError if no adapter is named or active, and for DoRA without
-  /// copies. Throws TensorError, before anything changes, for an adapter that is merged already, a
-  /// weight that two layers share, and a result that would not be finite.
+  /// Merged adapters stay in the weights, whatever is active. If another adapter is merged already,
+  /// its keep_copies applies to these, too. Throws ArgumentError if no adapter is named or active,
+  /// and for DoRA without copies. Throws TensorError, before anything changes, for an adapter that
+  /// is merged already, a weight that two layers share, and a result that would not be finite.
   std::vector<MergedLayer> merge(const std::vector<std::string>& names = {},
                                  const MergeOptions& options = {});
   /// Takes these adapters (empty: all that are merged) out of the weights again. Throws TensorError
@@ -302,21 +302,21 @@ class LOWRANK_API Adapter {
   std::vector<MergedLayer> merge_and_unload(const std::vector<std::string>& names = {});
 
   /// Writes adapter_model.safetensors and adapter_config.json, as PEFT reads them, both or neither.
-  /// This saves one adapter; save_all() saves all.
-  /// A scale other than 1 (set_scale) is written into alpha, because the files have no place for
-  /// it. The safetensors metadata holds the base's fingerprint. Throws FileError if the folder
-  /// already holds an adapter (without force) or cannot be written. Throws TensorError while an
-  /// adapter is merged; if the model is itself the adapted layer, which no config can name; for a
-  /// scale of 0; if a layer has lost its weight (LayerPath::kLost); and if buffers of the model
-  /// have changed since attach() (SaveOptions::leave_changed_buffers).
+  /// This saves one adapter; save_all() saves all. A scale other than 1 (set_scale) is written into
+  /// alpha, because the files have no place for it. The safetensors metadata holds the base's
+  /// fingerprint. Throws FileError if the folder already holds an adapter (without force) or cannot
+  /// be written. Throws TensorError while an adapter is merged; if the model is itself the adapted
+  /// layer, which no config can name; for a scale of 0; if a layer has lost its weight
+  /// (LayerPath::kLost); and if buffers of the model have changed since attach()
+  /// (SaveOptions::leave_changed_buffers).
   void save(const std::filesystem::path& folder, const SaveOptions& options = {}) const;
   /// Saves all adapters or none, in the places that PEFT's save_pretrained uses: the one called
   /// "default" in the folder itself, every other one in a subfolder of its name.
   /// SaveOptions::adapter is ignored. load() accepts these subfolders.
   void save_all(const std::filesystem::path& folder, const SaveOptions& options = {}) const;
 
-  /// Unmerges, and then restores the model to what it was before attach(). This includes its
-  /// buffers, and which parameters require gradients. It is bit for bit, except for rounding errors
+  /// Unmerges, and then restores the model to what it was before attach(), including its buffers,
+  /// and which parameters require gradients. It is the same bit for bit, except for rounding errors
   /// if an adapter was merged with keep_copies = false. Throws what unmerge() throws.
   void detach();
 
@@ -344,7 +344,7 @@ LOWRANK_API Adapter attach(torch::nn::Module& model, const LoraConfig& config,
 LOWRANK_API Adapter attach(torch::jit::Module& model, const LoraConfig& config,
                            const std::string& name = "default");
 
-/// Does the same with a `run` over representative data, which some initialisations need; for the
+/// Does the same with a `run` over representative data, which some initializations need; for the
 /// others it is not called. `run` calls the model as it is, in the mode (train or eval) that it is
 /// in:
 ///
@@ -360,8 +360,8 @@ LOWRANK_API Adapter attach(torch::jit::Module& model, const LoraConfig& config,
 /// the model. EVA redistributes the ranks among the layers: config() then holds the new
 /// rank_pattern and alpha_pattern, and leaves out the layers that got no rank.
 ///
-/// Embeddings start in PEFT's default way, whatever the initialisation is. Throws ArgumentError if
-/// `run` is missing for an initialisation that needs it, and, naming the layers, if EVA or CorDA is
+/// Embeddings start in PEFT's default way, whatever the initialization is. Throws ArgumentError if
+/// `run` is missing for an initialization that needs it, and, naming the layers, if EVA or CorDA is
 /// to adapt anything but linear layers and embeddings, or if `run` did not reach a layer with a
 /// linear operator (for kLoraGa: with a backward pass). Throws TensorError for inputs or gradients
 /// that are not finite.

@@ -51,10 +51,11 @@ LOWRANK_API nlohmann::ordered_json to_json(const LoraConfig& config);
 LOWRANK_API LoraConfig lora_config_from_json(const nlohmann::ordered_json& json,
                                              const std::filesystem::path& file);
 
-/// Returns the fields of extra_json that are neither PEFT's nor null, false or empty, so that they
-/// may be misspelt, or may change the numbers in a way that this version does not know.
+/// Returns the fields of extra_json that are not PEFT's, unless they are null, false or empty. They
+/// may be misspelled, or may change the numbers in a way that this version does not know.
 LOWRANK_API std::vector<std::string> unknown_fields(const LoraConfig& config);
-/// Throws FileError, with the nearest field that exists, if there are any.
+/// Throws FileError if there are any; the message suggests the known field that is nearest to the
+/// first.
 LOWRANK_API void require_known_fields(const LoraConfig& config, const std::filesystem::path& file);
 
 }  // namespace lowrank

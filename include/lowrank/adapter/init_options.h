@@ -4,7 +4,7 @@
 
 #include <string>
 
-/// Options of the initialisations that need data. The fields, the names of values and the defaults
+/// Options of the initializations that need data. The fields, the names of values and the defaults
 /// are those of PEFT's EvaConfig, CordaConfig and LoraGAConfig (tuners/lora/config.py).
 namespace lowrank {
 
@@ -41,9 +41,10 @@ enum class LoraGaDirection {
 
 enum class LoraGaScale {
   kStable,     ///< B is multiplied by ⁴√out / √gamma
-  kWeightSvd,  ///< B is multiplied by σ₁(W) / σ, the gradient's singular value of B's first column
-  kGdScale,  ///< A and B are divided by the scaling
-  kUnit,     ///< A and B stay as they are
+  kWeightSvd,  ///< B is multiplied by σ₁(W) / σ, where σ goes with B's first column in the
+               ///< gradient's SVD
+  kGdScale,    ///< A and B are divided by the scaling
+  kUnit,       ///< A and B stay as they are
 };
 
 /// LoRA-GA (Wang et al., arXiv 2407.05000).

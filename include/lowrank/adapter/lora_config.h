@@ -23,7 +23,8 @@ struct ModuleSelector {
   ModuleSelector() = default;
   ModuleSelector(std::initializer_list<std::string> list) : names(list) {}
   ModuleSelector(std::vector<std::string> list) : names(std::move(list)) {}
-  /// {{"a", "b"}}, with a pair of braces too many, would be one string from two pointers.
+  /// Refused: {{"a", "b"}}, with one pair of braces too many, would make one string of two
+  /// pointers.
   ModuleSelector(std::initializer_list<std::initializer_list<const char*>> list) = delete;
   static ModuleSelector matching(std::string pattern) {
     ModuleSelector selector;
@@ -38,7 +39,7 @@ struct ModuleSelector {
 /// B·A is zero, or it is first subtracted from W (marked *). The last three need data, from a `run`
 /// that is passed to attach().
 enum class LoraInit {
-  kKaimingUniform,  ///< A ~ U(-1/√in, 1/√in): PEFT's default, the same seed gives the same numbers
+  kKaimingUniform,  ///< A ~ U(-1/√in, 1/√in): PEFT's default; the same seed gives the same numbers
                     ///< as in PEFT
   kGaussian,    ///< A ~ N(0, 1/r), where 1/r is the standard deviation: PEFT's "gaussian"
   kNormal,      ///< A ~ N(0, 1), as in the LoRA notebook
@@ -117,7 +118,7 @@ struct LoraConfig {
 
 /// Throws ArgumentError that names the first invalid field: a rank that is out of range, an alpha
 /// that is 0 or not finite (in a pattern too), a dropout outside [0, 1), an odd rank with
-/// kOrthogonal, an option of an initialisation, an invalid regular expression, a token index that
+/// kOrthogonal, an option of an initialization, an invalid regular expression, a token index that
 /// is negative or occurs twice, or fields that exclude each other (layers_to_transform with a
 /// regular expression, lora_bias with use_dora or with an init that uses the base).
 LOWRANK_API void check(const LoraConfig& config);

@@ -15,7 +15,7 @@ namespace lowrank {
 
 /// What a checkpoint says of a tensor before a number is read.
 struct StoredTensor {
-  std::string format = {};            ///< of the numbers in the file, in its word: "BF16", "Q4_1"
+  std::string format = {};            ///< the file's own word for its numbers: "BF16", "Q4_1"
   at::ScalarType dtype = at::kFloat;  ///< of Checkpoint::tensor()
   std::vector<int64_t> shape = {};
   uint64_t bytes = 0;  ///< in the file
@@ -27,17 +27,19 @@ struct StoredTensor {
 /// model.safetensors.index.json, as transformers writes them. A file is of one of these formats:
 ///   safetensors;
 ///   GGUF, with numbers of F32, F16, BF16, F64, whole numbers, or blocks of Q8_0, Q4_0 and Q4_1.
-///     Tensors of the architectures llama, qwen2, qwen3, gpt2 and gemma3 have the names, the order
-///     of rows and the orientation that transformers gives them; others those of the file;
+///     Tensors of the architectures llama, qwen2, qwen3, gpt2 and gemma3 get the names, the order
+///     of rows and the orientation that transformers gives them; others keep those of the file;
 ///   .npy, whose one tensor is called "weight".
-/// The files are mapped into memory, so that opening a checkpoint reads only the headers, and a
-/// tensor takes no memory until its numbers are read (blocks are widened to float32 each time).
+/// An .npy file is read whole. The other files are mapped into memory, so that opening a checkpoint
+/// reads only the headers, and a tensor takes no memory until its numbers are read (blocks are
+/// widened to float32 each time).
 class LOWRANK_API Checkpoint {
  public:
   /// Throws FileError if there is no checkpoint at this place, if a file is damaged, if the index
   /// names a file or tensor that is not there or leaves one out, and for a name in two shards.
   static Checkpoint open(const std::filesystem::path& place);
-  /// Returns the tensors of a model that was loaded whole from `place`, as from a TorchScript file.
+  /// Returns a checkpoint of tensors that are in memory: those of a model that was loaded from
+  /// `place` by other means, such as a TorchScript file.
   static Checkpoint from_tensors(const std::filesystem::path& place,
                                  const std::vector<std::pair<std::string, at::Tensor>>& tensors);
 
@@ -53,9 +55,10 @@ class LOWRANK_API Checkpoint {
   bool is_folder() const;
   /// Whether all files are safetensors, the only format that is written.
   bool is_safetensors() const;
-  /// The files that hold the tensors, relative to the folder, in their order; one for a file.
+  /// The files that hold the tensors, in their order, by their names in the folder; if the place is
+  /// one file, its name.
   const std::vector<std::filesystem::path>& files() const;
-  /// The names of the tensors of file `i`, and its metadata.
+  /// The names of the tensors of files()[file], and its metadata.
   const std::vector<std::string>& names_in(size_t file) const;
   const std::map<std::string, std::string>& metadata_of(size_t file) const;
 
@@ -65,8 +68,9 @@ class LOWRANK_API Checkpoint {
   std::shared_ptr<const State> state_;
 };
 
-/// Throws FileError with `operation` if another tensor of the checkpoint scales this one's numbers,
-/// as NAME_scale_inv scales those of 8 bits: they are not the weight by themselves.
+/// Throws FileError, with `operation` in its message, if the tensor `name` is not a weight by
+/// itself, because another tensor of the checkpoint scales its numbers (as NAME_scale_inv scales
+/// those of 8 bits).
 LOWRANK_API void require_unscaled(const Checkpoint& checkpoint, const std::string& name,
                                   const char* operation);
 

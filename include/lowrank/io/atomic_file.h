@@ -13,9 +13,9 @@
 /// partial file in place of a good one. All errors are FileErrors that name the file; a full disk
 /// is reported as such.
 ///
-/// Missing parent folders are created. A link in the place of the file is replaced, and what it
-/// points to stays as it is: the name may lie in a folder that somebody else has made. A new file
-/// gets the permissions of the file that it replaces, otherwise 0666 minus the process's umask.
+/// Missing parent folders are created. A link in the place of the file is replaced, and its target
+/// stays as it is, because somebody else may have put the link there. A new file gets the
+/// permissions of the file that it replaces, otherwise 0666 minus the process's umask.
 namespace lowrank {
 
 /// One file, written piece by piece. If `commit` is not reached, nothing of it remains.

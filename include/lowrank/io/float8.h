@@ -19,8 +19,8 @@ enum class Float8 : uint8_t {
 /// Returns the kind for safetensors' "F8_E4M3" or "F8_E5M2"; nothing for other words.
 LOWRANK_API std::optional<Float8> float8_kind(std::string_view name);
 
-/// Returns the nearest number of the kind, of two as near the one with an even mantissa. Too large
-/// ones become NaN (E4M3) or infinite (E5M2), as in PyTorch.
+/// Returns the nearest number of the kind, and of two that are equally near the one with an even
+/// mantissa. Values that are too large become NaN (E4M3) or infinite (E5M2), as in PyTorch.
 LOWRANK_API float round_to_float8(double value, Float8 kind);
 
 /// Widens bytes (uint8) to float32, exactly.

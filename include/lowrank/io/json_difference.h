@@ -20,8 +20,8 @@ struct JsonDifference {
 LOWRANK_API std::optional<JsonDifference> first_difference(const nlohmann::json& one,
                                                            const nlohmann::json& other);
 
-/// Throws E if the options `given` differ from those `held` in `file`. The message names the first
-/// that does.
+/// Throws E if the options that were `given` differ from those that `file` holds (`held`). The
+/// message names the first option that differs.
 template <class E>
 void require_same_options(const nlohmann::json& held, const nlohmann::json& given,
                           const std::string& file) {

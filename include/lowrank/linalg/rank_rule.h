@@ -30,19 +30,21 @@ class LOWRANK_API RankRule {
   /// The number of singular values above `tolerance`, which is absolute (NumPy's `tol`), finite and
   /// not negative.
   static RankRule tolerance(double tolerance);
-  /// The rules by which kohya-ss's resize_lora.py chooses a rank (--dynamic_method sv_ratio,
-  /// sv_cumulative and sv_fro), to the number. They give min(m, n) at most and 2 at least, or 1 if
-  /// σ₁ ≤ 1e-6 or if a side is 1: with 1 ≤ k < min(m, n), the rank is k + 1.
-  ///   ratio: k values are above σ₁ / `ratio`, which is at least 1;
-  ///   cumulative: k is the smallest number with (Σ_{i≤k} σᵢ) / (Σ σᵢ) ≥ `share`, in (0, 1];
-  ///   fro: k is the smallest number with (Σ_{i≤k} σᵢ²) / (Σ σᵢ²) ≥ `share`², in (0, 1].
+  /// The rules of kohya-ss's resize_lora.py (--dynamic_method sv_ratio, sv_cumulative and sv_fro).
+  /// They give exactly the ranks that it chooses: k + 1, where k is
+  ///   sv_ratio: the number of singular values above σ₁ / `ratio`; `ratio` is at least 1;
+  ///   sv_cumulative: the smallest number with (Σ_{i≤k} σᵢ) / (Σ σᵢ) ≥ `share`;
+  ///   sv_fro: the smallest number with (Σ_{i≤k} σᵢ²) / (Σ σᵢ²) ≥ `share`²;
+  /// but at least 1 and at most min(m, n) - 1. `share` is in (0, 1]. If σ₁ ≤ 1e-6, or if m or n is
+  /// 1, the rank is 1.
   static RankRule sv_ratio(double ratio);
   static RankRule sv_cumulative(double share);
   static RankRule sv_fro(double share);
   /// The number of singular values above the threshold of Gavish and Donoho (arXiv 1305.5870) for a
-  /// low-rank matrix in white noise: above λ(β)·√max(m, n)·`deviation` if the noise of an entry has
-  /// this deviation, which is above 0; otherwise above ω(β) times the median singular value, with β
-  /// = min(m, n) / max(m, n). The latter needs all singular values.
+  /// low-rank matrix in white noise, with β = min(m, n) / max(m, n). If the noise of an entry is
+  /// known to have the standard deviation `deviation`, which is above 0, the threshold is
+  /// λ(β)·√max(m, n)·`deviation`. Otherwise it is ω(β) times the median singular value, for which
+  /// all singular values are needed.
   static RankRule noise(std::optional<double> deviation = std::nullopt);
 
   /// Returns the rule with a rank of at least `least` and at most `most`, as far as min(m, n)
@@ -53,7 +55,7 @@ class LOWRANK_API RankRule {
   /// 64".
   std::string text() const;
 
-  /// Returns the limits of within(): 0 and the largest int64 without one.
+  /// Returns the limits that within() set; without any, 0 and the largest int64.
   std::pair<int64_t, int64_t> limits() const { return {least_, most_}; }
 
   /// Returns the rank for a matrix (rows, columns) with these singular values (k = min(rows,
@@ -67,8 +69,8 @@ class LOWRANK_API RankRule {
   /// decomposition, which is the expensive part.
   void require_possible(int64_t rows, int64_t columns) const;
 
-  /// Returns the rank if it is a number that depends on no singular value, for a matrix of this
-  /// size; nullopt for the other rules.
+  /// Returns the rank for a matrix of this size if it does not depend on the singular values
+  /// (number() and at_most()); otherwise nullopt.
   std::optional<int64_t> known_rank(int64_t rows, int64_t columns) const;
 
  private:

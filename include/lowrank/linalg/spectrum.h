@@ -29,10 +29,10 @@ LOWRANK_API nlohmann::ordered_json to_json(const Spectrum& spectrum);
 LOWRANK_API Spectrum spectrum_of(const at::Tensor& singular_values, int64_t rows, int64_t columns,
                                  double epsilon);
 
-/// Returns the figures of `w` (m, n). A float64 matrix is decomposed by LAPACK. Others are
-/// decomposed by the eigenvalues of the smaller of W·Wᵀ and Wᵀ·W in float64, which cost less and
-/// give singular values within about 1e-8·σ₁; the numbers themselves are coarser. Throws what
-/// thin_svd() throws.
+/// Returns the figures of `w` (m, n). A float64 matrix is decomposed by LAPACK. For other dtypes,
+/// the singular values are the square roots of the eigenvalues of W·Wᵀ or Wᵀ·W, whichever is
+/// smaller, in float64. That costs less, and is accurate to about 1e-8·σ₁, which is finer than
+/// those dtypes are. Throws what thin_svd() throws.
 LOWRANK_API Spectrum spectrum(const at::Tensor& w, std::string_view name = "W");
 
 }  // namespace lowrank

@@ -15,7 +15,7 @@ struct BlasLibrary {
   /// Whether the library starts threads of its own, in addition to those of LibTorch and of our
   /// kernels. The two groups wait for each other, so that two threads are slower than one.
   bool own_threads = false;
-  std::string kernels, better_kernels;  ///< OpenBLAS only: as OpenBlasKernels has them
+  std::string kernels, better_kernels;  ///< OpenBLAS only: those of OpenBlasKernels (openblas.h)
 };
 /// Finds out which one this process has loaded.
 LOWRANK_API BlasLibrary blas_library();

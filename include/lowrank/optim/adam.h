@@ -24,11 +24,11 @@ struct AdamOptions {
   double weight_decay = 0;      // decoupled (AdamW), at least 0
 };
 
-/// Adam (Kingma & Ba, arXiv 1412.6980, algorithm 1) with the arithmetic of torch.optim.Adam, and
-/// with a weight decay AdamW (Loshchilov & Hutter, arXiv 1711.05101, algorithm 2) with that of
-/// torch.optim.AdamW; without amsgrad. Dense float32 and float64 parameters on the CPU are updated
-/// in one pass over their memory, in which denormal numbers count as zero. All other parameters are
-/// updated with LibTorch's operators.
+/// Adam (Kingma & Ba, arXiv 1412.6980, algorithm 1), with the arithmetic of torch.optim.Adam. With
+/// a weight decay it is AdamW (Loshchilov & Hutter, arXiv 1711.05101, algorithm 2), with the
+/// arithmetic of torch.optim.AdamW. There is no amsgrad. Dense float32 and float64 parameters on
+/// the CPU are updated in one pass over their memory, in which denormal numbers count as zero. All
+/// other parameters are updated with LibTorch's operators.
 class LOWRANK_API Adam {
  public:
   /// What the optimizer keeps for one parameter. Both tensors have the parameter's shape and dtype
@@ -40,8 +40,8 @@ class LOWRANK_API Adam {
   };
 
   /// Throws ArgumentError for an option that is out of range, if there are no parameters, and if
-  /// none of them requires or has a gradient: the model's own parameters are frozen while it has an
-  /// adapter, whose parameters() are to be given.
+  /// none of them requires or has a gradient. (While a model has an adapter, its own parameters are
+  /// frozen: give those of Adapter::parameters().)
   explicit Adam(std::vector<at::Tensor> parameters, const AdamOptions& options = {});
   /// Trains each group at its own learning rate. options().learning_rate is the rate of the first
   /// group; when it is changed, the other groups keep their ratio to it. Throws as the constructor

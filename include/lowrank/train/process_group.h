@@ -45,13 +45,14 @@ class LOWRANK_API ProcessGroup {
 struct ProcessGroupOptions {
   int64_t rank = 0;
   int64_t size = 1;
-  /// The name of a file in a folder that they share; what they write goes to a file beside it,
-  /// whose name ends in ".lowrank-meeting" and which must not exist yet. Without it they meet at
-  /// `address` and `port`, where the process of rank 0 listens.
+  /// The processes meet at the file that has this name with ".lowrank-meeting" added. It must be in
+  /// a folder that they share, and must not exist yet. If this is empty, they meet at `address` and
+  /// `port`, where the process of rank 0 listens.
   std::filesystem::path file = {};
   std::string address = "127.0.0.1";
   int64_t port = 0;
-  /// Whether the program that started the processes listens there in place of rank 0 (torchrun).
+  /// Whether the program that started the processes (torchrun) listens at `address` and `port` in
+  /// place of rank 0.
   bool has_agent = false;
   /// Put before all names at the meeting point, so that a run that is started again does not find
   /// what the one before left.
@@ -61,16 +62,18 @@ struct ProcessGroupOptions {
 };
 
 /// Joins a group by c10d's Gloo backend, which is part of LibTorch. The connections use the network
-/// interface that GLOO_SOCKET_IFNAME names, or else the one that leads to `address`, or with `file`
-/// those of this machine alone. Throws ArgumentError for options out of range, FileError if `file`
-/// cannot be written, and ProcessGroupError if not all processes come.
+/// interface that GLOO_SOCKET_IFNAME names. If it names none, they use the one that leads to
+/// `address` or, with `file`, the loopback interface, which only reaches processes on this machine.
+/// Throws ArgumentError for options out of range, FileError if the file cannot be written, and
+/// ProcessGroupError if not all processes come.
 LOWRANK_API std::shared_ptr<ProcessGroup> join_processes(const ProcessGroupOptions& options);
 
-/// Returns the options for the processes that torchrun (RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT)
-/// or Open MPI's mpirun (OMPI_COMM_WORLD_RANK and _SIZE, with MASTER_ADDR and MASTER_PORT; on
-/// one machine these two may be missing) has started, or for those that LOWRANK_RENDEZVOUS gives a
-/// file; nothing for a process that was started by itself. Throws ArgumentError for a variable
-/// that is missing or is no number.
+/// Returns how this process joins those that it was started with, as the environment says; nothing
+/// for a process that was started by itself. Rank and size come from torchrun (RANK, WORLD_SIZE) or
+/// Open MPI's mpirun (OMPI_COMM_WORLD_RANK and _SIZE). LOWRANK_RENDEZVOUS gives `file`; without it,
+/// they meet at MASTER_ADDR and MASTER_PORT. If all processes of mpirun are on one machine,
+/// MASTER_PORT may be missing: then they meet at a file in the folder for temporary files. Throws
+/// ArgumentError for a variable that is missing or is no number.
 LOWRANK_API std::optional<ProcessGroupOptions> processes_of_environment();
 
 }  // namespace lowrank

@@ -16,9 +16,9 @@ namespace lowrank {
 /// before it returns, so a run that is killed leaves files that can be read.
 class LOWRANK_API RunLog {
  public:
-  /// Begins to log after `step` steps, 0 for a new run. What metrics.jsonl holds of later steps is
-  /// cut off; an event file is added, which tells TensorBoard to forget them. Throws FileError if
-  /// the folder cannot be written.
+  /// Begins to log after `step` steps; 0 for a new run. If metrics.jsonl has lines about later
+  /// steps, they are removed. A new event file tells TensorBoard to forget those steps, too. Throws
+  /// FileError if the folder cannot be written.
   explicit RunLog(const std::filesystem::path& folder, int64_t step = 0);
   ~RunLog();
   RunLog(RunLog&&) noexcept;

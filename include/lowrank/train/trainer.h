@@ -39,24 +39,26 @@ struct RunOptions {
   /// Resume from `checkpoint`, with LibTorch's default generator in the state that it was in. The
   /// result is bit-identical to that of an uninterrupted run.
   bool resume = false;
-  /// Ends the message on an interrupt: what the reader does to go on.
+  /// What the user has to do to go on. It ends the message of an Interrupted or ProcessGroupError,
+  /// after "Its state is in "FILE"; ".
   std::string how_to_resume = "go on with RunOptions::resume.";
   /// The folder of a RunLog of this run; empty means none. It gets "train/loss" (the mean since the
-  /// entry before), "train/learning_rate", "train/gradient_norm", "train/examples_per_second" and
+  /// previous entry), "train/learning_rate", "train/gradient_norm", "train/examples_per_second" and
   /// "memory_mb" at the steps of TrainHistory, and at each validation "validation/loss", the task's
-  /// metrics and a histogram of each parameter. A run that is resumed goes on with it.
+  /// metrics and a histogram of each parameter. A run that is resumed continues it.
   std::filesystem::path log_to = {};
   /// Called when the log is begun, with step 0 or that of the resumed run, and after each
   /// validation, to add figures of one's own.
   std::function<void(RunLog& log, const TrainProgress&)> on_log = {};
-  /// The processes that share the TrainOptions::accumulate batches of each step, which should be a
-  /// multiple of the number of processes; null: this process alone. The result is the same for any
-  /// number of them, down to the bit, and also that of one process without a group if the model
-  /// draws no random numbers. Rank 0 writes, validates and calls the functions below; all its
-  /// decisions hold for the others. Examples that come as a stream cannot be shared.
+  /// The processes that share the batches of each step; null: this process alone. If the number of
+  /// batches (TrainOptions::accumulate) is no multiple of the number of processes, some of them
+  /// wait. The result is the same for any number of processes, down to the bit. If the model draws
+  /// no random numbers, it is also that of a run without a group. Only rank 0 writes, validates and
+  /// calls the functions of RunOptions; its decisions hold for all. Examples that come as a stream
+  /// cannot be shared.
   std::shared_ptr<ProcessGroup> group = {};
-  /// A JSON text that must be the same in all processes, in addition to `identity`: what the data
-  /// are, for example.
+  /// A JSON text that must be the same in all processes, in addition to `identity`. It says, for
+  /// example, what the data are.
   std::string shared_identity = {};
   /// Called after each step, and after each validation. The run ends if one returns false.
   std::function<bool(const TrainProgress&)> on_step = {};
@@ -86,11 +88,11 @@ struct TrainResult {
 /// Trains with Adam (Kingma & Ba, arXiv 1412.6980; PyTorch's defaults; with a weight decay AdamW),
 /// or with the task's optimizer. The checkpoint is kept: remove it once the result is saved.
 ///
-/// Throws ArgumentError for options out of range and a task that lacks something; TensorError if
-/// the loss is not one number, and if it or a parameter stops being finite (parameters that are not
-/// finite are never written); FileError if a checkpoint is missing, damaged or of another run; and
-/// Interrupted on Ctrl-C in any process, after the state was written to disk; and
-/// ProcessGroupError if another process is lost, likewise.
+/// Throws ArgumentError for options out of range and for a task that lacks something; TensorError
+/// if the loss is not one number, and if the loss or a parameter stops being finite (parameters
+/// that are not finite are never written); FileError if a checkpoint is missing, damaged or of
+/// another run; Interrupted on Ctrl-C in any process; and ProcessGroupError if another process is
+/// lost. Where one of the last two ends a run that has begun, the checkpoint is written first.
 LOWRANK_API TrainResult train(const TrainTask& task, const TrainOptions& options,
                               const RunOptions& run = {});
 

@@ -20,8 +20,8 @@ struct ComparedTensor {
   double norm = 0;        ///< of the base's
   double difference = 0;  ///< of tuned - base
   double largest = 0;     ///< the largest |difference|
-  /// Of the difference of weights of two dimensions or more, rounded to float32; see
-  /// InspectedTensor.
+  /// That of the difference, rounded to float32, if CompareOptions::spectra asks for it and this is
+  /// a weight of two or more dimensions; see InspectedTensor.
   std::optional<Spectrum> spectrum{};
 
   LOWRANK_API double relative() const;  ///< difference / norm; infinite if only norm is 0
@@ -41,12 +41,13 @@ LOWRANK_API nlohmann::ordered_json to_json(const Comparison& comparison);
 
 struct CompareOptions {
   bool spectra = false;  ///< decompose the differences
-  /// Called before each tensor of the base with its name, its place and how many there are.
+  /// Called before each tensor of the base with its name, its index, counted from 0, and the number
+  /// of tensors.
   std::function<void(const std::string&, int64_t, int64_t)> on_tensor{};
 };
 
-/// Compares two models tensor by tensor; dtypes may differ. Throws TensorError that names the
-/// tensor for a difference that is not finite, where the spectra are wanted.
+/// Compares two models tensor by tensor; dtypes may differ. If spectra are asked for, throws
+/// TensorError, naming the tensor, for a difference that is not finite.
 LOWRANK_API Comparison compare_checkpoints(const Checkpoint& base, const Checkpoint& tuned,
                                            const CompareOptions& options = {});
 

@@ -22,9 +22,9 @@ enum class WholeTensors {
 
 struct ExtractOptions {
   RankRule rule = RankRule::numerical();
-  /// Parameters that all factors may have together. Ranks are then chosen over the whole model, by
-  /// the largest σ² per parameter, and of the rule only the limits count (RankRule::within); each
-  /// layer has at least rank 1.
+  /// The most parameters that all factors may have together. Ranks are then chosen over the whole
+  /// model, by the largest σ² per parameter, and only the limits of the rule count
+  /// (RankRule::within). Each layer has at least rank 1.
   std::optional<int64_t> budget = {};
   SplitScale split = SplitScale::kBalanced;
   WholeTensors whole = WholeTensors::kSave;
@@ -33,9 +33,9 @@ struct ExtractOptions {
   bool fan_in_fan_out = false;
   std::string base_name = {};  ///< base_model_name_or_path; empty: the base's place
   bool force = false;          ///< replaces an adapter that is in the folder
-  /// Takes up what an extraction of the same files left when it was killed, if there is something.
+  /// Continues an extraction from the same files that was killed, if there is one.
   bool resume = false;
-  /// Called before each layer with its name, its place and how many there are.
+  /// Called before each layer with its name, its index, counted from 0, and the number of layers.
   std::function<void(const std::string&, int64_t, int64_t)> on_layer = {};
 };
 
@@ -43,21 +43,25 @@ struct ExtractOptions {
 /// weight that changed, the best approximation of ΔW = tuned - base with the rank that the rule
 /// chooses, at least 1, with scaling 1.
 ///
-/// A layer is a tensor NAME.weight of two or more dimensions, a convolution's flattened to (out,
-/// in·kernel), unless NAME says that it is an embedding or a language model's head: their tables
-/// hardly ever change by a low rank, so they are saved whole, as are norms (modules_to_save) and
-/// biases (bias="all"). A table may have more rows than the base's.
+/// A layer is a tensor NAME.weight of two or more dimensions, unless NAME says that it is a table:
+/// an embedding or a language model's head. A convolution's weight is flattened to (out,
+/// in·kernel). Changes of tables hardly ever have a low rank, so tables are saved whole, as are
+/// norms (modules_to_save names both) and the biases of layers (bias="all"). A table may have more
+/// rows than the base's.
 ///
-/// One layer is in memory at a time, in float64; one of more than 2^24 numbers in float32 where its
-/// rank is known beforehand. Figures are computed in float64, but the spectral error of a layer
-/// whose smaller side is above 512 is accurate to 1e-6.
+/// Only one layer's difference is in memory at a time: in float64, or in float32 if it has more
+/// than 2^24 numbers and its rank is known beforehand (RankRule::known_rank(), or a budget).
+/// Figures are computed in float64, except the spectral norm of the error for layers held in
+/// float32 and for layers whose smaller side is above 512: it is computed in float32, and accurate
+/// to 1e-6.
 ///
 /// Everything is made in a hidden folder, ".NAME.unfinished" beside `to`, which takes the place of
 /// `to` in one step. Other files in `to` stay.
 ///
-/// Throws, before any decomposition: FileError that names them if the models have other tensors or
-/// shapes; if no layer changed; for a tensor that can be saved neither way; and if `to` holds an
-/// adapter and `force` is false; TensorError for a weight that is not finite.
+/// Throws, before any decomposition: FileError if the models differ in their tensors or shapes (it
+/// names these), if no layer changed, for a tensor that neither modules_to_save nor bias="all" can
+/// hold or that `whole` refuses, and if `to` holds an adapter and `force` is false; TensorError for
+/// a weight that is not finite.
 LOWRANK_API WeightsReport extract_adapter(const Checkpoint& base, const Checkpoint& tuned,
                                           const std::filesystem::path& to,
                                           const ExtractOptions& options);

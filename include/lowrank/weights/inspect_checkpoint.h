@@ -19,8 +19,8 @@ struct InspectedTensor {
   std::string name;
   StoredTensor stored = {};
   std::optional<double> norm;  ///< Frobenius, in float64
-  /// Of a floating-point tensor of two dimensions or more, as the matrix of its first dimension and
-  /// all others.
+  /// That of a floating-point tensor of two or more dimensions, as the matrix (first dimension,
+  /// product of the others).
   std::optional<Spectrum> spectrum;
 };
 
@@ -32,8 +32,9 @@ struct InspectOptions {
 LOWRANK_API nlohmann::ordered_json to_json(const InspectedTensor& tensor);
 
 /// Returns what a checkpoint holds, in its own order. Without options no number is read.
-/// `on_tensor` is called before each with its name, its place and how many there are. Throws
-/// TensorError that names the tensor for numbers that are not finite, where the spectra are wanted.
+/// `on_tensor` is called before each tensor with its name, its index, counted from 0, and the
+/// number of tensors. If spectra are asked for, throws TensorError, naming the tensor, for numbers
+/// that are not finite.
 LOWRANK_API std::vector<InspectedTensor> inspect_checkpoint(
     const Checkpoint& checkpoint, const InspectOptions& options = {},
     const std::function<void(const std::string&, int64_t, int64_t)>& on_tensor = {});

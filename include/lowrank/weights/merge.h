@@ -18,10 +18,10 @@ struct CheckpointMergeOptions {
   bool subtract = false;
   std::string prefix = {};  ///< put before the names in the adapters: "transformer."
   bool force = false;       ///< replaces files that are at the place of the result
-  /// Takes up what a merge of the same files left when it was killed, if there is something. What
-  /// was written is taken only if it has the digest that was noted.
+  /// Continues a merge of the same files that was killed, if there is one. A tensor that it had
+  /// written is kept if its SHA-256 is still the one that was noted.
   bool resume = false;
-  /// Called before each tensor with its name, its place and how many there are.
+  /// Called for each tensor with its name, its index, counted from 0, and the number of tensors.
   std::function<void(const std::string&, int64_t, int64_t)> on_tensor = {};
 };
 
@@ -37,10 +37,10 @@ struct MergedTensor {
 
 struct CheckpointMergeReport {
   std::vector<MergedTensor> tensors;
-  int64_t copied = 0;   ///< tensors that are the base's
+  int64_t copied = 0;   ///< tensors that are as in the base
   int64_t resumed = 0;  ///< tensors that an interrupted merge had written
-  /// The adapters whose files say that they were made for other weights than the base's. Not known
-  /// of PEFT's files, which do not say it, and where adapters are taken out.
+  /// The adapters that, by what their files say, were made for another base. PEFT's files do not
+  /// say it. Empty if adapters are taken out of the weights (`subtract`).
   std::vector<std::filesystem::path> of_other_bases = {};
   std::vector<std::string> notes = {};  ///< sentences about what was found in the adapters
 
@@ -52,13 +52,14 @@ LOWRANK_API nlohmann::ordered_json to_json(const CheckpointMergeReport& report);
 
 /// Writes a checkpoint with adapters merged into its weights: W + Σ s·B·A, computed in float64 and
 /// rounded once to the tensor's dtype. Tensors that an adapter holds whole take the place of the
-/// base's. The result has the files of the base, a folder also its other small files (config,
-/// tokenizer) and kReportFile; a model in one file becomes the file `out`. Rows are computed in
-/// blocks, and tensors written one after the other, so that memory does not grow with the model.
+/// base's. The result has the files of the base; that of a folder also has its other small files
+/// (config, tokenizer) and kReportFile, and a model in one file becomes the file `out`. Rows are
+/// computed in blocks, and tensors written one after the other, so that memory does not grow with
+/// the model.
 ///
 /// Where the model shares its head with its embeddings (tie_word_embeddings) and an adapter changes
-/// one of them, the unmerged model has two different matrices. So has the result: "lm_head.weight"
-/// is written apart, and config.json says that the two are not tied.
+/// one of them, the model with the adapter has two different matrices. So has the result:
+/// "lm_head.weight" is written apart, and config.json says that the two are not tied.
 ///
 /// Everything is made in a hidden folder, ".NAME.unfinished" beside `out`, which takes the place of
 /// `out` in one step. Other files in `out` stay.
@@ -78,9 +79,9 @@ struct VerifiedTensor {
   double largest = 0;  ///< the largest difference
 };
 
-/// Computes anew, in float64, the tensors that merge_adapters() would write, and returns the
-/// tensors of `merged` that differ in a bit; none if it is that merge. Throws FileError if the two
-/// checkpoints do not have the same tensors.
+/// Computes again, in float64, what merge_adapters() would write, and returns the tensors of
+/// `merged` that differ from it in any bit: none if `merged` is that merge. Throws FileError if the
+/// two do not have the same tensors.
 LOWRANK_API std::vector<VerifiedTensor> verify_merge(
     const Checkpoint& base, const std::vector<std::filesystem::path>& adapters,
     const Checkpoint& merged, const CheckpointMergeOptions& options = {});

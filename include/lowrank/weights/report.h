@@ -17,11 +17,12 @@ enum class SplitScale {
 };
 
 /// How far one layer of a written adapter is from the update ΔW that it stands for. All norms are
-/// computed in float64, from the factors as they are written, after rounding.
+/// computed from the factors as they are written, after rounding, in float64 (except for the
+/// spectral norms that extract_adapter() names).
 struct LayerError {
   std::string name;  ///< dotted path in the model
   int64_t rows = 0, columns = 0;
-  int64_t rank_before = 0;  ///< 0: ΔW was no adapter
+  int64_t rank_before = 0;  ///< 0: ΔW was no adapter's update
   int64_t rank = 0;
   double norm = 0;       ///< ‖ΔW‖_F
   double frobenius = 0;  ///< ‖ΔW - s·B·A‖_F
@@ -39,7 +40,7 @@ LOWRANK_API nlohmann::ordered_json to_json(const LayerError& layer);
 struct WeightsReport {
   std::vector<LayerError> layers;
   std::vector<std::string> whole = {};    ///< tensors that are saved whole
-  int64_t whole_numbers = 0;              ///< in all tensors that are saved with them
+  int64_t whole_numbers = 0;              ///< in these and in the tensors that are saved with them
   std::vector<std::string> skipped = {};  ///< tensors that changed and are not saved
   int64_t unchanged = 0;                  ///< tensors that are equal in both models
   std::vector<std::string> notes = {};    ///< sentences about what was found in the adapter
@@ -57,7 +58,7 @@ constexpr const char* kReportFile = "lowrank_report.json";
 
 /// {"layers": [{"name", "shape", "rank_before", "rank", "norm", "error": {"frobenius",
 /// "relative_frobenius", "spectral", "retained_energy"}}], "total": {...}, "parameters", "whole",
-/// "whole_parameters", "skipped", "unchanged"}
+/// "whole_parameters", "skipped", "unchanged", "notes"}
 LOWRANK_API nlohmann::ordered_json to_json(const WeightsReport& report);
 
 }  // namespace lowrank

@@ -16,7 +16,7 @@ namespace lowrank {
 
 struct ResizeOptions {
   RankRule rule = RankRule::numerical();
-  std::optional<int64_t> budget = {};  ///< as ExtractOptions has it
+  std::optional<int64_t> budget = {};  ///< as ExtractOptions::budget
   SplitScale split = SplitScale::kBalanced;
   /// Of the new factors; by default that of each old one.
   std::optional<at::ScalarType> dtype = {};
@@ -29,8 +29,8 @@ struct ResizeOptions {
 /// chooses for each layer, at least 1, into another folder. They are exact: B = Q_b·R_b, Aᵀ =
 /// Q_a·R_a, and the singular values of the small R_b·R_aᵀ are those of B·A, which is never formed.
 /// Every layer keeps its scaling s, so alpha follows the rank; ranks that differ go to rank_pattern
-/// and alpha_pattern. All other tensors
-/// (biases, modules trained whole) are copied. The report is also written to kReportFile.
+/// and alpha_pattern. All other tensors (biases, modules trained whole) are copied. The report is
+/// also written to kReportFile.
 ///
 /// Throws FileError if `from` is no adapter; if its factors do not have the ranks that its config
 /// says, or are not finite, or not pairs; if it uses DoRA, target_parameters, or an init that
