@@ -10,7 +10,7 @@ packages_for() {
     build) echo "g++ cmake ninja-build pkg-config libtorch-dev libprotobuf-dev libgoogle-glog-dev \
 libgflags-dev libgloo-dev libopenblas0-openmp nlohmann-json3-dev libcli11-dev libfmt-dev zlib1g-dev \
 libpng-dev libjpeg-dev libcsv-dev libssl-dev libpcre2-dev libboost-dev libgtest-dev \
-libgmock-dev" ;;
+libgmock-dev gnuplot-nox" ;;
     test) echo "dataset-fashion-mnist" ;;
     lint) echo "clang clang-format clang-tidy libclang-dev llvm-dev shellcheck" ;;
     # The benchmark tries every installed BLAS library; this one does not become the default.

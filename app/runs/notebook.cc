@@ -98,7 +98,8 @@ RunContext Notebook::context(const fs::path& folder, const char* part) const {
           .resume_folder = out_,
           .resume = fs::exists(checkpoint_of(folder), none),
           .quiet = run_.common.quiet,
-          .resources = resources_};
+          .resources = resources_,
+          .held_out = &test_};
 }
 
 void Notebook::show_data() const {

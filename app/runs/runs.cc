@@ -14,6 +14,7 @@
 #include <optional>
 
 #include "app/reports/evaluation_report.h"
+#include "app/runs/figures.h"
 #include "app/runs/folder_lock.h"
 #include "app/runs/unfinished.h"
 #include "app/terminal/message.h"
@@ -25,9 +26,6 @@ namespace lowrank::app {
 namespace {
 
 using Json = nlohmann::ordered_json;
-
-constexpr const char* kTrainingFile = "training.json";
-constexpr const char* kHistoryFile = "history.json";
 
 ExampleTask example_task(const Base& base, const Dataset& data, const Resources& resources) {
   return {.forward = [model = base.model](const at::Tensor& x) { return model.forward(x); },
@@ -117,13 +115,36 @@ std::unique_ptr<FolderLock> lock_of(const RunContext& context) {
 /// The files that say how a model was trained, and how that went step by step.
 std::vector<std::pair<std::string, std::string>> files_on_training(const Json& identity,
                                                                    const TrainResult& result,
+                                                                   const Json& figures,
                                                                    const Json& preparation = {}) {
   Json json;
   json["run"] = identity;
   json["result"] = to_json(result, /*with_times=*/false);
   if (!preparation.is_null()) json["preparation"] = preparation;
   return {{kTrainingFile, to_text(json) + "\n"},
-          {kHistoryFile, to_text(to_json(result.history), -1) + "\n"}};
+          {kHistoryFile, to_text(to_json(result.history), -1) + "\n"},
+          {kFiguresFile, to_text(figures, -1) + "\n"}};
+}
+
+/// What the report of a run shows of its model.
+Json figures_of(const Base& base, const Adapter* adapter, const RunContext& context) {
+  int64_t numbers = 0;
+  for (const auto& [name, parameter] : base.model.named_parameters()) numbers += parameter.numel();
+  Json figures = {{"parameters", numbers}};
+  if (adapter != nullptr) {
+    figures["adapter_parameters"] = adapter->parameter_count();
+    figures["layers"] = layer_figures(*adapter);
+  }
+  if (context.held_out == nullptr) return figures;
+  const auto outputs = [&] { return outputs_of(base, *context.held_out, context.resources); };
+  const auto own = outputs();
+  if (adapter == nullptr) {
+    figures["evaluation"] = evaluation_figures(*context.held_out, own);
+  } else {
+    const DisableAdapter disabled(*adapter);
+    figures["evaluation"] = evaluation_figures(*context.held_out, outputs(), own);
+  }
+  return figures;
 }
 
 /// Holds back a share of the class and the same share of the others: on the class alone, what
@@ -267,7 +288,8 @@ BaseResult train_base(const BaseRun& run, const Dataset& data, const RunContext&
   if (!context.writes()) return {trained, result};
   trained.model->zero_grad(/*set_to_none=*/true);  // later steps must not see old gradients
   const InterruptGuard uninterrupted;              // a signal waits until the files are written
-  save_mlp(trained, context.folder, files_on_training(id, result));
+  save_mlp(trained, context.folder,
+           files_on_training(id, result, figures_of(base, nullptr, context)));
   std::filesystem::remove(checkpoint_of(context.folder));
   return {trained, result};
 }
@@ -302,14 +324,16 @@ FinetuneResult finetune(const FinetuneRun& run, const Base& base, const Dataset&
   if (task.held_back.defined()) options.validation = 0;  // the task has them
   const auto result = train_visibly(task, options, {context, id, examples, &adapter});
   if (!context.writes()) return {adapter, result};
+  const auto figures = figures_of(base, &adapter, context);
   const InterruptGuard uninterrupted;
   Json preparation;  // a TorchScript file has no place for it
   if (base.model.is_script()) {
     add_preparation(preparation, preparation_of(data, base.preparation.normalization, run.data));
   }
-  adapter.save(context.folder, {.force = true,
-                                .base_model = run.base,
-                                .further_files = files_on_training(id, result, preparation)});
+  adapter.save(context.folder,
+               {.force = true,
+                .base_model = run.base,
+                .further_files = files_on_training(id, result, figures, preparation)});
   std::filesystem::remove(checkpoint_of(context.folder));
   return {adapter, result};
 }

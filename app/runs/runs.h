@@ -19,6 +19,9 @@
 /// take the options from there and refuse different ones.
 namespace lowrank::app {
 
+constexpr const char* kTrainingFile = "training.json";
+constexpr const char* kHistoryFile = "history.json";
+
 /// Where a run writes, and how.
 struct RunContext {
   std::filesystem::path folder;
@@ -30,6 +33,8 @@ struct RunContext {
   bool quiet = false;
   Resources resources;
   std::shared_ptr<ProcessGroup> group = {};  ///< null: this process alone
+  /// Examples to evaluate the trained model with, for the run's report; null: none.
+  const Dataset* held_out = nullptr;
 
   /// Whether this process writes the results: rank 0 of a group does.
   bool writes() const { return group == nullptr || group->rank() == 0; }

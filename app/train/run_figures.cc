@@ -14,14 +14,20 @@ void log_options(RunLog& log, const nlohmann::ordered_json& identity) {
   log.text(0, "options", "```json\n" + to_text(identity) + "\n```");
 }
 
+std::optional<at::Tensor> singular_values_of_update(const AdaptedLayer& layer) {
+  if (layer.a.dim() < 2 || layer.b.dim() < 2 || layer.a.size(0) != layer.b.size(1)) return {};
+  const auto a = layer.a.detach().flatten(1), b = layer.b.detach().flatten(1);
+  if (b.size(1) != a.size(0)) return {};
+  // B·A has the singular values of R_B·R_Aᵀ, where B = Q_B·R_B and Aᵀ = Q_A·R_A.
+  const auto r_b = std::get<1>(at::linalg_qr(b.to(at::kDouble)));
+  const auto r_a = std::get<1>(at::linalg_qr(a.to(at::kDouble).t()));
+  return at::linalg_svdvals(r_b.mm(r_a.t())) * std::abs(layer.scaling);
+}
+
 void log_spectra(RunLog& log, int64_t step, const Adapter& adapter) {
   for (const auto& layer : adapter.layers()) {
-    if (layer.a.dim() != 2 || layer.b.dim() != 2 || layer.a.size(0) != layer.b.size(1)) continue;
-    // B·A has the singular values of R_B·R_Aᵀ, where B = Q_B·R_B and Aᵀ = Q_A·R_A.
-    const auto r_b = std::get<1>(at::linalg_qr(layer.b.detach().to(at::kDouble)));
-    const auto r_a = std::get<1>(at::linalg_qr(layer.a.detach().to(at::kDouble).t()));
-    const auto values = at::linalg_svdvals(r_b.mm(r_a.t())) * std::abs(layer.scaling);
-    log.histogram(step, "singular_values/" + layer.name, values);
+    const auto values = singular_values_of_update(layer);
+    if (values) log.histogram(step, "singular_values/" + layer.name, *values);
   }
 }
 

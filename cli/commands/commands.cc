@@ -17,7 +17,8 @@ void add_commands(const Flags& flags) {
   const auto learn = flags.under("See what LoRA and SVD do");
   for (const auto add : {add_mnist, add_svd}) add(learn);
   const auto train = flags.under("Train and use");
-  for (const auto add : {add_train, add_finetune, add_eval, add_predict, add_targets}) add(train);
+  for (const auto add : {add_train, add_finetune, add_eval, add_predict, add_targets, add_report})
+    add(train);
   const auto weights = flags.under("Weights and adapters on disk");
   for (const auto add :
        {add_info, add_compare, add_extract, add_resize, add_combine, add_merge, add_verify}) {

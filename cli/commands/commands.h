@@ -18,6 +18,7 @@ void add_predict(const Flags& flags);
 void add_info(const Flags& flags);
 void add_targets(const Flags& flags);
 void add_svd(const Flags& flags);
+void add_report(const Flags& flags);
 void add_extract(const Flags& flags);
 void add_resize(const Flags& flags);
 void add_combine(const Flags& flags);

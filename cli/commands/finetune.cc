@@ -30,6 +30,7 @@ struct FinetuneCommand {
   app::FinetuneRun run;
   RunFolder folder;
   std::string log_to;
+  bool report = false;
   app::ProcessOptions processes;
   std::string only;  // the name or the number of a class
 };
@@ -175,6 +176,7 @@ void run_finetune(const Flags& flags, FinetuneCommand& command) {
   require_steps(flags, "finetune", run.train);
   complete_lora(flags, run.lora);
   check_options(run);
+  check_report_flag(command.report);
   std::string base_sha256, base_name, own_adapter;  // of the run that is resumed
   Json identity;
   start_processes(command.processes, run.common);
@@ -209,9 +211,11 @@ void run_finetune(const Flags& flags, FinetuneCommand& command) {
   }
   if (!run.adapter.empty()) take_preparation(base, run.adapter);
   if (resume && !flags.given("--data")) app::require_found_again(run.data.source.data);
-  auto data = app::load_dataset(complete(run.data, base), app::Split::kTrain);
+  const auto source = complete(run.data, base);
+  auto data = app::load_dataset(source, app::Split::kTrain);
   if (resume) require_same_examples(identity, data);
   fit(base, data);
+  const auto held_out = held_out_for_report(command.report, source, data.classes);
   if (!command.only.empty()) run.only = class_of(command.only, data);
   app::require_not_an_input(folder, {place.string(), run.adapter});
   const auto rank = app::rank_of_this_process().value_or(0);
@@ -229,7 +233,8 @@ void run_finetune(const Flags& flags, FinetuneCommand& command) {
                                 .resume = resume,
                                 .quiet = run.common.quiet,
                                 .resources = resources,
-                                .group = app::join(command.processes)});
+                                .group = app::join(command.processes),
+                                .held_out = held_out ? &*held_out : nullptr});
   if (rank > 0) return;
   if (run.only && run.train.replay == 0) {
     app::print_message(fmt::format(
@@ -238,6 +243,7 @@ void run_finetune(const Flags& flags, FinetuneCommand& command) {
         class_name(data, *run.only), class_name(data, *run.only)));
   }
   print(result, run, folder);
+  write_report(command.report, folder, run.common);
 }
 
 }  // namespace
@@ -258,6 +264,7 @@ void add_finetune(const Flags& flags) {
                   "Share of each batch taken from the other classes");
   add_run_folder(finetune, command->folder);
   add_log_flag(finetune, command->log_to);
+  add_report_flag(finetune, command->report);
   add_process_flags(finetune, command->processes);
   add_lora_flags(finetune, run.lora);
   finetune

@@ -3,10 +3,13 @@
 #include <lowrank/io/atomic_file.h>
 #include <lowrank/io/json.h>
 #include <lowrank/io/json_difference.h>
+#include <lowrank/io/printable.h>
 
 #include <memory>
 #include <system_error>
 
+#include "app/pages/record_page.h"
+#include "app/runs/figures.h"
 #include "app/runs/folder_lock.h"
 #include "app/runs/notebook.h"
 #include "app/terminal/message.h"
@@ -56,17 +59,19 @@ constexpr const char* kUnfinished = ".unfinished";
 /// All files that a run writes, in the order in which they are published.
 std::vector<fs::path> files_of_run() {
   std::vector<fs::path> files;
-  for (const char* name : {"model.safetensors", "config.json", "training.json", "history.json"}) {
+  for (const char* name :
+       {"model.safetensors", "config.json", "training.json", "history.json", app::kFiguresFile}) {
     files.push_back(fs::path("base") / name);
   }
   for (const char* folder : {"adapter", "replay"}) {
-    for (const char* name :
-         {"adapter_model.safetensors", "adapter_config.json", "training.json", "history.json"}) {
+    for (const char* name : {"adapter_model.safetensors", "adapter_config.json", "training.json",
+                             "history.json", app::kFiguresFile}) {
       files.push_back(fs::path(folder) / name);
     }
   }
   files.emplace_back(app::kNotebookRun);
   files.emplace_back(app::kNotebookReport);
+  files.emplace_back(app::kPageFile);
   return files;
 }
 
@@ -95,6 +100,21 @@ void publish_run(const fs::path& from, const fs::path& to) {
   remove_empty_folders(from);
   std::error_code none;
   fs::remove(from, none);
+}
+
+/// Writes the run's page. A machine without gnuplot gets a note: everything else is there.
+void write_notebook_page(const fs::path& folder, const app::CommonOptions& options) {
+  std::error_code none;
+  fs::remove(folder / app::kPageFile, none);  // that of an older run
+  try {
+    app::write_page(folder);
+  } catch (const Error& error) {
+    app::print_message(fmt::format("note: there is no page with plots: {}", error.what()));
+    return;
+  }
+  if (options.json) return;
+  app::print_text(
+      fmt::format("Plots and tables: {}", printable((folder / app::kPageFile).string())));
 }
 
 /// Does what require_writable_output() does, and tells of an interrupted run.
@@ -141,6 +161,7 @@ void run_mnist(const Flags& flags, MnistCommand& command) {
   }
   const bool ok = notebook();
   if (beside_old) publish_run(stage, folder);
+  write_notebook_page(folder, command.run.common);
   if (ok) return;
   throw Error("[mnist] every check must hold. Got a failure; see the lines marked FAIL.");
 }

@@ -24,6 +24,7 @@ struct TrainCommand {
   app::BaseRun run;
   RunFolder folder;
   std::string log_to;
+  bool report = false;
   app::ProcessOptions processes;
 };
 
@@ -111,6 +112,7 @@ void run_train(const Flags& flags, TrainCommand& command) {
   require_steps(flags, "train", run.train);
   check(run.train);
   check(run.data);
+  check_report_flag(command.report);
   start_processes(command.processes, run.common);
   nlohmann::ordered_json identity;  // of the run that is resumed
   if (resume) {
@@ -134,6 +136,7 @@ void run_train(const Flags& flags, TrainCommand& command) {
     run.normalization.deviation = std::exchange(run.data.deviation, {});
   }
   require_sizes(run.sizes, data);
+  const auto held_out = held_out_for_report(command.report, source_of(run.data), run.sizes.back());
   app::require_memory_to_train("train", "model", parameters_of(run.sizes), "Give smaller --sizes.");
   const auto rank = app::rank_of_this_process().value_or(0);
   if (!resume && rank == 0) {
@@ -149,9 +152,11 @@ void run_train(const Flags& flags, TrainCommand& command) {
                                        .resume = resume,
                                        .quiet = run.common.quiet,
                                        .resources = resources,
-                                       .group = app::join(command.processes)});
+                                       .group = app::join(command.processes),
+                                       .held_out = held_out ? &*held_out : nullptr});
   if (rank > 0) return;
   print(result, run, folder);
+  write_report(command.report, folder, run.common);
 }
 
 }  // namespace
@@ -164,6 +169,7 @@ void add_train(const Flags& flags) {
       .default_text("784,1000,2000,10; input and output as the data have them");
   add_run_folder(train, command->folder);
   add_log_flag(train, command->log_to);
+  add_report_flag(train, command->report);
   add_process_flags(train, command->processes);
   add_data_flags(train, command->run.data, "mnist");
   train.find("--mean").default_text("MNIST's, or the data's");

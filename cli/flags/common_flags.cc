@@ -1,5 +1,14 @@
 #include "cli/flags/common_flags.h"
 
+#include <fmt/format.h>
+#include <lowrank/io/printable.h>
+
+#include <filesystem>
+
+#include "app/pages/plot.h"
+#include "app/pages/record_page.h"
+#include "app/terminal/message.h"
+
 namespace lowrank::cli {
 
 void add_common_flags(const Flags& flags, app::CommonOptions& options, const CommonUse& use) {
@@ -21,6 +30,22 @@ void add_common_flags(const Flags& flags, app::CommonOptions& options, const Com
   common.flag("--json", options.json, "Print one JSON object instead of text");
   common.flag("--quiet", options.quiet, "Print no progress and no notes");
   if (use.force) common.flag("--force", options.force, "Replace existing outputs");
+}
+
+void add_report_flag(const Flags& flags, bool& report) {
+  flags.flag("--report", report, "Write report.html as well, a page with plots");
+}
+
+void check_report_flag(bool report) {
+  if (report) app::require_gnuplot();
+}
+
+void write_report(bool report, const std::string& folder, const app::CommonOptions& options) {
+  if (!report) return;
+  app::write_page(folder);
+  if (options.json) return;
+  const auto page = std::filesystem::path(folder) / app::kPageFile;
+  app::print_text(fmt::format("Wrote {}.", printable(page.string())));
 }
 
 void add_adapters_flag(const Flags& flags, std::vector<std::string>& adapters) {

@@ -18,6 +18,13 @@ struct CommonUse {
 /// The flags that mean the same in every command; `options` must live until the command has run.
 void add_common_flags(const Flags& flags, app::CommonOptions& options, const CommonUse& use = {});
 
+/// Adds --report, which write_report() follows.
+void add_report_flag(const Flags& flags, bool& report);
+/// Throws Error if a page is wanted that cannot be drawn: before any work.
+void check_report_flag(bool report);
+/// Writes the page about a command's folder if it is wanted, and says so.
+void write_report(bool report, const std::string& folder, const app::CommonOptions& options);
+
 /// Adds --adapters, which is required: folders with commas between them.
 void add_adapters_flag(const Flags& flags, std::vector<std::string>& adapters);
 

@@ -18,6 +18,7 @@ Json describe_option(const CLI::Option& option) {
   json["text"] = option.get_description();
   json["group"] = option.get_group();
   json["takes_value"] = option.get_items_expected_max() > 0;
+  json["takes_many"] = option.get_items_expected_max() > 1;
   json["type"] = option.get_type_name();
   json["default"] = option.get_default_str();
   json["required"] = option.get_required();
@@ -31,7 +32,10 @@ Json describe_option(const CLI::Option& option) {
 void add_option(const Json& json, CLI::App& app) {
   const auto name = json.at("name").get<std::string>();
   const auto text = json.at("text").get<std::string>();
-  auto* option = json.at("takes_value").get<bool>()
+  auto* option = json.at("takes_many").get<bool>()
+                     ? app.add_option_function<std::vector<std::string>>(
+                           name, [](const std::vector<std::string>& /*values*/) {}, text)
+                 : json.at("takes_value").get<bool>()
                      ? app.add_option_function<std::string>(
                            name, [](const std::string& /*value*/) {}, text)
                      : app.add_flag(name, text);

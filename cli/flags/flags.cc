@@ -114,6 +114,15 @@ CLI::Option* add(CLI::App& app, const std::string& name, std::vector<T>& value,
   return app.add_option_function<std::string>(name, take, text)->type_name("INT,...");
 }
 
+CLI::Option* add(CLI::App& app, const std::string& name, std::vector<std::string>& value,
+                 const std::string& text) {
+  const auto take = [&app, &value, name](const std::vector<std::string>& given) {
+    for (const auto& entry : given) require_text(app, "each of " + name, entry);
+    value = given;
+  };
+  return app.add_option_function<std::vector<std::string>>(name, take, text);
+}
+
 /// Returns the command that the arguments name, as far as they could be parsed.
 const CLI::App& named_command(const CLI::App& app) {
   const auto commands = app.get_subcommands();

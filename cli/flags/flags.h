@@ -32,10 +32,12 @@ class Flag {
   CLI::Option* option_;
 };
 
-/// The variable that an option sets. A list is given as one word, with commas between its entries.
-using FlagValue = std::variant<std::string*, int*, int64_t*, uint64_t*, double*,
-                               std::optional<std::string>*, std::optional<int64_t>*,
-                               std::optional<double>*, std::vector<int64_t>*, std::vector<double>*>;
+/// The variable that an option sets. A list of numbers is given as one word, with commas between
+/// its entries; a list of texts is all positional arguments from this one on.
+using FlagValue =
+    std::variant<std::string*, int*, int64_t*, uint64_t*, double*, std::optional<std::string>*,
+                 std::optional<int64_t>*, std::optional<double>*, std::vector<int64_t>*,
+                 std::vector<double>*, std::vector<std::string>*>;
 
 /// The flags of one command. This is a handle: copies refer to the same command. The variables that
 /// options set, and what functions capture, must live until the command has run.

@@ -98,6 +98,14 @@ void start_processes(const app::ProcessOptions& options, app::CommonOptions& com
   if (*rank > 0) common.quiet = true;
 }
 
+std::optional<app::Dataset> held_out_for_report(bool report, const app::DataSource& source,
+                                                int64_t classes) {
+  if (!report || !is_divided(source)) return {};
+  auto data = app::load_dataset(source, app::Split::kTest);
+  if (data.classes > 0) data.classes = classes;
+  return data;
+}
+
 void add_log_flag(const Flags& flags, std::string& log_to) {
   flags
       .option("--log-to", &log_to,

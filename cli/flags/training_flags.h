@@ -3,9 +3,12 @@
 #include <lowrank/train/train_options.h>
 
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "app/data/dataset.h"
+#include "app/data/source.h"
 #include "app/runs/processes.h"
 #include "app/runs/resources.h"
 #include "cli/flags/flags.h"
@@ -39,6 +42,11 @@ void add_process_flags(const Flags& flags, app::ProcessOptions& options);
 void start_processes(const app::ProcessOptions& options, app::CommonOptions& common);
 
 void add_log_flag(const Flags& flags, std::string& log_to);
+
+/// Returns the test half of a data set, with as many classes as the model has, if a report is
+/// wanted and there is one.
+std::optional<app::Dataset> held_out_for_report(bool report, const app::DataSource& source,
+                                                int64_t classes);
 
 /// For --resume: takes what was not given on the command line from the interrupted run.
 template <class T>

@@ -102,7 +102,7 @@ TEST_F(Limits, AFullDiskIsAnErrorThatLosesNothing) {
   if (is_forbidden) GTEST_SKIP() << result.err;
   EXPECT_EQ(result.status, 0) << result.err;
   EXPECT_EQ(result.out,
-            "status 1\nadapter_config.json\nadapter_model.safetensors\nhistory.json\n"
+            "status 1\nadapter_config.json\nadapter_model.safetensors\nfigures.json\nhistory.json\n"
             "training.json\n");
   EXPECT_THAT(result.err, HasSubstr("No space left on device"));
 }

@@ -29,6 +29,7 @@ struct ExtractCommand {
   std::string whole = "save";
   bool fan_in_fan_out = false, resume = false;
   std::string out;
+  bool report = false;
 };
 
 constexpr auto kExtractExamples = R"(Examples:
@@ -51,6 +52,7 @@ void run_extract(const ExtractCommand& command) {
   options.budget = rule.budget;
   options.split = split_of(command.ranks, "extract");
   options.whole = whole_tensors(command.whole);
+  check_report_flag(command.report);
   const auto resources = app::apply_common_options(command.common);
   options.dtype = resources.dtype;
   options.fan_in_fan_out = command.fan_in_fan_out;
@@ -75,10 +77,11 @@ void run_extract(const ExtractCommand& command) {
   }
   if (command.common.json) {
     fmt::print("{}\n", to_text(to_json(report)));
-    return;
+  } else {
+    app::print_report(report, rule.name);
+    app::print_text(fmt::format("Wrote {}.", printable(command.out)));
   }
-  app::print_report(report, rule.name);
-  app::print_text(fmt::format("Wrote {}.", printable(command.out)));
+  write_report(command.report, command.out, command.common);
 }
 
 }  // namespace
@@ -97,6 +100,7 @@ void add_extract(const Flags& flags) {
   extract.option("--out", &command->out, "Folder for the adapter").type_name("DIR").required();
   add_rank_flags(extract.under("Rank of each layer (one rule)"), command->ranks);
   add_factor_flags(extract, command->ranks);
+  add_report_flag(extract, command->report);
   extract
       .option("--whole", &command->whole,
               "What becomes of norms, biases and embeddings that changed: save, skip or refuse")

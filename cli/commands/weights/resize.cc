@@ -27,6 +27,7 @@ struct ResizeCommand {
   std::string adapter;
   RankOptions ranks;
   std::string out;
+  bool report = false;
 };
 
 constexpr auto kResizeExamples = R"(Examples:
@@ -37,6 +38,7 @@ constexpr const char* kTrainingFile = "training.json";
 
 void run_resize(const Flags& flags, const ResizeCommand& command) {
   const auto rule = rule_for_layers(command.ranks, "resize");
+  check_report_flag(command.report);
   const auto resources = app::apply_common_options(command.common);
   app::require_no_inputs(
       command.out, {"adapter_config.json", "adapter_model.safetensors", kReportFile, kTrainingFile},
@@ -59,10 +61,11 @@ void run_resize(const Flags& flags, const ResizeCommand& command) {
   for (const auto& note : report.notes) app::print_message("note: " + note);
   if (command.common.json) {
     fmt::print("{}\n", to_text(to_json(report)));
-    return;
+  } else {
+    app::print_report(report, rule.name);
+    app::print_text(fmt::format("Wrote {}.", printable(command.out)));
   }
-  app::print_report(report, rule.name);
-  app::print_text(fmt::format("Wrote {}.", printable(command.out)));
+  write_report(command.report, command.out, command.common);
 }
 
 }  // namespace
@@ -77,6 +80,7 @@ void add_resize(const Flags& flags) {
   resize.option("--out", &command->out, "Folder for the new adapter").type_name("DIR").required();
   add_rank_flags(resize.under("Rank of each layer (one rule)"), command->ranks, NoiseFlags::kNone);
   add_factor_flags(resize, command->ranks);
+  add_report_flag(resize, command->report);
   add_common_flags(resize, command->common, {.seed = false, .device = false});
   resize.footer(kResizeExamples);
   resize.find("--dtype").description("Data type of the factors (default: as they are)");

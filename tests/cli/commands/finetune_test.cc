@@ -59,11 +59,11 @@ TEST_F(FinetuneCommand, ARunThatWasInterruptedEndsAsOneThatWasNot) {
 
   const auto resumed = run_lowrank({"finetune", "--resume", (folder_ / "cut").string()});
   EXPECT_EQ(resumed.status, 0) << resumed.err;
-  for (const char* name :
-       {"adapter_model.safetensors", "adapter_config.json", "training.json", "history.json"}) {
+  for (const char* name : {"adapter_model.safetensors", "adapter_config.json", "training.json",
+                           "history.json", "figures.json"}) {
     EXPECT_EQ(read_bytes(folder_ / "cut" / name), read_bytes(folder_ / "whole" / name)) << name;
   }
-  EXPECT_EQ(std::distance(fs::directory_iterator(folder_ / "cut"), {}), 4) << "something is left";
+  EXPECT_EQ(std::distance(fs::directory_iterator(folder_ / "cut"), {}), 5) << "something is left";
   EXPECT_EQ(read_bytes(folder_ / "base" / "model.safetensors"), base_before);
 }
 
@@ -92,8 +92,8 @@ TEST_F(FinetuneCommand, StartsFromDataAsOftenAsItIsResumed) {
     ASSERT_EQ(stopped.status, 1) << stopped.out;
     const auto resumed = run_lowrank({"finetune", "--resume", cut.string()});
     EXPECT_EQ(resumed.status, 0) << resumed.err;
-    for (const char* file :
-         {"adapter_model.safetensors", "adapter_config.json", "training.json", "history.json"}) {
+    for (const char* file : {"adapter_model.safetensors", "adapter_config.json", "training.json",
+                             "history.json", "figures.json"}) {
       EXPECT_EQ(read_bytes(cut / file), read_bytes(folder_ / (name + "whole") / file))
           << name << ", " << file;
     }
@@ -156,8 +156,8 @@ TEST_F(FinetuneCommand, GoesOnWithTheSameBaseInAnotherPlace) {
   const auto resumed =
       run_lowrank({"finetune", (folder_ / "moved").string(), "--resume", cut + "/", "--out", cut});
   EXPECT_EQ(resumed.status, 0) << resumed.err;
-  for (const auto* name :
-       {"/adapter_model.safetensors", "/adapter_config.json", "/training.json", "/history.json"}) {
+  for (const auto* name : {"/adapter_model.safetensors", "/adapter_config.json", "/training.json",
+                           "/history.json", "/figures.json"}) {
     EXPECT_EQ(read_bytes(cut + name), read_bytes(out + name)) << name;
   }
 }

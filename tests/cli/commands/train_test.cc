@@ -93,10 +93,11 @@ TEST_F(TrainCommand, ARunThatWasKilledEndsAsOneThatWasNot) {
 
   const auto ended = run_lowrank(resume);
   EXPECT_EQ(ended.status, 0) << ended.err;
-  for (const char* name : {"model.safetensors", "config.json", "training.json", "history.json"}) {
+  for (const char* name :
+       {"model.safetensors", "config.json", "training.json", "history.json", "figures.json"}) {
     EXPECT_EQ(read_bytes(folder_ / "cut" / name), read_bytes(folder_ / "whole" / name)) << name;
   }
-  EXPECT_EQ(std::distance(fs::directory_iterator(folder_ / "cut"), {}), 4) << "something is left";
+  EXPECT_EQ(std::distance(fs::directory_iterator(folder_ / "cut"), {}), 5) << "something is left";
   expect_refusals({{resume, 1, "A finished run keeps no checkpoint"}});
 }
 

@@ -1,0 +1,71 @@
+#include "app/runs/run_record.h"
+
+#include <fmt/format.h>
+#include <lowrank/error.h>
+#include <lowrank/io/json.h>
+#include <lowrank/weights/report.h>
+
+#include <system_error>
+
+#include "app/runs/figures.h"
+#include "app/runs/notebook.h"
+#include "app/runs/unfinished.h"
+
+namespace lowrank::app {
+namespace {
+
+namespace fs = std::filesystem;
+using Json = nlohmann::ordered_json;
+
+/// The object in a file; null if there is no such file.
+Json object_in(const fs::path& file) {
+  std::error_code none;
+  if (!fs::exists(file, none)) return nullptr;
+  auto json = read_ordered_json_file(file);
+  if (!json.is_object()) {
+    fail<FileError>("report", fmt::format("\"{}\" must hold a JSON object", file.string()),
+                    json.type_name());
+  }
+  return json;
+}
+
+RunRecord read_run(const fs::path& folder, const std::string& name) {
+  return {.name = name,
+          .training = object_in(folder / kTrainingFile),
+          .history = object_in(folder / kHistoryFile),
+          .figures = object_in(folder / kFiguresFile)};
+}
+
+std::string name_of(const fs::path& folder) {
+  const auto absolute = fs::absolute(folder).lexically_normal();
+  return (absolute.has_filename() ? absolute : absolute.parent_path()).filename().string();
+}
+
+}  // namespace
+
+FolderRecord read_records(const fs::path& folder) {
+  require_finished(folder);
+  FolderRecord record{.name = name_of(folder), .runs = {}, .notebook = nullptr, .weights = nullptr};
+  std::error_code none;
+  if (fs::exists(folder / kNotebookRun, none)) {
+    record.notebook = object_in(folder / kNotebookReport);
+    for (const char* part : {"base", "adapter", "replay"}) {
+      if (fs::exists(folder / part / kTrainingFile, none)) {
+        record.runs.push_back(read_run(folder / part, part));
+      }
+    }
+  }
+  record.weights = object_in(folder / kReportFile);
+  const auto own = read_run(folder, record.name);
+  if (!own.training.is_null() || !own.history.is_null()) record.runs.push_back(own);
+  if (record.runs.empty() && record.notebook.is_null() && record.weights.is_null()) {
+    fail<FileError>("report",
+                    fmt::format("\"{}\" must hold what a run or a command for weights has "
+                                "written: {}, {} or {}",
+                                folder.string(), kTrainingFile, kNotebookReport, kReportFile),
+                    "none of them");
+  }
+  return record;
+}
+
+}  // namespace lowrank::app

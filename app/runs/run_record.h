@@ -1,0 +1,28 @@
+#pragma once
+
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+/// What finished runs have left in their folders, for a report.
+namespace lowrank::app {
+
+/// One training run. What its folder does not have is null.
+struct RunRecord {
+  std::string name;  ///< of the folder, and for a part of `lowrank mnist` of the part
+  nlohmann::ordered_json training, history, figures;
+};
+
+/// What one folder holds.
+struct FolderRecord {
+  std::string name;
+  std::vector<RunRecord> runs;      ///< the run, or those of `lowrank mnist`
+  nlohmann::ordered_json notebook;  ///< report.json of `lowrank mnist`, else null
+  nlohmann::ordered_json weights;   ///< kReportFile of a weight command, else null
+};
+
+/// Reads the records of a folder. Throws FileError if it holds none, or one that is damaged.
+FolderRecord read_records(const std::filesystem::path& folder);
+
+}  // namespace lowrank::app
