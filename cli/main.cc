@@ -19,6 +19,7 @@
 
 #include "app/terminal/message.h"
 #include "cli/commands/commands.h"
+#include "cli/documents/write_documents.h"
 #include "cli/launcher/standard_streams.h"
 
 namespace {
@@ -29,6 +30,8 @@ using lowrank::cli::report;
 
 /// Prints the command line as a C++ literal, which the launcher includes; see launcher/launcher.cc.
 constexpr std::string_view kDescribe = "--describe-command-line";
+/// Writes manual pages and completions below the folder that follows, for the build.
+constexpr std::string_view kWriteDocuments = "--write-documents";
 constexpr int kLargestFromHeap = 1 << 25;  // bytes; the largest threshold that glibc accepts
 
 constexpr const char* kNoMemory =
@@ -55,6 +58,8 @@ int answer(int argc, char** argv) {
   try {
     if (argc == 2 && std::string_view(argv[1]) == kDescribe) {
       fmt::print("R\"json({})json\"\n", lowrank::cli::describe(command_line));
+    } else if (argc == 3 && std::string_view(argv[1]) == kWriteDocuments) {
+      lowrank::cli::write_documents(lowrank::cli::describe(command_line), argv[2]);
     } else {
       lowrank::cli::run(command_line, argc, argv);
     }

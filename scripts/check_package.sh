@@ -25,6 +25,10 @@ libtorch=$(sed -n 's/^CMAKE_PREFIX_PATH:[A-Z]*=//p' "$build/CMakeCache.txt")
 
 echo "Package: the command, the exported symbols, what the target requires"
 "$prefix/bin/lowrank" --version
+for file in man/man1/lowrank-finetune.1 bash-completion/completions/lowrank \
+  zsh/site-functions/_lowrank fish/vendor_completions.d/lowrank.fish; do
+  [ -s "$prefix/share/$file" ] || fail "the package must hold share/$file. Got none."
+done
 for file in README.md docs/library.md examples/train_adapter.cc; do
   [ -f "$prefix/share/doc/lowrank/$file" ] || fail "the package must hold $file. Got none."
 done

@@ -67,37 +67,54 @@ std::string legend_of(const Plot& plot) {
 }
 
 std::string shade_of(double value, double largest) {
-  if (value == 0 || largest == 0) return {};
+  if (!std::isfinite(value) || value == 0 || largest == 0) return {};
   return fmt::format(" style=\"--shade:{:.0f}%\" class=\"{}\"",
                      std::clamp(100 * std::abs(value) / largest, 4.0, 100.0),
                      value < 0 ? "less" : "more");
 }
 
-std::string heat_map_of(const std::string& caption, const HeatMap& map) {
+double largest_shaded(const HeatMap& map) {
   double largest = 0;
   for (size_t i = 0; i < map.cells.size(); ++i) {
     for (size_t j = 0; j < map.cells[i].size(); ++j) {
-      if (i != j) largest = std::max(largest, std::abs(map.cells[i][j]));
+      const bool is_shaded = i != j || map.kind != HeatMap::Kind::kConfusion;
+      const auto size = std::abs(map.cells[i][j]);
+      if (is_shaded && std::isfinite(size)) largest = std::max(largest, size);
     }
   }
+  return largest;
+}
+
+std::string cell_of(const HeatMap& map, size_t i, size_t j, double largest) {
+  const auto value = map.cells[i][j];
+  const bool is_shaded = i != j || map.kind != HeatMap::Kind::kConfusion;
+  const auto shade = is_shaded ? shade_of(value, largest) : std::string();
+  if (map.kind == HeatMap::Kind::kShades) {
+    return fmt::format("<td{} title=\"{}\"></td>", shade, figure(value));
+  }
+  const bool has_sign = map.kind == HeatMap::Kind::kDifference;
+  const auto number = value == 0 ? std::string("·")
+                      : has_sign ? fmt::format("{:+g}", value)
+                                 : fmt::format("{:g}", value);
+  return fmt::format("<td{}>{}</td>", shade, number);
+}
+
+std::string heat_map_of(const std::string& caption, const HeatMap& map) {
+  const bool has_names = map.kind != HeatMap::Kind::kShades;
   const auto name = [&](size_t i) {
-    return i < map.names.size() ? map.names[i] : std::to_string(i);
+    return "<th>" + (i < map.names.size() ? escaped(map.names[i]) : std::to_string(i)) + "</th>";
   };
-  auto text =
-      fmt::format("<figure><figcaption>{}</figcaption><table class=\"heat\"><thead><tr><th></th>",
-                  escaped(caption));
-  for (size_t j = 0; j < map.cells.size(); ++j) text += "<th>" + escaped(name(j)) + "</th>";
-  text += "</tr></thead><tbody>";
+  auto text = fmt::format("<figure><figcaption>{}</figcaption><table class=\"heat{}\"><tbody>",
+                          escaped(caption), has_names ? "" : " shades");
+  if (has_names) {
+    text += "<tr><th></th>";
+    for (size_t j = 0; j < map.cells.size(); ++j) text += name(j);
+    text += "</tr>\n";
+  }
+  const auto largest = largest_shaded(map);
   for (size_t i = 0; i < map.cells.size(); ++i) {
-    text += "<tr><th>" + escaped(name(i)) + "</th>";
-    for (size_t j = 0; j < map.cells[i].size(); ++j) {
-      const auto value = map.cells[i][j];
-      const auto shade = i == j && !map.is_difference ? std::string() : shade_of(value, largest);
-      const auto number = value == 0          ? std::string("·")
-                          : map.is_difference ? fmt::format("{:+g}", value)
-                                              : fmt::format("{:g}", value);
-      text += fmt::format("<td{}>{}</td>", shade, number);
-    }
+    text += "<tr>" + (has_names ? name(i) : std::string());
+    for (size_t j = 0; j < map.cells[i].size(); ++j) text += cell_of(map, i, j, largest);
     text += "</tr>\n";
   }
   return text + "</tbody></table></figure>\n";

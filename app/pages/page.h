@@ -17,11 +17,18 @@ using Rows = std::vector<std::vector<std::string>>;
 /// What a row of bars is called, and for each bar its length, 0 to 1, and the text behind it.
 using BarRow = std::pair<std::string, std::vector<std::pair<double, std::string>>>;
 
-/// A matrix of whole numbers whose cells are shaded by their share of the largest.
+/// A matrix whose cells are shaded by their share of the largest; those below 0 have another
+/// colour.
 struct HeatMap {
-  std::vector<std::string> names;  ///< of rows and columns
+  enum class Kind {
+    kConfusion,   ///< counts; the diagonal is not shaded, since it would outshine the rest
+    kDifference,  ///< of counts, with signs
+    kShades,      ///< numbers, which are shown as shades alone
+  };
+  std::vector<std::string> names =
+      {};  ///< of rows and columns; those that are missing are numbered
   std::vector<std::vector<double>> cells;
-  bool is_difference = false;  ///< cells below 0 have another colour
+  Kind kind = Kind::kConfusion;
 };
 
 class Page {
@@ -40,7 +47,7 @@ class Page {
                     const Rows& rows);
   /// A plot with its legend, and its numbers in a folded table. `caption` says what it shows.
   void plot(std::string_view caption, const Plot& plot);
-  /// Several maps beside each other, each with a caption; the diagonal is left unshaded.
+  /// Several maps beside each other, each with a caption.
   void heat_maps(const std::vector<std::pair<std::string, HeatMap>>& maps);
   /// Images beside each other, each with a caption. `pngs` are PNG files in base64.
   void images(const std::vector<std::pair<std::string, std::string>>& pngs);

@@ -62,7 +62,7 @@ bool is_empty(const Plot& plot) {
 std::string placeholder(int style) { return fmt::format("#0000{:02x}", style + 1); }
 
 constexpr const char* kPreamble = R"(set terminal svg size 640,320 dynamic noenhanced linewidth 1.4
-set border 3
+set border 3 linecolor rgb "#000011"
 set tics nomirror
 set grid linetype 1 linecolor rgb "#000010" linewidth 0.5
 unset key
@@ -87,7 +87,7 @@ void add_plot(std::string& script, const Plot& plot, size_t number) {
     const auto dash = plot.curves[i].has_marks ? 1 : style + 1;
     script +=
         fmt::format("{}'-' with {} linecolor rgb \"{}\" dashtype {}", separator,
-                    plot.curves[i].has_marks ? "linespoints pointtype 7 pointsize 0.4" : "lines",
+                    plot.curves[i].has_marks ? "linespoints pointtype 7 pointsize 0.6" : "lines",
                     placeholder(style), dash);
     separator = ", ";
     data += points + "e\n";
@@ -115,6 +115,7 @@ std::string as_element(std::string svg, size_t number) {
     replace_all(svg, fmt::format("rgb(  0,   0, {:3})", i + 1), fmt::format("var(--curve-{})", i));
   }
   replace_all(svg, "rgb(  0,   0,  16)", "var(--faint)");
+  replace_all(svg, "rgb(  0,   0,  17)", "var(--soft)");
   replace_all(svg, "\"black\"", "\"var(--ink)\"");
   return svg;
 }

@@ -6,6 +6,7 @@
 #include "app/pages/layer_sections.h"
 #include "app/pages/page.h"
 #include "app/pages/run_sections.h"
+#include "app/pages/svd_section.h"
 #include "app/pages/weights_sections.h"
 
 namespace lowrank::app {
@@ -34,6 +35,7 @@ std::vector<RunRecord> runs_of(const std::vector<FolderRecord>& folders) {
 std::string page_about(const std::vector<FolderRecord>& folders) {
   Page page(title_of(folders));
   const auto runs = runs_of(folders);
+  add_findings(page, runs);
   add_summary(page, runs);
   for (const auto& folder : folders) add_checks(page, folder.notebook);
   add_curves(page, runs);
@@ -43,6 +45,7 @@ std::string page_about(const std::vector<FolderRecord>& folders) {
   add_confusion(page, runs);
   for (const auto& run : runs) add_layers(page, run.name, value_at(run.figures, {"layers"}));
   for (const auto& folder : folders) add_weights(page, folder.name, folder.weights);
+  for (const auto& folder : folders) add_svd(page, folder.svd);
   add_options(page, runs);
   return page.text();
 }

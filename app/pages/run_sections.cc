@@ -164,6 +164,24 @@ void add_flat(Rows& rows, const std::string& name, const Json& json) {
 
 }  // namespace
 
+void add_findings(Page& page, const std::vector<RunRecord>& runs) {
+  for (const auto& run : runs) {
+    const auto base = number_in(value_at(run.figures, {"parameters"}));
+    const auto adapter = number_in(value_at(run.figures, {"adapter_parameters"}));
+    if (!(base > 0) || !(adapter > 0)) continue;
+    auto text = fmt::format("{} adds {} parameters to the {} of its base, {:.3g} %.", run.name,
+                            count(adapter), count(base), 100 * adapter / base);
+    const auto& evaluation = value_at(run.figures, {"evaluation"});
+    const auto off = number_in(value_at(evaluation, {"off", "accuracy"}));
+    const auto on = number_in(value_at(evaluation, {"on", "accuracy"}));
+    if (std::isfinite(off) && std::isfinite(on)) {
+      text += fmt::format(" On {} examples its accuracy is {:.4f}; switched off, {:.4f}.",
+                          count(number_in(value_at(evaluation, {"examples"}))), on, off);
+    }
+    page.paragraph(text);
+  }
+}
+
 void add_summary(Page& page, const std::vector<RunRecord>& runs) {
   if (runs.empty()) return;
   const std::vector<Entry> entries = {
@@ -289,7 +307,8 @@ void add_confusion(Page& page, const std::vector<RunRecord>& runs) {
     const auto off = matrix_in(value_at(run.figures, {"evaluation", "off", "confusion"}));
     const auto on = matrix_in(value_at(run.figures, {"evaluation", "on", "confusion"}));
     if (on.empty() || off.size() != on.size()) continue;
-    maps.emplace_back(run.name + ", on minus off", HeatMap{names, difference(on, off), true});
+    maps.emplace_back(run.name + ", on minus off",
+                      HeatMap{names, difference(on, off), HeatMap::Kind::kDifference});
   }
   if (maps.empty()) return;
   page.heading("Confusion matrices");

@@ -9,6 +9,8 @@
 /// Parts of a page about training runs. A part without anything to show is left out.
 namespace lowrank::app {
 
+/// What each adapter costs and does, in a sentence or two.
+void add_findings(Page& page, const std::vector<RunRecord>& runs);
 /// What was run and what came out, one column for each run.
 void add_summary(Page& page, const std::vector<RunRecord>& runs);
 /// The checks in the report.json of `lowrank mnist`.

@@ -54,8 +54,11 @@ svg text { fill: var(--ink); }
 .beside { display: flex; flex-wrap: wrap; gap: 1rem 2rem; overflow-x: auto; }
 .heat { font-size: 0.78rem; }
 .heat th, .heat td { padding: 0.12rem 0.35rem; border: 0; text-align: right; }
-.heat td.more { background: color-mix(in srgb, var(--more) calc(var(--shade) * 0.45), var(--paper)); }
-.heat td.less { background: color-mix(in srgb, var(--less) calc(var(--shade) * 0.45), var(--paper)); }
+.heat td.more { background: color-mix(in srgb, var(--more) calc(var(--shade) * var(--strength, 0.45)), var(--paper)); }
+.heat td.less { background: color-mix(in srgb, var(--less) calc(var(--shade) * var(--strength, 0.45)), var(--paper)); }
+.shades { border: 1px solid var(--faint); }
+.shades td { width: 0.7rem; height: 0.7rem; padding: 0; border: 0; }
+.heat.shades td.more, .heat.shades td.less { --strength: 1; }
 .areas svg { width: 9rem; }
 .areas figcaption { font-weight: 400; font-size: 0.85rem; max-width: 9rem; }
 .image { width: 7rem; margin: 0.4rem 0; }

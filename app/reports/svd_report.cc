@@ -119,6 +119,24 @@ std::string dtype_name(const at::Tensor& x) {
   return x.scalar_type() == at::kDouble ? "float64" : "float32";
 }
 
+/// A matrix as record_of() has it.
+nlohmann::ordered_json map_of(const at::Tensor& matrix) {
+  constexpr int64_t kMostCells = 32;
+  auto rows = nlohmann::ordered_json::array();
+  if (matrix.numel() == 0) return rows;
+  auto cells = matrix.to(at::kCPU, at::kDouble);
+  if (cells.size(0) > kMostCells || cells.size(1) > kMostCells) {
+    const auto height = std::min(kMostCells, cells.size(0));
+    const auto width = std::min(kMostCells, cells.size(1));
+    cells = at::adaptive_avg_pool2d(cells.square().view({1, 1, cells.size(0), cells.size(1)}),
+                                    {height, width})
+                .sqrt()
+                .view({height, width});
+  }
+  for (int64_t i = 0; i < cells.size(0); ++i) rows.push_back(numbers(cells[i]));
+  return rows;
+}
+
 }  // namespace
 
 double SvdReport::output_max_difference() const {
@@ -173,6 +191,15 @@ nlohmann::ordered_json to_json(const SvdReport& report) {
     for (int64_t i = 0; i < report.w.size(0); ++i) matrix.push_back(numbers(report.w[i]));
   }
   if (!report.saved.empty()) json["saved"] = report.saved;
+  return json;
+}
+
+nlohmann::ordered_json record_of(const SvdReport& report) {
+  auto json = to_json(report);
+  const auto& [b, a] = report.factors;
+  const auto rest = report.w.to(at::kDouble) - b.to(at::kDouble).mm(a.to(at::kDouble));
+  json["maps"] = {
+      {"W", map_of(report.w)}, {"B", map_of(b)}, {"A", map_of(a)}, {"rest", map_of(rest)}};
   return json;
 }
 

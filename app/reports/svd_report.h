@@ -35,4 +35,11 @@ void print_report(const SvdReport& report);
 /// Returns all figures, and the matrix if it is small enough to be printed.
 nlohmann::ordered_json to_json(const SvdReport& report);
 
+/// The name of the file that holds record_of() of a report, for `lowrank report`.
+constexpr const char* kSvdFile = "svd.json";
+
+/// Returns to_json(), with "maps": W, B, A and W - B·A as matrices {"W": [[...], ...], ...}. Of a
+/// side longer than 32 there are 32 parts, and a cell is the root mean square of its part.
+nlohmann::ordered_json record_of(const SvdReport& report);
+
 }  // namespace lowrank::app

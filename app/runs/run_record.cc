@@ -7,6 +7,7 @@
 
 #include <system_error>
 
+#include "app/reports/svd_report.h"
 #include "app/runs/figures.h"
 #include "app/runs/notebook.h"
 #include "app/runs/unfinished.h"
@@ -45,7 +46,8 @@ std::string name_of(const fs::path& folder) {
 
 FolderRecord read_records(const fs::path& folder) {
   require_finished(folder);
-  FolderRecord record{.name = name_of(folder), .runs = {}, .notebook = nullptr, .weights = nullptr};
+  FolderRecord record{
+      .name = name_of(folder), .runs = {}, .notebook = nullptr, .weights = nullptr, .svd = nullptr};
   std::error_code none;
   if (fs::exists(folder / kNotebookRun, none)) {
     record.notebook = object_in(folder / kNotebookReport);
@@ -56,14 +58,17 @@ FolderRecord read_records(const fs::path& folder) {
     }
   }
   record.weights = object_in(folder / kReportFile);
+  record.svd = object_in(folder / kSvdFile);
   const auto own = read_run(folder, record.name);
   if (!own.training.is_null() || !own.history.is_null()) record.runs.push_back(own);
-  if (record.runs.empty() && record.notebook.is_null() && record.weights.is_null()) {
-    fail<FileError>("report",
-                    fmt::format("\"{}\" must hold what a run or a command for weights has "
-                                "written: {}, {} or {}",
-                                folder.string(), kTrainingFile, kNotebookReport, kReportFile),
-                    "none of them");
+  if (record.runs.empty() && record.notebook.is_null() && record.weights.is_null() &&
+      record.svd.is_null()) {
+    fail<FileError>(
+        "report",
+        fmt::format("\"{}\" must hold what a run or a command for weights has "
+                    "written: {}, {}, {} or {}",
+                    folder.string(), kTrainingFile, kNotebookReport, kReportFile, kSvdFile),
+        "none of them");
   }
   return record;
 }

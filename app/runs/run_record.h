@@ -20,6 +20,7 @@ struct FolderRecord {
   std::vector<RunRecord> runs;      ///< the run, or those of `lowrank mnist`
   nlohmann::ordered_json notebook;  ///< report.json of `lowrank mnist`, else null
   nlohmann::ordered_json weights;   ///< kReportFile of a weight command, else null
+  nlohmann::ordered_json svd;       ///< kSvdFile of `lowrank svd --report`, else null
 };
 
 /// Reads the records of a folder. Throws FileError if it holds none, or one that is damaged.

@@ -37,6 +37,7 @@ struct SvdOptions {
   RankOptions ranks;
   bool balanced = false;
   std::string out;  // folder for factors.safetensors
+  bool report = false;
 };
 
 constexpr auto kSvdExamples = R"(Examples:
@@ -142,6 +143,10 @@ void check_combination(const SvdOptions& options) {
   if (options.tensor && options.file.empty()) {
     fail<ArgumentError>("svd", "--tensor names a tensor of FILE", "no file");
   }
+  if (options.report && options.out.empty()) {
+    fail<ArgumentError>("svd", "--report writes into the folder of --out", "no --out");
+  }
+  check_report_flag(options.report);
 }
 
 /// Announces a decomposition that takes long: it is one LAPACK call, which reports no progress.
@@ -205,6 +210,10 @@ void run_svd(const SvdOptions& options) {
   if (!options.out.empty()) lock.emplace(options.out);
   auto report = analyze(options, rule, resources);
   if (!options.out.empty()) report.saved = save(report, options.out);
+  if (options.report) {
+    write_file_atomically(fs::path(options.out) / app::kSvdFile,
+                          to_text(record_of(report), -1) + "\n");
+  }
   if (options.common.json) {
     auto json = to_json(report);
     json["seed"] = options.common.seed;
@@ -213,6 +222,7 @@ void run_svd(const SvdOptions& options) {
   } else {
     app::print_report(report);
   }
+  write_report(options.report, options.out, options.common);
 }
 
 }  // namespace
@@ -223,7 +233,7 @@ void add_svd(const Flags& flags) {
   command.option("FILE", &options->file,
                  "Matrix: .npy, .safetensors or text (blanks, commas, semicolons or tabs), or "
                  "with --tensor any model; - reads text from standard input");
-  command.option("--tensor", &options->tensor, "Name of a tensor in a .safetensors file")
+  command.option("--tensor", &options->tensor, "Name of a tensor in the file or model")
       .type_name("NAME");
   command.option("--random", &options->random, "Use a random matrix of this shape instead")
       .type_name("MxN");
@@ -233,6 +243,7 @@ void add_svd(const Flags& flags) {
   command.flag("--balanced", options->balanced, "Put sqrt(S) into B and A, not all of S into B");
   command.option("--out", &options->out, "Folder for factors.safetensors (lora_A, lora_B)")
       .type_name("DIR");
+  add_report_flag(command, options->report);
   add_common_flags(command, options->common);
   command.find("--dtype").description(
       "Data type: float32 or float64 (default: the file's, float32 for --random)");

@@ -51,7 +51,8 @@ RunRecord run_of(const std::string& name, const std::vector<std::string>& classe
 }
 
 std::string page_of(const std::vector<RunRecord>& runs) {
-  return page_about({{.name = "run", .runs = runs, .notebook = nullptr, .weights = nullptr}});
+  return page_about(
+      {{.name = "run", .runs = runs, .notebook = nullptr, .weights = nullptr, .svd = nullptr}});
 }
 
 TEST(RecordPage, ShowsWhatTheRunLeft) {
@@ -84,8 +85,8 @@ TEST(RecordPage, EscapesWhatFilesSay) {
   weights["layers"].push_back({{"name", evil}, {"rank", evil}});
   weights["notes"].push_back(evil);
   weights["whole"].push_back(evil);
-  const auto page =
-      page_about({{.name = evil, .runs = {run}, .notebook = notebook, .weights = weights}});
+  const auto page = page_about(
+      {{.name = evil, .runs = {run}, .notebook = notebook, .weights = weights, .svd = nullptr}});
   EXPECT_THAT(page, AllOf(Not(HasSubstr("<script")), Not(HasSubstr("\u202E")),
                           HasSubstr("&lt;script&gt;")));
   EXPECT_EQ(page.find("</style>"), page.rfind("</style>"));
@@ -108,9 +109,16 @@ TEST(RecordPage, ShowsWhatItUnderstands) {
 }
 
 TEST(RecordPage, PutsRunsSideBySide) {
-  const auto page = page_about(
-      {{.name = "a", .runs = {run_of("a", {})}, .notebook = nullptr, .weights = nullptr},
-       {.name = "b", .runs = {run_of("adapter", {})}, .notebook = nullptr, .weights = nullptr}});
+  const auto page = page_about({{.name = "a",
+                                 .runs = {run_of("a", {})},
+                                 .notebook = nullptr,
+                                 .weights = nullptr,
+                                 .svd = nullptr},
+                                {.name = "b",
+                                 .runs = {run_of("adapter", {})},
+                                 .notebook = nullptr,
+                                 .weights = nullptr,
+                                 .svd = nullptr}});
   EXPECT_THAT(page, AllOf(HasSubstr("lowrank report: a, b"), HasSubstr("<th>b/adapter</th>"),
                           HasSubstr("Layers of b/adapter")));
 }
@@ -121,8 +129,8 @@ TEST(RecordPage, ShowsErrorsOfWeightCommands) {
       R"({"frobenius": 0.1, "relative_frobenius": 0.0286, "spectral": 0.05, "retained_energy": 0.99918}}], )"
       R"("total": {"error": {"relative_frobenius": 0.0286, "retained_energy": 0.99918}}, "parameters": 24, )"
       R"("whole": ["norm.weight"], "skipped": [], "notes": ["a note"]})");
-  const auto page =
-      page_about({{.name = "small", .runs = {}, .notebook = nullptr, .weights = report}});
+  const auto page = page_about(
+      {{.name = "small", .runs = {}, .notebook = nullptr, .weights = report, .svd = nullptr}});
   EXPECT_THAT(page,
               AllOf(HasSubstr("8 x 4"), HasSubstr("0.0286"), HasSubstr("99.92 %"),
                     HasSubstr("norm.weight"), HasSubstr("a note"), HasSubstr("24 parameters")));
