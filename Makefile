@@ -1,8 +1,8 @@
 # Start with `make help`, which lists the targets. A machine needs only git and make beforehand.
 #
-#   LIBTORCH=2     build and test with LibTorch 2.10.0 (fetched) in place of Debian's 1.13.1
+#   LIBTORCH=2     build and test with LibTorch 2.10.0, which is fetched
 #   INSTALL=no     install no packages, because the machine has them
-#   CMAKE_FLAGS=   more flags for cmake, for example -DCMAKE_PREFIX_PATH=/opt/libtorch
+#   CMAKE_FLAGS=   more for cmake, as -DCMAKE_PREFIX_PATH=/opt/libtorch
 
 LIBTORCH ?= 1
 INSTALL ?= yes
@@ -29,7 +29,7 @@ endef
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help build mnist test-build test asan tsan lint-prepare lint format bench bench-full test-interop install clean
+.PHONY: help build mnist test-build test asan tsan lint-prepare lint format bench bench-full test-interop test-report install clean
 
 help: ## List what make can do
 	@echo 'lowrank: low-rank adaptation (LoRA) and factorization (SVD) for C++ on LibTorch'
@@ -43,7 +43,7 @@ build: ## Build the command and the library
 	$(call prepare,$(PRESET))
 	@cmake --build $(BUILD) --target lowrank_command
 
-mnist: ## From nothing to the notebook's results: install, build, get MNIST, run (DIGIT=2 SEED=0)
+mnist: ## From nothing to the notebook's results (DIGIT=2 SEED=0)
 	$(call prepare,$(PRESET),data)
 	@cmake --build $(BUILD) --target lowrank_command
 	@scripts/fetch-mnist.sh $(LOWRANK)
@@ -54,12 +54,12 @@ test-build:
 	$(call prepare,$(PRESET),data test)
 	@cmake --build $(BUILD)
 
-test: test-build ## Build, run all tests, use the installed package (LIBTORCH=2: on LibTorch 2.10.0)
+test: test-build ## From nothing: run all tests, use the installed package
 	@scripts/fetch-mnist.sh $(LOWRANK)
 	@scripts/run_tests.sh $(BUILD)/tests/lowrank_tests
 	@scripts/check_package.sh $(BUILD)
 
-asan: ## Build and run the tests with the address and undefined-behaviour sanitizers
+asan: ## Run the tests with the sanitizers for addresses and UB
 	$(call prepare,asan,data test)
 	@cmake --build build/asan --target lowrank_command lowrank_tests
 	@scripts/fetch-mnist.sh build/asan/cli/lowrank
@@ -67,7 +67,7 @@ asan: ## Build and run the tests with the address and undefined-behaviour saniti
 
 # LibTorch is not instrumented, and the sanitizer cannot see its locks. So what LibTorch does to
 # memory is left out; what our own code does is checked.
-tsan: ## Exchange adapters under running threads for a minute with the thread sanitizer
+tsan: ## Exchange adapters under running threads, sanitized
 	$(call prepare,tsan,test)
 	@cmake --build build/tsan --target lowrank_thread_tests
 	@TSAN_OPTIONS="ignore_noninstrumented_modules=1 $$TSAN_OPTIONS" LOWRANK_HOT_SWAP_SECONDS=60 \
@@ -76,14 +76,14 @@ tsan: ## Exchange adapters under running threads for a minute with the thread sa
 lint-prepare:
 	$(call prepare,lint,lint)
 
-lint: lint-prepare ## Check the format, the folders, the code (clang, clang-tidy), the scripts
+lint: lint-prepare ## Check format, folders, code (clang, clang-tidy), scripts
 	@scripts/lint.sh build/lint
 
 format: ## Format the code in place
 	@$(if $(filter yes,$(INSTALL)),scripts/install-dependencies.sh lint)
 	@scripts/lint.sh --format
 
-bench: ## Compare with PyTorch and PEFT, with median and spread, and with the targets
+bench: ## Compare with PyTorch and PEFT, and with the targets
 	$(call prepare,$(PRESET),data bench)
 	@cmake $(BUILD) -DLOWRANK_BUILD_BENCH=ON > $(BUILD)/bench.log
 	@cmake --build $(BUILD) --target lowrank_command training_bench linear_bench adapters_bench \
@@ -91,18 +91,25 @@ bench: ## Compare with PyTorch and PEFT, with median and spread, and with the ta
 	@scripts/fetch-mnist.sh $(LOWRANK)
 	@bench/run.sh $(BUILD)
 
-bench-full: ## Measure steps per second by batch, rank, width and threads, and draw them
+bench-full: ## Measure steps/s by batch, rank, width, threads; draw them
 	$(call prepare,$(PRESET),bench bench-full)
 	@cmake $(BUILD) -DLOWRANK_BUILD_BENCH=ON > $(BUILD)/bench.log
 	@cmake --build $(BUILD) --target training_bench
 	@bench/run.sh --full $(BUILD)
 
-test-interop: ## Let PEFT and lowrank read each other's files: random adapters, damaged folders
+test-interop: ## Let PEFT and lowrank read each other's files
 	$(call prepare,$(PRESET),data interop)
 	@cmake --build $(BUILD) --target lowrank_command lowrank_adapter_driver
 	@tests/reference/run.sh $(LOWRANK) $(BUILD)/tests/lowrank_adapter_driver
 
-install: build ## Install the command, the library and the headers below PREFIX (/usr/local)
+test-report: ## Open reports in headless Chromium, as a reader does
+	$(call prepare,$(PRESET),data browser)
+	@cmake --build $(BUILD) --target lowrank_command
+	@scripts/fetch-mnist.sh $(LOWRANK)
+	@rm -rf build/pages
+	@python3 tests/browser/check_pages.py $(LOWRANK) build/pages
+
+install: build ## Install command, library, headers below PREFIX
 	@DESTDIR=$(DESTDIR) cmake --install $(BUILD) --prefix $(PREFIX)
 
 clean: ## Delete what was built; what was downloaded stays
