@@ -158,7 +158,7 @@ void add_flat(Rows& rows, const std::string& name, const Json& json) {
     return;
   }
   for (const auto& [key, value] : json.items()) {
-    add_flat(rows, name.empty() ? key : name + "." + key, value);
+    add_flat(rows, name.empty() ? key : fmt::format("{}.{}", name, key), value);
   }
 }
 

@@ -49,8 +49,7 @@ void run_report(const ReportCommand& command) {
 
 void add_report(const Flags& flags) {
   auto command = std::make_shared<ReportCommand>();
-  const auto report =
-      flags.command("report", "Show finished runs as one HTML page");
+  const auto report = flags.command("report", "Show finished runs as one HTML page");
   report.option("folders", &command->folders, "Folders of runs, to be shown side by side")
       .type_name("DIR...")
       .required();
