@@ -75,7 +75,7 @@ TEST(RecordPage, ShowsWhatTheRunLeft) {
 
 /// Nothing that a file says is obeyed by a browser or by gnuplot.
 TEST(RecordPage, EscapesWhatFilesSay) {
-  const std::string evil = "</style><script>x</script>\"`touch /tmp/lowrank-was-here`\xE2\x80\xAE";
+  const std::string evil = "</style><script>x</script>\"`touch /tmp/lowrank-was-here`\u202Ex\u202C";
   auto run = run_of(evil, {evil, "dog"});
   run.figures["layers"][0]["name"] = evil;
   run.figures["evaluation"]["mended"]["images"][0]["png"] = "\"><script>";
@@ -87,7 +87,7 @@ TEST(RecordPage, EscapesWhatFilesSay) {
   weights["whole"].push_back(evil);
   const auto page = page_about(
       {{.name = evil, .runs = {run}, .notebook = notebook, .weights = weights, .svd = nullptr}});
-  EXPECT_THAT(page, AllOf(Not(HasSubstr("<script")), Not(HasSubstr("\xE2\x80\xAE")),
+  EXPECT_THAT(page, AllOf(Not(HasSubstr("<script")), Not(HasSubstr("\u202Ex\u202C")),
                           HasSubstr("&lt;script&gt;")));
   EXPECT_EQ(page.find("</style>"), page.rfind("</style>"));
 }
