@@ -34,6 +34,13 @@ class Merge {
     const char* operation = options.subtract ? "subtract" : "merge";
     for (const auto& folder : adapters) {
       updates_.push_back(Updates::read(base_, folder, options.prefix, operation));
+      if (options.subtract && updates_.back().has_dora()) {
+        fail<FileError>("subtract",
+                        fmt::format("\"{}\" must change its base by updates that do not depend on "
+                                    "it",
+                                    folder.string()),
+                        "use_dora");
+      }
       for (const auto& name : updates_.back().names()) {
         if (!updates_.back().replaces(name) || !options.subtract) continue;
         fail<FileError>(
@@ -114,7 +121,12 @@ class Merge {
     const auto from = start.reshape({count, -1}), before = own.reshape({count, -1});
     auto result = at::empty(own.sizes(), own.options());
     const auto to = result.view({count, -1});
-    const auto rows = std::max<int64_t>(1, kBlockNumbers / std::max<int64_t>(1, from.size(1)));
+    const bool is_whole = std::any_of(updates_.begin(), updates_.end(), [&](const auto& updates) {
+      return updates.needs_all_rows(name);
+    });
+    const auto rows =
+        is_whole ? std::max<int64_t>(1, count)
+                 : std::max<int64_t>(1, kBlockNumbers / std::max<int64_t>(1, from.size(1)));
     const auto stored = base_.stored(name).format;
     const auto float8 = float8_kind(stored);
     std::vector<RoundedFigures> of_blocks(static_cast<size_t>((count + rows - 1) / rows));

@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <string>
 
+#include "adapter/peft/keys.h"
+
 namespace lowrank {
 namespace {
 
@@ -17,13 +19,15 @@ bool changes_base(LoraInit init) {
 
 }  // namespace
 
-AdapterFolder read_plain_adapter(const std::filesystem::path& folder, const char* operation) {
+AdapterFolder read_plain_adapter(const std::filesystem::path& folder, const char* operation,
+                                 bool with_dora) {
   auto adapter = read_adapter_folder(folder, operation);
   const auto refuse = [&](const char* required, const std::string& found) {
     fail<FileError>(operation,
                     fmt::format("\"{}\" must be an adapter {}", folder.string(), required), found);
   };
-  if (adapter.config.use_dora) refuse("without DoRA", "use_dora");
+  const bool has_dora = adapter.config.use_dora;
+  if (has_dora && !with_dora) refuse("without DoRA", "use_dora");
   const auto parameters = adapter.json.find("target_parameters");
   if (parameters != adapter.json.end() && !parameters->empty()) {
     refuse("of whole layers", "target_parameters");
@@ -46,6 +50,7 @@ AdapterFolder read_plain_adapter(const std::filesystem::path& folder, const char
   for (const auto& name : adapter.others) {
     const bool is_bias = name.ends_with("lora_B.bias");
     if (is_bias || name.find("lora_") == std::string::npos) continue;
+    if (has_dora && canonical_key(name, /*adapter=*/"").ends_with(kMagnitudeKey)) continue;
     refuse("whose factors are pairs of lora_A and lora_B", "\"" + name + "\" alone");
   }
   return adapter;

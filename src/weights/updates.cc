@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 #include <lowrank/error.h>
 
+#include <algorithm>
 #include <string_view>
 #include <utility>
 
@@ -65,7 +66,7 @@ bool stores_transposed(const FolderLayer& layer, const std::vector<int64_t>& sha
 
 Updates Updates::read(const UntiedBase& base, const Path& folder, const std::string& prefix,
                       const char* operation) {
-  const auto adapter = read_plain_adapter(folder, operation);
+  const auto adapter = read_plain_adapter(folder, operation, /*with_dora=*/true);
   const auto stored_transposed = adapter.json.find("fan_in_fan_out");
   const bool fan_in_fan_out = stored_transposed != adapter.json.end() && *stored_transposed == true;
   const auto in_base = [&](const std::string& name) {
@@ -91,7 +92,7 @@ Updates Updates::read(const UntiedBase& base, const Path& folder, const std::str
     const auto b =
         finite_matrix(operation, layer.name_b, layer.b.flatten(1)).to(at::kDouble) * layer.scaling;
     updates.products_[name] =
-        transposed ? Product{a.t().contiguous(), b.t().contiguous()} : Product{b, a};
+        transposed ? Product{a.t().contiguous(), b.t().contiguous(), true} : Product{b, a};
   }
   for (const auto& name : adapter.others) {
     const auto tensor = adapter.file.tensor(name);
@@ -100,6 +101,11 @@ Updates Updates::read(const UntiedBase& base, const Path& folder, const std::str
     if (key.ends_with(".lora_B.bias")) {
       key.erase(key.size() - std::string_view("lora_B.bias").size());
       updates.biases_[in_base(key + "bias")] = tensor.to(at::kDouble) * scalings[key];
+      continue;
+    }
+    if (key.ends_with(kMagnitudeKey)) {
+      updates.set_magnitude(key.substr(0, key.rfind('.')) + ".weight", tensor, prefix, folder,
+                            operation);
       continue;
     }
     if (key.find("lora_") != std::string::npos || key.find("token_adapter") != std::string::npos) {
@@ -116,7 +122,48 @@ Updates Updates::read(const UntiedBase& base, const Path& folder, const std::str
     const bool is_adapted = updates.products_.contains(own);
     if (!is_adapted || !at::equal(tensor, base.tensor(own))) updates.whole_[own] = tensor;
   }
+  if (adapter.config.use_dora) updates.require_magnitudes(folder, operation);
   return updates;
+}
+
+void Updates::set_magnitude(const std::string& weight, const at::Tensor& magnitude,
+                            const std::string& prefix, const Path& folder, const char* operation) {
+  const auto found = products_.find(prefix + weight);
+  const auto fits = [&] {
+    const auto& product = found->second;
+    return magnitude.numel() ==
+           (product.is_transposed ? product.right.size(1) : product.left.size(0));
+  };
+  if (found == products_.end() || !fits()) {
+    fail<FileError>(
+        operation,
+        fmt::format("each magnitude in \"{}\" must have one number for each output of a layer "
+                    "with factors",
+                    folder.string()),
+        fmt::format("{} for \"{}\"", shape_text(magnitude.sizes()), weight));
+  }
+  found->second.magnitude = magnitude.to(at::kDouble).flatten();
+}
+
+void Updates::require_magnitudes(const Path& folder, const char* operation) const {
+  for (const auto& [name, product] : products_) {
+    if (product.magnitude.defined()) continue;
+    fail<FileError>(operation,
+                    fmt::format("\"{}\", which uses DoRA, must hold a magnitude for each layer",
+                                folder.string()),
+                    fmt::format("none for \"{}\"", name));
+  }
+}
+
+bool Updates::has_dora() const {
+  return std::any_of(products_.begin(), products_.end(),
+                     [](const auto& item) { return item.second.magnitude.defined(); });
+}
+
+bool Updates::needs_all_rows(const std::string& name) const {
+  const auto found = products_.find(name);
+  return found != products_.end() && found->second.is_transposed &&
+         found->second.magnitude.defined();
 }
 
 bool Updates::changes(const std::string& name) const {
@@ -125,8 +172,14 @@ bool Updates::changes(const std::string& name) const {
 
 void Updates::add_to(const std::string& name, at::Tensor& rows, int64_t begin, double sign) const {
   if (const auto product = products_.find(name); product != products_.end()) {
-    const auto left = product->second.left.narrow(0, begin, rows.size(0));
-    rows.addmm_(left, product->second.right, /*beta=*/1, /*alpha=*/sign);
+    const auto& [all_left, right, is_transposed, magnitude] = product->second;
+    const auto left = all_left.narrow(0, begin, rows.size(0));
+    rows.addmm_(left, right, /*beta=*/1, /*alpha=*/sign);
+    if (magnitude.defined()) {
+      const auto norms = at::linalg_vector_norm(rows, 2, is_transposed ? 0 : 1);
+      const auto own = is_transposed ? magnitude : magnitude.narrow(0, begin, rows.size(0));
+      rows.mul_((own / norms).unsqueeze(is_transposed ? 0 : 1));
+    }
   }
   if (const auto bias = biases_.find(name); bias != biases_.end()) {
     rows.add_(bias->second.narrow(0, begin, rows.size(0)).view({-1, 1}), sign);

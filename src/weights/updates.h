@@ -18,7 +18,7 @@ class Updates {
   /// Reads a folder and finds the tensors of `base` that it changes; `prefix` is put before the
   /// names in the folder. `operation` is the word in brackets of messages. Throws FileError that
   /// names what the base does not have, or has in another shape, and for what cannot be applied
-  /// without the model: DoRA, experts, rows of embeddings, an init that changes the base.
+  /// without the model: experts, rows of embeddings, an init that changes the base.
   static Updates read(const UntiedBase& base, const std::filesystem::path& folder,
                       const std::string& prefix, const char* operation);
 
@@ -28,8 +28,16 @@ class Updates {
   bool replaces(const std::string& name) const { return whole_.contains(name); }
   at::Tensor replacement(const std::string& name) const { return whole_.at(name); }
 
+  /// Whether the folder holds an update that depends on the weight itself (DoRA), which cannot be
+  /// taken off again.
+  bool has_dora() const;
+  /// Whether add_to() must be given all rows of this tensor at once: DoRA's norms are of columns
+  /// where a weight is stored transposed.
+  bool needs_all_rows(const std::string& name) const;
+
   /// Adds sign·s·B·A to rows [begin, begin + rows.size(0)) of a weight, which is seen as a matrix
-  /// of float64: `rows` (count, numbers of a row).
+  /// of float64: `rows` (count, numbers of a row). With DoRA they are V = W + s·B·A then, and
+  /// become m · V / ‖V‖.
   void add_to(const std::string& name, at::Tensor& rows, int64_t begin, double sign) const;
 
   /// The fingerprint of the base that the adapter was made for; empty if its file has none.
@@ -42,9 +50,17 @@ class Updates {
   std::vector<std::string> names() const;
 
  private:
+  void set_magnitude(const std::string& weight, const at::Tensor& magnitude,
+                     const std::string& prefix, const std::filesystem::path& folder,
+                     const char* operation);
+  /// Throws FileError unless each layer has one.
+  void require_magnitudes(const std::filesystem::path& folder, const char* operation) const;
+
   /// The update of a weight as a product of matrices, in the weight's own orientation.
   struct Product {
     at::Tensor left, right;  // float64: (rows, rank) with the scaling, (rank, columns)
+    bool is_transposed = false;
+    at::Tensor magnitude = {};  // float64 (out), DoRA's m; undefined without it
   };
   std::map<std::string, Product> products_;
   std::map<std::string, at::Tensor> whole_;

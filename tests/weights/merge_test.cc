@@ -108,6 +108,49 @@ TEST_F(MergeAdapters, GivesWhatMergingTheModelGives) {
   }
 }
 
+/// DoRA's W' = m · V / ‖V‖ of a linear layer, a convolution and an embedding, whose norms are of
+/// columns, on top of another adapter.
+TEST_F(MergeAdapters, GivesWhatMergingTheModelGivesWithDora) {
+  save_adapter("plain", {.rank = 1, .alpha = 2, .target_modules = {"linear"}});
+  save_adapter(
+      "dora",
+      {.rank = 2, .alpha = 3, .target_modules = {"table", "conv", "linear"}, .use_dora = true});
+  const auto base = save("base.safetensors");
+  merge_adapters(base, Paths{at("plain"), at("dora")}, at("m.safetensors"));
+  const auto merged = Checkpoint::open(at("m.safetensors"));
+  EXPECT_TRUE(verify_merge(base, Paths{at("plain"), at("dora")}, merged, {}).empty());
+  net_->to(at::kDouble);
+  for (const char* name : {"plain", "dora"}) {
+    load_adapter(*net_, folder_ / name).adapter.merge_and_unload();
+  }
+  for (const auto& item : net_->named_parameters()) {
+    const auto wanted = item.value().detach();
+    EXPECT_TRUE(at::allclose(merged.tensor(item.key()).to(at::kDouble), wanted, 1e-6, 1e-7))
+        << item.key();
+  }
+}
+
+TEST_F(MergeAdapters, RefusesDoraWithoutItsMagnitudes) {
+  save_adapter("dora", {.rank = 2, .target_modules = {"linear"}, .use_dora = true});
+  const auto base = save("base.safetensors");
+  const auto file = SafetensorsFile::open(at("dora/adapter_model.safetensors"));
+  for (const int64_t outputs : {0, 19}) {  // none, or one too few
+    std::vector<SafetensorsEntry> list;
+    for (const auto& name : file.names()) {
+      const bool is_magnitude = name.find("magnitude") != std::string::npos;
+      if (is_magnitude && outputs == 0) continue;
+      list.push_back({name, is_magnitude ? at::ones({outputs}) : file.tensor(name).clone()});
+    }
+    const TemporaryFolder folder;
+    std::filesystem::copy(at("dora"), folder / "dora");
+    write_safetensors(folder / "dora" / "adapter_model.safetensors", list);
+    LOWRANK_EXPECT_ERROR(
+        merge_adapters(base, Paths{folder / "dora"}, at("m.safetensors")), FileError,
+        outputs == 0 ? "must hold a magnitude for each layer. Got none for \"linear.weight\""
+                     : "one number for each output of a layer with factors. Got (19)");
+  }
+}
+
 TEST_F(MergeAdapters, TellsWhatRoundingLost) {
   save_adapter("a", {.rank = 2, .alpha = 0.01, .target_modules = {"linear"}});
   for (const auto dtype : {at::kDouble, at::kFloat, at::kHalf, at::kBFloat16}) {
@@ -329,7 +372,7 @@ TEST_F(MergeAdapters, RefusesWhatItCannotMerge) {
                          FileError, message);
     EXPECT_FALSE(std::filesystem::exists(at("m.safetensors")));
   };
-  refused("dora", {}, "must be an adapter without DoRA");
+  refused("dora", {.subtract = true}, "that do not depend on it. Got use_dora.");
   refused("tokens", {}, "token_adapter");
   refused("whole", {.subtract = true}, "which took the place of the base's");
   auto list = entries(at::kFloat);

@@ -65,7 +65,7 @@ LOWRANK_API nlohmann::ordered_json to_json(const CheckpointMergeReport& report);
 /// `out` in one step. Other files in `out` stay.
 ///
 /// Throws FileError, before anything is written, for an adapter that does not fit the base or
-/// cannot be merged without the model (DoRA, experts, rows of embeddings, an init that changes the
+/// cannot be merged without the model (experts, rows of embeddings, an init that changes the
 /// base), and TensorError for a sum that its dtype cannot hold.
 LOWRANK_API CheckpointMergeReport merge_adapters(const Checkpoint& base,
                                                  const std::vector<std::filesystem::path>& adapters,
