@@ -29,7 +29,7 @@ endef
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help build mnist test-build test asan tsan lint-prepare lint format bench bench-full test-interop test-report install clean
+.PHONY: help build mnist test-build test asan tsan lint-prepare lint format bench bench-full test-interop test-report docs install clean
 
 help: ## List what make can do
 	@echo 'lowrank: low-rank adaptation (LoRA) and factorization (SVD) for C++ on LibTorch'
@@ -108,6 +108,12 @@ test-report: ## Open reports in headless Chromium, as a reader does
 	@scripts/fetch-mnist.sh $(LOWRANK)
 	@rm -rf build/pages
 	@python3 tests/browser/check_pages.py $(LOWRANK) build/pages
+
+docs: ## Build the guides and the reference as one site
+	@$(if $(filter yes,$(INSTALL)),scripts/install-dependencies.sh docs)
+	@mkdir -p build/docs
+	@doxygen docs/Doxyfile
+	@echo 'Open build/docs/html/index.html.'
 
 install: build ## Install command, library, headers below PREFIX
 	@DESTDIR=$(DESTDIR) cmake --install $(BUILD) --prefix $(PREFIX)

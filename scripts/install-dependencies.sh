@@ -18,6 +18,7 @@ libgmock-dev gnuplot-nox" ;;
 python3-venv python3-pip" ;;
     bench-full) echo "python3-matplotlib" ;;
     interop) echo "python3-torch python3-numpy python3-scipy python3-venv python3-pip" ;;
+    docs) echo "doxygen" ;;
     browser) echo "chromium chromium-driver python3" ;;
     data) echo "ca-certificates curl tar gzip" ;;
     # Debian's npm conflicts with a Node.js from elsewhere, which brings an npm of its own.
@@ -29,7 +30,7 @@ python3-venv python3-pip" ;;
       ;;
     *)
       echo "[install] a purpose must be one of build, test, lint, bench, bench-full, interop," \
-        "browser, data, npm, libtorch2. Got \"$1\"." >&2
+        "browser, docs, data, npm, libtorch2. Got \"$1\"." >&2
       exit 2
       ;;
   esac

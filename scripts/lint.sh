@@ -23,6 +23,9 @@ scripts/check_ladder.sh
 echo "Tests (scripts/check_tests.sh)"
 scripts/check_tests.sh
 
+echo "Links of the guides (scripts/check_links.sh)"
+scripts/check_links.sh
+
 echo "Scripts (shellcheck)"
 git ls-files --cached --others --exclude-standard '*.sh' .ci/run | xargs shellcheck
 

@@ -15,8 +15,6 @@
 namespace lowrank::app {
 namespace {
 
-constexpr size_t kMostPoints = 64;  // of a curve
-
 std::string row_of(const std::vector<std::string>& cells, const char* tag) {
   std::string row = "<tr>";
   for (const auto& cell : cells) row += fmt::format("<{0}>{1}</{0}>", tag, escaped(cell));

@@ -73,6 +73,7 @@ set format y "%g"
 void add_plot(std::string& script, const Plot& plot, size_t number) {
   script += fmt::format("set output \"{}.svg\"\nset xlabel \"{}\"\nset ylabel \"{}\"\n", number,
                         plot.x.text(), plot.y.text());
+  script += plot.is_scattered ? "set yrange [0:*]\n" : "set autoscale y\n";
   script += plot.is_logarithmic ? "set logscale y\n" : "unset logscale y\n";
   std::string data;
   const char* separator = "plot ";
@@ -84,11 +85,12 @@ void add_plot(std::string& script, const Plot& plot, size_t number) {
     }
     if (points.empty()) continue;
     const auto style = static_cast<int>(i % kCurveStyles);
-    const auto dash = plot.curves[i].has_marks ? 1 : style + 1;
-    script +=
-        fmt::format("{}'-' with {} linecolor rgb \"{}\" dashtype {}", separator,
-                    plot.curves[i].has_marks ? "linespoints pointtype 7 pointsize 0.6" : "lines",
-                    placeholder(style), dash);
+    const bool has_marks = plot.is_scattered || plot.curves[i].has_marks;
+    script += fmt::format("{}'-' with {} linecolor rgb \"{}\" dashtype {}", separator,
+                          plot.is_scattered ? "points pointtype 7 pointsize 0.6"
+                          : has_marks       ? "linespoints pointtype 7 pointsize 0.6"
+                                            : "lines",
+                          placeholder(style), has_marks ? 1 : style + 1);
     separator = ", ";
     data += points + "e\n";
   }

@@ -34,6 +34,7 @@ struct Plot {
   FixedText x, y;  ///< what the axes show, with the unit
   std::vector<Curve> curves;
   bool is_logarithmic = false;  ///< the y axis
+  bool is_scattered = false;    ///< marks alone, and a y axis from 0
 };
 
 /// The number of colours and dashes that tell curves apart; the next curve begins anew.
@@ -47,6 +48,9 @@ void require_gnuplot();
 /// of its ids begin with "plot" and its number, so that several can stand in one page. Throws what
 /// require_gnuplot() throws, and Error if gnuplot fails.
 std::vector<std::string> draw(const std::vector<Plot>& plots);
+
+/// The most points of a curve in a page.
+inline constexpr size_t kMostPoints = 64;
 
 /// Leaves at most `most` of the points: the first, the last, and those between at even distances
 /// (logarithmic ones if `by_rank`, whose first points matter most).

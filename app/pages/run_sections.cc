@@ -97,6 +97,20 @@ Points points_in(const Json& points, size_t column) {
   return result;
 }
 
+/// The means of neighbouring points, so many of them that kMostPoints are left. What is not finite
+/// stays so.
+Points means(const Points& points) {
+  const auto part = (points.size() + kMostPoints - 1) / kMostPoints;
+  Points result;
+  for (size_t begin = 0; begin < points.size(); begin += part) {
+    const auto end = std::min(begin + part, points.size());
+    double sum = 0;
+    for (size_t i = begin; i < end; ++i) sum += points[i].second;
+    result.emplace_back(points[end - 1].first, sum / static_cast<double>(end - begin));
+  }
+  return result;
+}
+
 Points validations_in(const Json& history) {
   Points result;
   const auto& validations = value_at(history, {"validations"});
@@ -106,6 +120,10 @@ Points validations_in(const Json& history) {
                         number_in(value_at(validation, {"loss"})));
   }
   return result;
+}
+
+std::string fixed(double share) {
+  return std::isfinite(share) ? fmt::format("{:.4f}", share) : std::string("–");
 }
 
 bool is_constant(const Points& points) {
@@ -186,11 +204,10 @@ void add_summary(Page& page, const std::vector<RunRecord>& runs) {
   if (runs.empty()) return;
   const std::vector<Entry> entries = {
       {"base", {"run", "base"}},
+      {"goes on from", {"run", "adapter"}},
       {"data", {"run", "data"}},
       {"trained on class", {"run", "only"}},
       {"share of replay", {"run", "train", "replay"}},
-      {"rank", {"run", "lora", "r"}},
-      {"alpha", {"run", "lora", "lora_alpha"}},
       {"steps", {"result", "steps"}},
       {"batch size", {"run", "train", "batch_size"}},
       {"learning rate", {"run", "train", "learning_rate"}},
@@ -218,6 +235,12 @@ void add_summary(Page& page, const std::vector<RunRecord>& runs) {
   for (const auto& entry : entries) {
     add(entry.name, [&](const RunRecord& run) -> const Json& { return entry_in(run, entry); });
   }
+  for (const auto& [name, key] : {std::pair("rank", "r"), std::pair("alpha", "lora_alpha")}) {
+    add(name, [key = key](const RunRecord& run) -> const Json& {
+      const auto& own = value_at(run.config, {key});  // after resize, not that of the training
+      return own.is_null() ? value_at(run.training, {"run", "lora", key}) : own;
+    });
+  }
   add("parameters of the base",
       [](const RunRecord& run) -> const Json& { return value_at(run.figures, {"parameters"}); });
   add("parameters of the adapter", [](const RunRecord& run) -> const Json& {
@@ -243,7 +266,7 @@ void add_curves(Page& page, const std::vector<RunRecord>& runs) {
   Curves losses, rates;
   for (const auto& run : runs) {
     const auto& points = value_at(run.history, {"points"});
-    const auto loss = points_in(points, 1), rate = points_in(points, 2);
+    const auto loss = means(points_in(points, 1)), rate = points_in(points, 2);
     if (!loss.empty()) losses.push_back({run.name, loss});
     const auto validation = validations_in(run.history);
     if (!validation.empty()) losses.push_back({run.name + ", validation", validation, true});
@@ -251,6 +274,8 @@ void add_curves(Page& page, const std::vector<RunRecord>& runs) {
   }
   if (losses.empty()) return;
   page.heading("Losses");
+  page.paragraph(
+      "Each point is the mean of the losses since the point before: a run has at most 64 points.");
   for (const auto& curves : of_like_length(losses)) {
     page.plot("Loss by step", {.x = "step", .y = "loss", .curves = curves});
   }
@@ -268,11 +293,14 @@ void add_mistakes(Page& page, const std::vector<RunRecord>& runs) {
   size_t classes = 0;
   double most = 0;
   Rows rows;
+  const bool has_classes = std::any_of(all.begin(), all.end(), [](const Evaluated& one) {
+    return value_at(*one.figures, {"accuracy"}).is_number();
+  });
   for (const auto& [name, figures] : all) {
     const auto accuracy = number_in(value_at(*figures, {"accuracy"}));
     const auto error = number_in(value_at(*figures, {"mean_squared_error"}));
-    rows.push_back({name, std::isfinite(accuracy) ? fmt::format("{:.4f}", accuracy) : "–",
-                    figure(error), count(number_in(value_at(*figures, {"total"})))});
+    rows.push_back({name, has_classes ? fixed(accuracy) : figure(error),
+                    count(number_in(value_at(*figures, {"total"})))});
     const auto of_classes = numbers_in(value_at(*figures, {"wrong_by_class"}));
     if (of_classes.empty()) continue;
     header.push_back(name);
@@ -280,7 +308,7 @@ void add_mistakes(Page& page, const std::vector<RunRecord>& runs) {
     classes = std::max(classes, of_classes.size());
     for (const auto number : of_classes) most = std::max(most, number);
   }
-  page.table({"model", "accuracy", "mean squared error", "examples"}, rows);
+  page.table({"model", has_classes ? "accuracy" : "mean squared error", "examples"}, rows);
   if (wrong.empty()) return;
   page.smaller_heading("Mistakes by class");
   const auto names = class_names(runs);
@@ -324,17 +352,19 @@ void add_images(Page& page, const std::vector<RunRecord>& runs) {
 }
 
 void add_parameters(Page& page, const std::vector<RunRecord>& runs) {
+  std::vector<std::pair<std::string, double>> areas;
   for (const auto& run : runs) {
     const auto base = number_in(value_at(run.figures, {"parameters"}));
     const auto adapter = number_in(value_at(run.figures, {"adapter_parameters"}));
     if (!(base > 0) || !(adapter > 0)) continue;
-    page.heading("Parameters, to scale");
-    page.areas({{fmt::format("base: {}", count(base)), base},
-                {fmt::format("{}: {} ({:.3g} % of the base)", run.name, count(adapter),
-                             100 * adapter / base),
-                 adapter}});
-    return;
+    if (areas.empty()) areas.emplace_back(fmt::format("base: {}", count(base)), base);
+    areas.emplace_back(fmt::format("{}: {} ({:.3g} % of the base)", run.name, count(adapter),
+                                   100 * adapter / base),
+                       adapter);
   }
+  if (areas.empty()) return;
+  page.heading("Parameters, to scale");
+  page.areas(areas);
 }
 
 void add_options(Page& page, const std::vector<RunRecord>& runs) {

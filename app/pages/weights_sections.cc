@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <cmath>
 #include <cstddef>
 #include <utility>
 #include <vector>
@@ -13,7 +14,9 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-std::string percent(double share) { return figure(100 * share) + " %"; }
+std::string percent(double share) {
+  return std::isfinite(share) ? fmt::format("{:.4f} %", 100 * share) : std::string("–");
+}
 
 void add_layer_errors(Page& page, const std::string& folder, const Json& report) {
   const auto& layers = value_at(report, {"layers"});
@@ -36,17 +39,18 @@ void add_layer_errors(Page& page, const std::string& folder, const Json& report)
   }
   page.plot("Relative error of each layer", {.x = "layer (in the order of the table)",
                                              .y = "relative Frobenius error",
-                                             .curves = {{"relative error", errors, true}}});
-  page.plot(
-      "Rank of each layer",
-      {.x = "layer (in the order of the table)", .y = "rank", .curves = {{"rank", ranks, true}}});
+                                             .curves = {{"relative error", errors, true}},
+                                             .is_scattered = true});
+  page.plot("Rank of each layer", {.x = "layer (in the order of the table)",
+                                   .y = "rank",
+                                   .curves = {{"rank", ranks, true}},
+                                   .is_scattered = true});
   page.table({"layer", "shape", "rank", "‖ΔW‖", "relative error", "spectral error", "energy kept"},
              rows);
-  page.paragraph(
-      fmt::format("In total: {} parameters, relative error {}, energy kept {}.",
-                  count(number_in(value_at(report, {"parameters"}))),
-                  figure(number_in(value_at(report, {"total", "error", "relative_frobenius"}))),
-                  percent(number_in(value_at(report, {"total", "error", "retained_energy"})))));
+  page.paragraph(fmt::format("In total: {} parameters, relative error {}, energy kept {}.",
+                             count(number_in(value_at(report, {"parameters"}))),
+                             figure(number_in(value_at(report, {"total", "relative_frobenius"}))),
+                             percent(number_in(value_at(report, {"total", "retained_energy"})))));
 }
 
 void add_merged_tensors(Page& page, const std::string& folder, const Json& report) {

@@ -44,7 +44,7 @@ void print_evaluation(const std::string& title, const Evaluation& evaluation,
     table.add({shown_class(class_names, i), std::to_string(evaluation.wrong_by_class[i]),
                std::to_string(evaluation.total_by_class[i])});
   }
-  fmt::print("{}\n", table.text());
+  fmt::print("{}", table.text());
 }
 
 void print_confusion(const Evaluation& evaluation, const std::vector<std::string>& class_names) {
@@ -61,7 +61,7 @@ void print_confusion(const Evaluation& evaluation, const std::vector<std::string
     }
     table.add(row);
   }
-  fmt::print("{}\n", table.text());
+  fmt::print("{}", table.text());
 }
 
 void print_evaluation(const std::string& title, const RegressionError& error) {

@@ -66,11 +66,18 @@ void print_singular_values(const at::Tensor& s) {
   std::string text;
   for (int64_t i = 0; i < shown; ++i) {
     // Five values a line fit into 80 columns.
-    if (i > 0) text += i % 5 == 0 ? fmt::format("\n{:<22}", "") : " ";
+    if (i > 0 && i % 5 == 0) {
+      text.erase(text.find_last_not_of(' ') + 1);
+      text += fmt::format("\n{:<22}", "");
+    } else if (i > 0) {
+      text += ' ';
+    }
     text += fmt::format("{:<10.5g}", values[static_cast<size_t>(i)]);
   }
   text.erase(text.find_last_not_of(' ') + 1);
-  if (count > shown) text += fmt::format(" ... {:.5g} ({} in all)", values.back(), count);
+  if (count > shown) {
+    text += fmt::format("\n{:<22}... {:.5g} ({} in all)", "", values.back(), count);
+  }
   print_line("singular values", count == 0 ? "none" : text);
 }
 

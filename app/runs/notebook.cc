@@ -133,6 +133,7 @@ void Notebook::evaluate_base() {
   base_ = evaluate(base_logits_, test_);
   sums_before_ = parameter_sums(*base_model_.model.mlp());
   if (!run_.common.json) print_evaluation("Base", base_);
+  say("");
   digit_ = digit_of(run_.digit).value_or(worst_class(base_));
 }
 

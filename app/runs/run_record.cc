@@ -34,7 +34,8 @@ RunRecord read_run(const fs::path& folder, const std::string& name) {
   return {.name = name,
           .training = object_in(folder / kTrainingFile),
           .history = object_in(folder / kHistoryFile),
-          .figures = object_in(folder / kFiguresFile)};
+          .figures = object_in(folder / kFiguresFile),
+          .config = object_in(folder / "adapter_config.json")};
 }
 
 std::string name_of(const fs::path& folder) {

@@ -12,6 +12,7 @@ namespace lowrank::app {
 struct RunRecord {
   std::string name;  ///< of the folder, and for a part of `lowrank mnist` of the part
   nlohmann::ordered_json training, history, figures;
+  nlohmann::ordered_json config;  ///< of the adapter
 };
 
 /// What one folder holds.

@@ -75,7 +75,7 @@ std::function<void(const std::string&, int64_t, int64_t)> Progress::counter() {
 }
 
 void Progress::note(const std::string& text) {
-  if (quiet_ || Seconds(Clock::now() - begin_).count() < 1) return;
+  if (quiet_) return;
   fmt::print(stderr, "{}{} {}\n", terminal_ ? "\r\033[K" : "", title_, text);
   std::fflush(stderr);
 }

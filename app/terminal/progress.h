@@ -29,7 +29,7 @@ class Progress {
   std::function<void(const std::string&, int64_t, int64_t)> counter();
   /// Says that everything is done.
   void finish() { update(total_); }
-  /// Prints a line that stays, if the work has taken a second.
+  /// Prints a line that stays.
   void note(const std::string& text);
 
  private:

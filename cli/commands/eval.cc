@@ -102,7 +102,9 @@ void print_figures(const EvalCommand& command, const app::Dataset& data, const a
     return;
   }
   app::print_evaluation(title, evaluation, data.class_names);
-  if (command.confusion) app::print_confusion(evaluation, data.class_names);
+  if (!command.confusion) return;
+  fmt::print("\n");
+  app::print_confusion(evaluation, data.class_names);
 }
 
 /// Files, and folders that are not divided, have no test half.

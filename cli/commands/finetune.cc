@@ -264,7 +264,8 @@ void add_finetune(const Flags& flags) {
                   "Share of each batch taken from the other classes");
   add_run_folder(finetune, command->folder);
   add_log_flag(finetune, command->log_to);
-  add_report_flag(finetune, command->report);
+  add_report_flag(finetune, command->report,
+                  "Evaluate on the test half of the data, and write report.html");
   add_process_flags(finetune, command->processes);
   add_lora_flags(finetune, run.lora);
   finetune

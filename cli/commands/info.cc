@@ -7,6 +7,7 @@
 #include <lowrank/io/json.h>
 #include <lowrank/linalg/spectrum.h>
 #include <lowrank/weights/inspect_checkpoint.h>
+#include <lowrank/weights/report.h>
 
 #include <algorithm>
 #include <array>
@@ -18,8 +19,11 @@
 #include "app/models/base_model.h"
 #include "app/models/model_folder.h"
 #include "app/models/weights_file.h"
+#include "app/pages/record_page.h"
 #include "app/reports/evaluation_report.h"
 #include "app/reports/inspection_report.h"
+#include "app/runs/figures.h"
+#include "app/runs/runs.h"
 #include "app/runs/unfinished.h"
 #include "app/terminal/progress.h"
 #include "cli/commands/commands.h"
@@ -44,11 +48,18 @@ constexpr auto kInfoExamples = R"(Examples:
   lowrank info SmolLM2-135M-Instruct.Q4_1.gguf
   lowrank info classifier.pt)";
 
+/// Whether a file says how a run went, and is no part of its model or adapter.
+bool is_record(const fs::path& file) {
+  const auto name = file.filename();
+  return name == app::kTrainingFile || name == app::kHistoryFile || name == app::kFiguresFile ||
+         name == app::kPageFile || name == kReportFile;
+}
+
 uintmax_t bytes_in(const fs::path& folder) {
   if (!fs::is_directory(folder)) return fs::file_size(folder);
   uintmax_t bytes = 0;
   for (const auto& entry : fs::directory_iterator(folder)) {
-    if (entry.is_regular_file()) bytes += entry.file_size();
+    if (entry.is_regular_file() && !is_record(entry.path())) bytes += entry.file_size();
   }
   return bytes;
 }

@@ -169,7 +169,8 @@ void add_train(const Flags& flags) {
       .default_text("784,1000,2000,10; input and output as the data have them");
   add_run_folder(train, command->folder);
   add_log_flag(train, command->log_to);
-  add_report_flag(train, command->report);
+  add_report_flag(train, command->report,
+                  "Evaluate on the test half of the data, and write report.html");
   add_process_flags(train, command->processes);
   add_data_flags(train, command->run.data, "mnist");
   train.find("--mean").default_text("MNIST's, or the data's");

@@ -32,8 +32,8 @@ void add_common_flags(const Flags& flags, app::CommonOptions& options, const Com
   if (use.force) common.flag("--force", options.force, "Replace existing outputs");
 }
 
-void add_report_flag(const Flags& flags, bool& report) {
-  flags.flag("--report", report, "Write report.html as well, a page with plots");
+void add_report_flag(const Flags& flags, bool& report, const std::string& text) {
+  flags.flag("--report", report, text);
 }
 
 void check_report_flag(bool report) {

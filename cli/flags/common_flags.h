@@ -19,7 +19,8 @@ struct CommonUse {
 void add_common_flags(const Flags& flags, app::CommonOptions& options, const CommonUse& use = {});
 
 /// Adds --report, which write_report() follows.
-void add_report_flag(const Flags& flags, bool& report);
+void add_report_flag(const Flags& flags, bool& report,
+                     const std::string& text = "Write report.html as well, a page with plots");
 /// Throws Error if a page is wanted that cannot be drawn: before any work.
 void check_report_flag(bool report);
 /// Writes the page about a command's folder if it is wanted, and says so.

@@ -189,8 +189,9 @@ std::string complaint(const CLI::App& app, const CLI::ParseError& error) {
                                  [](const auto& word) { return word.starts_with("-"); });
   const auto& unknown = flag == words.end() ? words.front() : *flag;
   if (error.get_exit_code() == static_cast<int>(CLI::ExitCodes::RequiredError)) {
-    what =
-        fmt::format("\"{}\" is not a command or flag of \"{}\"", words.front(), path_of(command));
+    what = fmt::format("\"{}\" is not a {}flag of \"{}\"", words.front(),
+                       command.get_require_subcommand_min() > 0 ? "command or " : "",
+                       path_of(command));
   }
   if (error.get_exit_code() == static_cast<int>(CLI::ExitCodes::ExtrasError)) {
     what = fmt::format("\"{}\" is {} \"{}\"", unknown,

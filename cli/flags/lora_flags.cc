@@ -58,7 +58,11 @@ class FlagAdder {
       : flags_(flags), field_(field), config_(config) {}
 
   void operator()(int64_t LoraConfig::*member) const { number(config_.*member); }
-  void operator()(double LoraConfig::*member) const { number(config_.*member); }
+  void operator()(double LoraConfig::*member) const {
+    number(config_.*member);
+    // complete_lora() takes it from --rank.
+    if (member == &LoraConfig::alpha) flags_.find(field_.flag).default_text("the rank");
+  }
   void operator()(bool LoraConfig::*member) const {
     flags_.flag(field_.flag, config_.*member, field_.help);
   }

@@ -46,6 +46,12 @@ std::string index_with_head(const std::string& text, const UntiedBase& base, boo
   return json.dump(2) + "\n";
 }
 
+/// What `lowrank` has written about the run that made the base.
+bool is_record(const std::string& name) {
+  return name == kReportFile || name == "training.json" || name == "history.json" ||
+         name == "figures.json" || name == "report.html";
+}
+
 bool is_weights_file(const fs::path& file) {
   const auto extension = file.extension();
   return extension == ".safetensors" || extension == ".bin" || extension == ".pt" ||
@@ -66,7 +72,7 @@ std::vector<SmallFile> other_files(const UntiedBase& base, bool unties) {
     const auto& weights = base.checkpoint().files();
     if (std::find(weights.begin(), weights.end(), name) != weights.end()) continue;
     if (is_weights_file(path) || name.starts_with('.') || !entry.is_regular_file(none)) continue;
-    if (entry.file_size(none) > kSmallFile || name == kReportFile) continue;
+    if (entry.file_size(none) > kSmallFile || is_record(name)) continue;
     auto content = read_file(path, kSmallFile);
     if (name == kConfigFile && unties) content = untied_config(content, path);
     if (name == kIndexFile && is_sharded) {

@@ -31,25 +31,29 @@ constexpr auto kCompareExamples = R"(Examples:
   lowrank compare base.safetensors tuned.safetensors --spectrum)";
 
 void print(const Comparison& comparison, bool with_spectrum) {
-  std::vector<std::string> header = {"tensor",       "shape",    "norm",
-                                     "|difference|", "relative", "largest"};
+  std::vector<std::string> header = {"tensor", "shape", "norm", "|difference|"};
+  // With the spectrum, more would not fit 80 columns.
+  if (!with_spectrum) header.insert(header.end(), {"relative", "largest"});
   const auto columns = app::spectrum_header();
   if (with_spectrum) header.insert(header.end(), columns.begin(), columns.end());
   app::Table table(header);
   for (const auto& tensor : comparison.changed) {
-    std::vector<std::string> row = {tensor.name,
-                                    fmt::format("({})", fmt::join(tensor.shape, ", ")),
+    std::vector<std::string> row = {tensor.name, fmt::format("({})", fmt::join(tensor.shape, ", ")),
                                     fmt::format("{:.4g}", tensor.norm),
-                                    fmt::format("{:.4g}", tensor.difference),
-                                    fmt::format("{:.3e}", tensor.relative()),
-                                    fmt::format("{:.4g}", tensor.largest)};
-    if (with_spectrum) {
+                                    fmt::format("{:.4g}", tensor.difference)};
+    if (!with_spectrum) {
+      row.push_back(fmt::format("{:.3e}", tensor.relative()));
+      row.push_back(fmt::format("{:.4g}", tensor.largest));
+    } else {
       app::add_spectrum_cells(
           row, tensor.spectrum ? to_json(*tensor.spectrum) : nlohmann::ordered_json());
     }
     table.add(row);
   }
   if (!comparison.changed.empty()) fmt::print("{}", table.text(app::terminal_width(stdout)));
+  const bool shares_none =
+      comparison.changed.empty() && comparison.equal == 0 && comparison.reshaped.empty();
+  if (shares_none) app::print_text("The two models have no tensor in common.");
   app::print_text(fmt::format(
       "{} changed, {} equal.",
       app::counted(static_cast<int64_t>(comparison.changed.size()), "tensor"), comparison.equal));

@@ -32,7 +32,7 @@ Json layer(const std::string& name) {
 }
 
 RunRecord run_of(const std::string& name, const std::vector<std::string>& classes) {
-  RunRecord run{.name = name, .training = {}, .history = {}, .figures = {}};
+  RunRecord run{.name = name, .training = {}, .history = {}, .figures = {}, .config = {}};
   run.training =
       Json::parse(R"({"run": {"data": "mnist", "seed": 0, "lora": {"r": 4, "lora_alpha": 8}}, )"
                   R"("result": {"steps": 1234, "mean_loss": 0.25}})");
@@ -104,8 +104,9 @@ TEST(RecordPage, ShowsWhatItUnderstands) {
   run.training = Json::parse(R"({"run": [1], "result": 5})");
   const auto page = page_of({run});
   EXPECT_THAT(page, AllOf(HasSubstr("Loss by step"), HasSubstr("Layers of two")));
-  EXPECT_THAT(page_of({{.name = "empty", .training = {}, .history = {}, .figures = {}}}),
-              HasSubstr("empty"));
+  EXPECT_THAT(
+      page_of({{.name = "empty", .training = {}, .history = {}, .figures = {}, .config = {}}}),
+      HasSubstr("empty"));
 }
 
 TEST(RecordPage, PutsRunsSideBySide) {
@@ -127,12 +128,13 @@ TEST(RecordPage, ShowsErrorsOfWeightCommands) {
   const auto report = Json::parse(
       R"({"layers": [{"name": "q", "shape": [8, 4], "rank": 2, "norm": 3.5, "error": )"
       R"({"frobenius": 0.1, "relative_frobenius": 0.0286, "spectral": 0.05, "retained_energy": 0.99918}}], )"
-      R"("total": {"error": {"relative_frobenius": 0.0286, "retained_energy": 0.99918}}, "parameters": 24, )"
+      R"("total": {"relative_frobenius": 0.0387, "retained_energy": 0.999976}, "parameters": 24, )"
       R"("whole": ["norm.weight"], "skipped": [], "notes": ["a note"]})");
   const auto page = page_about(
       {{.name = "small", .runs = {}, .notebook = nullptr, .weights = report, .svd = nullptr}});
   EXPECT_THAT(page,
-              AllOf(HasSubstr("8 x 4"), HasSubstr("0.0286"), HasSubstr("99.92 %"),
+              AllOf(HasSubstr("8 x 4"), HasSubstr("0.0286"), HasSubstr("99.9180 %"),
+                    HasSubstr("relative error 0.0387, energy kept 99.9976 %"),
                     HasSubstr("norm.weight"), HasSubstr("a note"), HasSubstr("24 parameters")));
 }
 

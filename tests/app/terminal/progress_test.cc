@@ -82,16 +82,13 @@ TEST(Progress, IsOneLineThatIsNeverWiderThanTheTerminal) {
   }
 }
 
-TEST(Progress, PrintsLinesThatStayOnceTheWorkTakesASecond) {
+TEST(Progress, PrintsLinesThatStay) {
   const TerminalScope terminal(80);
   {
     Progress progress("train", 10, "steps", /*quiet=*/false);
-    progress.note("too early");
-    std::this_thread::sleep_for(std::chrono::milliseconds(1010));
     progress.note("step 5/10: validation loss 0.5000");
   }
   const auto text = terminal.printed();
-  EXPECT_EQ(text.find("too early"), std::string::npos) << text;
   EXPECT_NE(text.find("train step 5/10: validation loss 0.5000\r\n"), std::string::npos) << text;
 }
 
@@ -99,6 +96,7 @@ TEST(Progress, PrintsNothingIfItIsQuiet) {
   const TerminalScope terminal(80);
   {
     Progress progress("train", 10, "steps", /*quiet=*/true);
+    progress.note("step 5/10: validation loss 0.5000");
     progress.update(10, 1);
   }
   EXPECT_EQ(terminal.printed(), "");
