@@ -11,8 +11,8 @@
 #include "app/data/csv_file.h"
 #include "app/data/labels.h"
 #include "app/images/image_folder.h"
-#include "app/images/layout.h"
-#include "app/images/mnist.h"
+#include "app/images/mnist_cache.h"
+#include "app/images/mnist_layout.h"
 #include "app/images/resize.h"
 
 namespace lowrank::app {

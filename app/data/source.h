@@ -11,7 +11,7 @@ namespace lowrank::app {
 /// Where examples come from, and how they are read.
 struct DataSource {
   /// "mnist", which is the set that `lowrank data fetch mnist` puts into the cache (its checksums
-  /// are checked at each load); a folder in MNIST's layout (images/layout.h); a folder with a
+  /// are checked at each load); a folder in MNIST's layout (images/mnist_layout.h); a folder with a
   /// folder of images for each class (images/image_folder.h), or with two of these as train and
   /// test; a .csv, .npy or .safetensors file.
   std::string data = "mnist";

@@ -14,7 +14,7 @@
 #include <system_error>
 
 #include "app/images/input_file.h"
-#include "app/images/layout.h"
+#include "app/images/mnist_layout.h"
 #include "app/images/subprocess.h"
 
 namespace lowrank::app {

@@ -3,7 +3,7 @@
 #include <string>
 #include <vector>
 
-#include "app/images/mnist.h"
+#include "app/images/mnist_cache.h"
 
 namespace lowrank::app {
 

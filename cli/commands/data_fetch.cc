@@ -8,7 +8,7 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
-#include "app/images/mnist.h"
+#include "app/images/mnist_cache.h"
 #include "cli/commands/commands.h"
 
 namespace lowrank::cli {

@@ -3,7 +3,7 @@
 #include <lowrank/train/history.h>
 #include <lowrank/train/trainer.h>
 
-#include "train/stepper.h"
+#include "train/optimizer_driver.h"
 
 namespace lowrank {
 

@@ -6,8 +6,8 @@
 #include <string>
 
 #include "train/checkpoint_file.h"
-#include "train/processes/shared_steps.h"
-#include "train/stepper.h"
+#include "train/optimizer_driver.h"
+#include "train/processes/gradient_exchange.h"
 
 namespace lowrank {
 

@@ -15,9 +15,9 @@
 
 #include "train/checkpoint_file.h"
 #include "train/log/run_logger.h"
-#include "train/processes/shared_steps.h"
+#include "train/optimizer_driver.h"
+#include "train/processes/gradient_exchange.h"
 #include "train/run_checkpoints.h"
-#include "train/stepper.h"
 #include "train/task_checks.h"
 #include "train/validation.h"
 

@@ -29,10 +29,10 @@
 #include "linalg/equal_noise.h"
 #include "linalg/norm_in_float64.h"
 #include "linalg/spectral_norm.h"
-#include "weights/budget.h"
-#include "weights/identity.h"
 #include "weights/model_pair.h"
 #include "weights/new_layers.h"
+#include "weights/rank_budget.h"
+#include "weights/resume_identity.h"
 
 namespace lowrank {
 namespace {

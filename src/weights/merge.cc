@@ -16,9 +16,9 @@
 #include "checkpoint/fingerprint.h"
 #include "kernels/parallel.h"
 #include "linalg/blocks.h"
-#include "weights/merge_files.h"
+#include "weights/adapter_updates.h"
+#include "weights/companion_files.h"
 #include "weights/rounding.h"
-#include "weights/updates.h"
 
 namespace lowrank {
 namespace {

@@ -14,9 +14,9 @@
 #include "linalg/matrix.h"
 #include "linalg/norm_in_float64.h"
 #include "linalg/product_svd.h"
-#include "weights/budget.h"
 #include "weights/new_layers.h"
 #include "weights/plain_adapter.h"
+#include "weights/rank_budget.h"
 
 namespace lowrank {
 namespace {

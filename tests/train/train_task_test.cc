@@ -1,4 +1,4 @@
-// Covers train/train_task.cc and stepper.cc: what a task can be, beside images and Adam.
+// Covers train/train_task.cc and optimizer_driver.cc: what a task can be, beside images and Adam.
 
 #include <lowrank/train/train_task.h>
 

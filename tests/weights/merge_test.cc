@@ -1,4 +1,4 @@
-// Covers src/weights/merge, updates and plain_adapter.
+// Covers src/weights/merge, adapter_updates and plain_adapter.
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 #include <lowrank/adapter/adapter.h>

@@ -10,7 +10,7 @@
 #include <set>
 
 #include "adapter/config/name_matching.h"
-#include "adapter/config/pattern.h"
+#include "adapter/config/python_regex.h"
 
 namespace lowrank {
 namespace {

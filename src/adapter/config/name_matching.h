@@ -12,7 +12,7 @@
 #include <utility>
 #include <vector>
 
-#include "adapter/config/pattern.h"
+#include "adapter/config/python_regex.h"
 
 /// How the names in a LoraConfig match the dotted paths of a model, by PEFT's rules
 /// (tuners/tuners_utils.py, check_target_module_exists; utils/other.py, get_pattern_key).

@@ -1,4 +1,4 @@
-// Covers app/images/mnist.cc and dataset.cc on the real files.
+// Covers app/images/mnist_cache.cc and dataset.cc on the real files.
 
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "app/data/source.h"
-#include "app/images/mnist.h"
+#include "app/images/mnist_cache.h"
 
 // Needs MNIST in the cache: `lowrank data fetch mnist` puts it there, and `make test` runs that.
 

@@ -1,4 +1,4 @@
-#include "app/images/layout.h"
+#include "app/images/mnist_layout.h"
 
 #include <ATen/ATen.h>
 #include <fmt/format.h>

@@ -1,4 +1,4 @@
-#include "adapter/config/pattern.h"
+#include "adapter/config/python_regex.h"
 
 #include <gtest/gtest.h>
 #include <lowrank/error.h>

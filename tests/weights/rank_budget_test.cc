@@ -1,4 +1,4 @@
-#include "weights/budget.h"
+#include "weights/rank_budget.h"
 
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>

@@ -1,4 +1,4 @@
-#include "adapter/config/pattern.h"
+#include "adapter/config/python_regex.h"
 
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <fmt/format.h>

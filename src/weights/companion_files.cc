@@ -1,4 +1,4 @@
-#include "weights/merge_files.h"
+#include "weights/companion_files.h"
 
 #include <fmt/format.h>
 #include <lowrank/error.h>
@@ -11,7 +11,7 @@
 #include <nlohmann/json.hpp>
 #include <system_error>
 
-#include "weights/identity.h"
+#include "weights/resume_identity.h"
 
 namespace lowrank {
 namespace {

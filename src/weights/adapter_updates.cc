@@ -1,4 +1,4 @@
-#include "weights/updates.h"
+#include "weights/adapter_updates.h"
 
 #include <ATen/ATen.h>
 #include <fmt/format.h>

@@ -1,4 +1,4 @@
-#include "app/images/mnist.h"
+#include "app/images/mnist_cache.h"
 
 #include <fmt/format.h>
 #include <lowrank/error.h>
@@ -6,7 +6,7 @@
 #include <cstdlib>
 
 #include "app/images/fetch.h"
-#include "app/images/layout.h"
+#include "app/images/mnist_layout.h"
 
 namespace lowrank::app {
 namespace {

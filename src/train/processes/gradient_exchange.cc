@@ -1,4 +1,4 @@
-#include "train/processes/shared_steps.h"
+#include "train/processes/gradient_exchange.h"
 
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>

@@ -1,4 +1,4 @@
-#include "weights/identity.h"
+#include "weights/resume_identity.h"
 
 #include <lowrank/io/sha256.h>
 #include <sys/stat.h>

@@ -1,4 +1,4 @@
-#include "train/stepper.h"
+#include "train/optimizer_driver.h"
 
 #include <ATen/ATen.h>
 #include <c10/util/Exception.h>
