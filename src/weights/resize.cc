@@ -83,6 +83,19 @@ std::vector<RankRule> rules_of(const std::vector<FolderLayer>& layers,
   return rules;
 }
 
+/// A note where a larger rank is asked for than layers have; otherwise nothing.
+std::string note_of_ranks(const std::vector<FolderLayer>& layers,
+                          const std::vector<RankRule>& rules) {
+  size_t below = 0;
+  for (size_t i = 0; i < layers.size(); ++i) {
+    const auto asked = rules[i].known_rank(layers[i].b.size(0), layers[i].a.flatten(1).size(1));
+    below += asked && *asked > layers[i].rank() ? 1 : 0;
+  }
+  if (below == 0) return {};
+  return fmt::format("{} of {} layers have a smaller rank than was asked for, and keep it.", below,
+                     layers.size());
+}
+
 at::Tensor shaped(const at::Tensor& matrix, const at::Tensor& old, int64_t rank, int64_t side) {
   auto shape = old.sizes().vec();
   shape[static_cast<size_t>(side)] = rank;
@@ -90,7 +103,7 @@ at::Tensor shaped(const at::Tensor& matrix, const at::Tensor& old, int64_t rank,
 }
 
 void write_resized(const AdapterFolder& adapter, const std::vector<NewLayer>& layers,
-                   const WeightsReport& report, const Path& to,
+                   const WeightsReport& report, const Path& to, bool adds_lora_bias,
                    const std::vector<std::pair<std::string, std::string>>& further_files) {
   auto config = adapter.config;
   set_ranks(config, layers);
@@ -99,7 +112,7 @@ void write_resized(const AdapterFolder& adapter, const std::vector<NewLayer>& la
   for (const char* field : {"r", "lora_alpha", "rank_pattern", "alpha_pattern"}) {
     json[field] = written.at(field);
   }
-  if (!report.notes.empty()) json["lora_bias"] = true;
+  if (adds_lora_bias) json["lora_bias"] = true;
   std::vector<SafetensorsEntry> entries;
   for (size_t i = 0; i < layers.size(); ++i) {
     const auto& old = adapter.layers[i];
@@ -125,7 +138,8 @@ WeightsReport resize_adapter(const Path& from, const Path& to, const ResizeOptio
   const auto adapter = read_plain_adapter(from, "resize");
   if (!options.force) require_no_adapter(to, "resize");
   WeightsReport report;
-  if (const auto note = note_of_biases(adapter, from); !note.empty()) report.notes.push_back(note);
+  const auto on_biases = note_of_biases(adapter, from);
+  if (!on_biases.empty()) report.notes.push_back(on_biases);
   report.config_matches = config_matches(adapter.file, adapter.config);
   std::vector<NewLayer> layers;
   const auto rules = rules_of(adapter.layers, options);
@@ -133,7 +147,9 @@ WeightsReport resize_adapter(const Path& from, const Path& to, const ResizeOptio
     report.layers.emplace_back();
     layers.push_back(resize(adapter.layers[i], rules[i], options, report.layers.back()));
   }
-  write_resized(adapter, layers, report, to, options.further_files);
+  const auto on_ranks = note_of_ranks(adapter.layers, rules);
+  if (!on_ranks.empty()) report.notes.push_back(on_ranks);
+  write_resized(adapter, layers, report, to, !on_biases.empty(), options.further_files);
   return report;
 }
 

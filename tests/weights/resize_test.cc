@@ -241,6 +241,17 @@ TEST_F(ResizeAdapter, MeasuresNumbersWhoseSquaresOverflow) {
   }
 }
 
+TEST_F(ResizeAdapter, SaysThatRanksDoNotRise) {
+  save({.rank = 2});
+  const auto report =
+      resize_adapter(folder_ / "old", folder_ / "new", {.rule = RankRule::at_most(4)});
+  ASSERT_EQ(report.notes.size(), 1U);
+  EXPECT_NE(report.notes[0].find("have a smaller rank than was asked for"), std::string::npos);
+  EXPECT_FALSE(read_json_file(folder_ / "new" / "adapter_config.json").value("lora_bias", false));
+  EXPECT_TRUE(resize_adapter(folder_ / "old", folder_ / "less", {.rule = RankRule::at_most(1)})
+                  .notes.empty());
+}
+
 TEST_F(ResizeAdapter, RefusesWhatIsNoPlainUpdate) {
   const auto expect_refused = [&](const LoraConfig& config, const std::string& message) {
     const TemporaryFolder folder;
