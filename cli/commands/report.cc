@@ -51,6 +51,9 @@ void run_report(const ReportCommand& command) {
   tell_apart(records, command.folders);
   const fs::path out = command.out.empty() ? fs::path(command.folders.front()) / app::kPageFile
                                            : fs::path(command.out);
+  for (const auto& folder : command.folders) {
+    app::require_not_an_input(out, app::record_files(folder));
+  }
   // A report is made anew from the same records; any other file is not replaced without a word.
   require_writable_output(out, command.common.force || command.out.empty());
   write_file_atomically(out, app::page_about(records));

@@ -6,6 +6,7 @@
 
 #include <cmath>
 #include <cstdlib>
+#include <filesystem>
 #include <limits>
 #include <regex>
 #include <set>
@@ -13,6 +14,7 @@
 
 #include "support/expect_error.h"
 #include "support/scoped_environment.h"
+#include "support/temporary_folder.h"
 
 namespace lowrank::app {
 namespace {
@@ -79,6 +81,22 @@ TEST(Draw, SaysWhatIsMissingWithoutGnuplot) {
   LOWRANK_EXPECT_ERROR(draw({plot}), Error,
                        "[report] gnuplot must draw the plots. Got no such program. "
                        "Install it (apt-get install gnuplot-nox).");
+}
+
+TEST(Draw, SaysWhatFailed) {
+  const Plot plot{.x = "step", .y = "loss", .curves = {{"a", line(3)}}};
+  {
+    const ScopedEnvironment none("TMPDIR", "/nonexistent");
+    LOWRANK_EXPECT_ERROR(draw({plot}), FileError,
+                         "[report] TMPDIR must name a folder. Got \"/nonexistent\".");
+  }
+  for (const std::string script : {"exit 3", "exit 0"}) {  // and draws nothing
+    const TemporaryFolder folder;
+    const auto fake = folder.write("gnuplot", "#!/bin/sh\n" + script + "\n");
+    std::filesystem::permissions(fake, std::filesystem::perms::owner_all);
+    const ScopedEnvironment path("PATH", folder.path().string());
+    LOWRANK_EXPECT_ERROR(draw({plot}), Error, "[report] gnuplot must draw the plots. Got ");
+  }
 }
 
 TEST(Thinned, KeepsBothEnds) {

@@ -28,10 +28,12 @@ TEST(ReportCommand, WritesAPageBesideTheRun) {
   const auto both = (folder / "both.html").string();
   EXPECT_EQ(run_lowrank({"report", a, b, "--out", both}).status, 0);
   EXPECT_THAT(read_bytes(both), testing::AllOf(HasSubstr("<td>77</td>"), HasSubstr("<td>88</td>")));
-  expect_refusals({{{"report", a, b, "--out", both}, 1, "--force"},
-                   {{"report"}, 2, "folders is required"},
-                   {{"report", a, (folder / "missing").string()}, 1, "missing"},
-                   {{"report", folder.path().string()}, 1, "Got none of them."}});
+  expect_refusals(
+      {{{"report", a, b, "--out", both}, 1, "--force"},
+       {{"report", a, b, "--out", b + "/training.json", "--force"}, 1, "must not be an input"},
+       {{"report"}, 2, "folders is required"},
+       {{"report", a, (folder / "missing").string()}, 1, "missing"},
+       {{"report", folder.path().string()}, 1, "Got none of them."}});
 }
 
 }  // namespace
