@@ -23,9 +23,12 @@ namespace fs = std::filesystem;
 
 constexpr uint64_t kMostBytes = uint64_t{16} << 20;
 
+/// Whether gnuplot can place a point: it refuses axes that end near the limits of a double.
 bool can_be_drawn(const Plot& plot, const std::pair<double, double>& point) {
-  return std::isfinite(point.first) && std::isfinite(point.second) &&
-         (!plot.is_logarithmic || point.second > 0);
+  constexpr double kMost = 1e300, kLeast = 1e-300;
+  const auto& [x, y] = point;
+  if (!(std::abs(x) < kMost && std::abs(y) < kMost)) return false;  // nor what is NaN
+  return !plot.is_logarithmic || y > kLeast;
 }
 
 bool is_empty(const Plot& plot) {
@@ -142,6 +145,7 @@ std::vector<std::string> draw(const std::vector<Plot>& plots) {
     std::error_code none;
     if (!fs::exists(file, none)) fail_drawing("no drawing", "");
     elements[i] = as_element(read_file(file, kMostBytes), i);
+    if (elements[i].empty()) fail_drawing("no drawing", "");
   }
   return elements;
 }

@@ -85,6 +85,13 @@ Updates Updates::read(const UntiedBase& base, const Path& folder, const std::str
   for (const auto& layer : adapter.layers) {
     const auto name = in_base(layer.path + ".weight");
     require_unscaled(base.checkpoint(), name, operation);
+    if (!at::isFloatingType(base.stored(name).dtype)) {
+      fail<FileError>(operation,
+                      fmt::format("\"{}\", which the adapter changes by s·B·A, must hold "
+                                  "floating-point numbers",
+                                  name),
+                      base.stored(name).format);
+    }
     scalings[layer.path + "."] = layer.scaling;
     const bool transposed =
         stores_transposed(layer, base.stored(name).shape, fan_in_fan_out, operation);
@@ -142,6 +149,11 @@ void Updates::set_magnitude(const std::string& weight, const at::Tensor& magnitu
                     folder.string()),
         fmt::format("{} for \"{}\"", shape_text(magnitude.sizes()), weight));
   }
+  if (!magnitude.isfinite().all().item<bool>()) {
+    fail<FileError>(operation,
+                    fmt::format("the magnitudes in \"{}\" must be finite", folder.string()),
+                    fmt::format("NaN or Inf for \"{}\"", weight));
+  }
   found->second.magnitude = magnitude.to(at::kDouble).flatten();
 }
 
@@ -177,6 +189,13 @@ void Updates::add_to(const std::string& name, at::Tensor& rows, int64_t begin, d
     rows.addmm_(left, right, /*beta=*/1, /*alpha=*/sign);
     if (magnitude.defined()) {
       const auto norms = at::linalg_vector_norm(rows, 2, is_transposed ? 0 : 1);
+      if (!norms.isfinite().logical_and(norms.gt(0)).all().item<bool>()) {
+        fail<TensorError>("merge",
+                          fmt::format("W + s·B·A of \"{}\" must have finite norms above 0, by "
+                                      "which DoRA divides",
+                                      name),
+                          "another");
+      }
       const auto own = is_transposed ? magnitude : magnitude.narrow(0, begin, rows.size(0));
       rows.mul_((own / norms).unsqueeze(is_transposed ? 0 : 1));
     }

@@ -151,6 +151,32 @@ TEST_F(MergeAdapters, RefusesDoraWithoutItsMagnitudes) {
   }
 }
 
+TEST_F(MergeAdapters, RefusesWeightsThatNoUpdateCanChange) {
+  save_adapter("a", {.rank = 1, .target_modules = {"linear"}});
+  save_adapter("dora", {.rank = 1, .target_modules = {"linear"}, .use_dora = true});
+  const auto refused = [&](const at::Tensor& weight, const char* adapter, const char* message) {
+    auto list = entries(at::kFloat);
+    for (auto& entry : list) {
+      if (entry.name == "linear.weight") entry.tensor = weight;
+    }
+    write_safetensors(at("odd.safetensors"), list);
+    EXPECT_THROW(
+        {
+          try {
+            merge_adapters(Checkpoint::open(at("odd.safetensors")), Paths{at(adapter)},
+                           at("m.safetensors"));
+          } catch (const Error& error) {
+            EXPECT_NE(std::string(error.what()).find(message), std::string::npos) << error.what();
+            throw;
+          }
+        },
+        Error);
+    EXPECT_FALSE(std::filesystem::exists(at("m.safetensors")));
+  };
+  refused(at::ones({20, 9}, at::kInt), "a", "must hold floating-point numbers. Got I32.");
+  refused(at::full({20, 9}, 1e200, at::kDouble), "dora", "must have finite norms above 0");
+}
+
 TEST_F(MergeAdapters, TellsWhatRoundingLost) {
   save_adapter("a", {.rank = 2, .alpha = 0.01, .target_modules = {"linear"}});
   for (const auto dtype : {at::kDouble, at::kFloat, at::kHalf, at::kBFloat16}) {

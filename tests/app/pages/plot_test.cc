@@ -67,7 +67,7 @@ TEST(Draw, LeavesOutWhatNoAxisHas) {
   const auto drawn = draw(
       {{.x = "step", .y = "loss", .curves = {{"a", {{1, kNan}, {2, kInf}, {kNan, 3}}}, {"b", {}}}},
        {.x = "step", .y = "loss", .curves = {{"a", {{1, 0}, {2, -1}}}}, .is_logarithmic = true},
-       {.x = "step", .y = "loss", .curves = {{"a", {{1, kNan}, {2, 5}}}}},
+       {.x = "step", .y = "loss", .curves = {{"a", {{1, kNan}, {2, 5}, {3, 1e308}, {-1e308, 4}}}}},
        {.x = "step", .y = "loss", .curves = {}}});
   EXPECT_EQ(drawn[0], "");
   EXPECT_EQ(drawn[1], "");
