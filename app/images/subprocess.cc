@@ -139,7 +139,7 @@ ProcessResult run_process(const std::vector<std::string>& arguments,
   ::kill(-child, SIGKILL);  // and what the program has left running
   const int status = wait_for(child);
   if (!ended && interrupted()) {
-    throw Interrupted(fmt::format("[data] interrupted while {} ran.", arguments[0]));
+    throw Interrupted(fmt::format("[{0}] interrupted while {0} ran.", arguments[0]));
   }
   result.ok = ended && WIFEXITED(status) && WEXITSTATUS(status) == 0;
   if (!ended) {

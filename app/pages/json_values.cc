@@ -37,7 +37,28 @@ std::vector<double> numbers_in(const Json& json) {
 }
 
 std::string text_in(const Json& json) {
-  return json.is_string() ? json.get<std::string>() : to_text(json, -1);
+  constexpr size_t kLongest = 1000;  // bytes; a page shows names and short remarks
+  if (json.is_null()) return "–";
+  auto text = json.is_string() ? json.get<std::string>() : to_text(json, -1);
+  if (text.size() <= kLongest) return text;
+  size_t end = kLongest;
+  const auto is_inside = [&](size_t i) { return (static_cast<unsigned char>(text[i]) >> 6) == 2; };
+  while (end > 0 && is_inside(end)) --end;  // not within a character of UTF-8
+  return text.substr(0, end) + "…";
+}
+
+Objects objects_in(const Json& json, size_t most) {
+  Objects objects;
+  if (!json.is_array()) return objects;
+  for (const auto& item : json) {
+    if (!item.is_object()) continue;
+    if (objects.shown.size() < most) {
+      objects.shown.emplace_back(item);
+    } else {
+      ++objects.more;
+    }
+  }
+  return objects;
 }
 
 std::string figure(double value) {

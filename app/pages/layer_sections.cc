@@ -103,19 +103,20 @@ void add_plots(Page& page, const Json& layer, bool is_short) {
 
 }  // namespace
 
-void add_layers(Page& page, const std::string& run, const Json& layers) {
-  if (!layers.is_array() || layers.empty()) return;
+void add_layers(Page& page, const std::string& run, const Json& json) {
+  const auto [layers, more] = objects_in(json, kMostRows);
+  if (layers.empty()) return;
   page.heading("Layers of " + run);
   page.paragraph(
       "σ₁ is the largest singular value and ‖·‖ the Frobenius norm. 90 % says how many singular "
       "values hold nine tenths of the energy Σσ².");
   Rows rows;
-  for (const auto& layer : layers) rows.push_back(row_about(layer));
+  for (const Json& layer : layers) rows.push_back(row_about(layer));
   page.table({"layer", "shape", "rank", "σ₁ of W", "‖W‖", "90 %", "σ₁ of ΔW", "‖ΔW‖", "90 %",
               "‖ΔW‖ / ‖W‖"},
-             rows);
+             rows, more);
   const bool is_folded = layers.size() > kFewLayers;
-  for (const auto& layer : layers) {
+  for (const Json& layer : layers) {
     const auto name = text_in(value_at(layer, {"name"}));
     const auto title =
         fmt::format("{}, rank {}", name, count(number_in(value_at(layer, {"rank"}))));

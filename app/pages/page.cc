@@ -11,6 +11,7 @@
 #include "app/pages/json_values.h"
 #include "app/pages/markup.h"
 #include "app/pages/style.h"
+#include "app/terminal/table.h"
 
 namespace lowrank::app {
 namespace {
@@ -21,12 +22,14 @@ std::string row_of(const std::vector<std::string>& cells, const char* tag) {
   return row + "</tr>\n";
 }
 
-std::string table_of(const std::vector<std::string>& header, const Rows& rows,
+std::string table_of(const std::vector<std::string>& header, const Rows& rows, size_t more = 0,
                      const char* kind = "") {
   auto text = fmt::format("<div class=\"wide\"><table class=\"{}\"><thead>", kind);
   text += row_of(header, "th") + "</thead><tbody>";
   for (const auto& row : rows) text += row_of(row, "td");
-  return text + "</tbody></table></div>\n";
+  text += "</tbody></table></div>\n";
+  if (more > 0) text += fmt::format("<p>{} more are not shown.</p>\n", with_thousands(more));
+  return text;
 }
 
 std::string fold_of(std::string_view summary, const std::string& content) {
@@ -128,17 +131,17 @@ void Page::smaller_heading(std::string_view text) {
 
 void Page::paragraph(std::string_view text) { parts_.push_back("<p>" + escaped(text) + "</p>\n"); }
 
-void Page::table(const std::vector<std::string>& header, const Rows& rows) {
-  parts_.push_back(table_of(header, rows));
+void Page::table(const std::vector<std::string>& header, const Rows& rows, size_t more) {
+  parts_.push_back(table_of(header, rows, more));
 }
 
 void Page::texts(const std::vector<std::string>& header, const Rows& rows) {
-  parts_.push_back(table_of(header, rows, "texts"));
+  parts_.push_back(table_of(header, rows, 0, "texts"));
 }
 
 void Page::folded_table(std::string_view summary, const std::vector<std::string>& header,
-                        const Rows& rows) {
-  parts_.push_back(fold_of(summary, table_of(header, rows)));
+                        const Rows& rows, size_t more) {
+  parts_.push_back(fold_of(summary, table_of(header, rows, more)));
 }
 
 void Page::plot(std::string_view caption, const Plot& plot) {

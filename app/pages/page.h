@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstddef>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -13,6 +14,15 @@ namespace lowrank::app {
 
 /// Cells of a table. The first column is aligned to the left, the others to the right.
 using Rows = std::vector<std::vector<std::string>>;
+
+/// The most rows of a table, and the most layers of a model.
+inline constexpr size_t kMostRows = 2000;
+
+/// The most rows and columns of a heat map, and the most rows of bars.
+inline constexpr size_t kMostCells = 64;
+
+/// The most images beside each other.
+inline constexpr size_t kMostImages = 64;
 
 /// What a row of bars is called, and for each bar its length, 0 to 1, and the text behind it.
 using BarRow = std::pair<std::string, std::vector<std::pair<double, std::string>>>;
@@ -39,12 +49,13 @@ class Page {
   void heading(std::string_view text);
   void smaller_heading(std::string_view text);
   void paragraph(std::string_view text);
-  void table(const std::vector<std::string>& header, const Rows& rows);
+  /// `more` counts the rows that there was no room for.
+  void table(const std::vector<std::string>& header, const Rows& rows, size_t more = 0);
   /// A table of sentences, all aligned to the left.
   void texts(const std::vector<std::string>& header, const Rows& rows);
   /// A table that is folded up until the reader opens it.
   void folded_table(std::string_view summary, const std::vector<std::string>& header,
-                    const Rows& rows);
+                    const Rows& rows, size_t more = 0);
   /// A plot with its legend, and its numbers in a folded table. `caption` says what it shows.
   void plot(std::string_view caption, const Plot& plot);
   /// Several maps beside each other, each with a caption.

@@ -117,7 +117,10 @@ void require_gnuplot() {
   std::string path = set == nullptr ? "/usr/bin:/bin" : set;
   for (size_t begin = 0; begin <= path.size();) {
     const auto end = std::min(path.find(':', begin), path.size());
-    if (::access((fs::path(path.substr(begin, end - begin)) / kGnuplot).c_str(), X_OK) == 0) return;
+    if (::access((fs::path(path.substr(begin, end - begin)) / kGnuplot).c_str(), X_OK) == 0) {
+      const WorkFolder can_be_made("report");
+      return;
+    }
     begin = end + 1;
   }
   fail_drawing("no such program", "Install it (apt-get install gnuplot-nox).");

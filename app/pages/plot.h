@@ -40,7 +40,7 @@ struct Plot {
 /// The number of colours and dashes that tell curves apart; the next curve begins anew.
 inline constexpr int kCurveStyles = 6;
 
-/// Throws Error if gnuplot is not installed.
+/// Throws Error if gnuplot is not installed, and FileError if there is no place for its files.
 void require_gnuplot();
 
 /// Draws all plots in one run of gnuplot. Returns an <svg> element for each, or an empty text for a

@@ -68,10 +68,10 @@ std::string class_name(const std::vector<std::string>& names, size_t number) {
 
 using Matrix = std::vector<std::vector<double>>;
 
-/// A square matrix; empty for anything else.
+/// A square matrix; empty for anything else, and for one that a page has no room for.
 Matrix matrix_in(const Json& json) {
   Matrix rows;
-  if (!json.is_array()) return rows;
+  if (!json.is_array() || json.size() > kMostCells) return rows;
   for (const auto& row : json) rows.push_back(numbers_in(row));
   for (const auto& row : rows) {
     if (row.size() != rows.size()) return {};
@@ -154,23 +154,37 @@ std::vector<Curves> of_like_length(const Curves& curves) {
   return groups;
 }
 
+/// Whether it is base64 of no more than an image of a page takes.
+bool is_base64(const Json& json) {
+  constexpr size_t kLongest = 1 << 20;
+  if (!json.is_string()) return false;
+  const auto& text = json.get_ref<const std::string&>();
+  return !text.empty() && text.size() <= kLongest &&
+         text.find_first_not_of(
+             "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+             "=") == std::string::npos;
+}
+
 void add_images_of(Page& page, const std::string& title, const Json& examples) {
-  const auto& images = value_at(examples, {"images"});
-  if (!images.is_array() || images.empty()) return;
+  const auto images = objects_in(value_at(examples, {"images"}), kMostImages).shown;
+  if (images.empty()) return;
   page.smaller_heading(
       fmt::format("{} ({} in all)", title, count(number_in(value_at(examples, {"count"})))));
   std::vector<std::pair<std::string, std::string>> shown;
-  for (const auto& image : images) {
+  for (const Json& image : images) {
+    const auto& png = value_at(image, {"png"});
+    if (!is_base64(png)) continue;
     shown.emplace_back(
         fmt::format("{}: a {}; {} off, {} on", count(number_in(value_at(image, {"index"}))),
                     text_in(value_at(image, {"label"})), text_in(value_at(image, {"before"})),
                     text_in(value_at(image, {"after"}))),
-        text_in(value_at(image, {"png"})));
+        png.get<std::string>());
   }
   page.images(shown);
 }
 
 void add_flat(Rows& rows, const std::string& name, const Json& json) {
+  if (rows.size() == kMostRows) return;
   if (!json.is_object()) {
     rows.push_back({name, text_in(json)});
     return;
@@ -313,7 +327,7 @@ void add_mistakes(Page& page, const std::vector<RunRecord>& runs) {
   page.smaller_heading("Mistakes by class");
   const auto names = class_names(runs);
   std::vector<BarRow> bars;
-  for (size_t i = 0; i < classes; ++i) {
+  for (size_t i = 0; i < std::min(classes, kMostCells); ++i) {
     BarRow row{class_name(names, i), {}};
     for (const auto& numbers : wrong) {
       const auto value = i < numbers.size() ? numbers[i] : std::nan("");
@@ -322,6 +336,9 @@ void add_mistakes(Page& page, const std::vector<RunRecord>& runs) {
     bars.push_back(row);
   }
   page.bars(header, bars);
+  if (classes > kMostCells) {
+    page.paragraph(fmt::format("{} more classes are not shown.", classes - kMostCells));
+  }
 }
 
 void add_confusion(Page& page, const std::vector<RunRecord>& runs) {

@@ -74,7 +74,10 @@ void add_maps(Page& page, const Json& record) {
     double largest = 0;
     const auto& rows = value_at(record, {"maps", name});
     if (!rows.is_array()) continue;
-    for (const auto& row : rows) map.cells.push_back(numbers_in(row));
+    for (size_t i = 0; i < std::min(rows.size(), kMostCells); ++i) {
+      map.cells.push_back(numbers_in(rows[i]));
+      if (map.cells.back().size() > kMostCells) map.cells.back().resize(kMostCells);
+    }
     for (const auto& row : map.cells) {
       for (const auto value : row) largest = std::max(largest, std::abs(value));
     }

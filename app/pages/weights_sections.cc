@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstddef>
 #include <utility>
@@ -19,12 +20,12 @@ std::string percent(double share) {
 }
 
 void add_layer_errors(Page& page, const std::string& folder, const Json& report) {
-  const auto& layers = value_at(report, {"layers"});
-  if (!layers.is_array() || layers.empty()) return;
+  const auto [layers, more] = objects_in(value_at(report, {"layers"}), kMostRows);
+  if (layers.empty()) return;
   page.heading("Layers of " + folder);
   Rows rows;
   Points ranks, errors;
-  for (const auto& layer : layers) {
+  for (const Json& layer : layers) {
     const auto shape = numbers_in(value_at(layer, {"shape"}));
     const auto number = static_cast<double>(rows.size() + 1);
     const auto rank = number_in(value_at(layer, {"rank"}));
@@ -46,7 +47,7 @@ void add_layer_errors(Page& page, const std::string& folder, const Json& report)
                                    .curves = {{"rank", ranks, true}},
                                    .is_scattered = true});
   page.table({"layer", "shape", "rank", "‖ΔW‖", "relative error", "spectral error", "energy kept"},
-             rows);
+             rows, more);
   page.paragraph(fmt::format("In total: {} parameters, relative error {}, energy kept {}.",
                              count(number_in(value_at(report, {"parameters"}))),
                              figure(number_in(value_at(report, {"total", "relative_frobenius"}))),
@@ -54,26 +55,28 @@ void add_layer_errors(Page& page, const std::string& folder, const Json& report)
 }
 
 void add_merged_tensors(Page& page, const std::string& folder, const Json& report) {
-  const auto& tensors = value_at(report, {"tensors"});
-  if (!tensors.is_array() || tensors.empty()) return;
+  const auto [tensors, more] = objects_in(value_at(report, {"tensors"}), kMostRows);
+  if (tensors.empty()) return;
   page.heading("Tensors of " + folder);
   Rows rows;
-  for (const auto& tensor : tensors) {
+  for (const Json& tensor : tensors) {
     const auto update = number_in(value_at(tensor, {"update"}));
     const auto rounding = number_in(value_at(tensor, {"rounding"}));
     rows.push_back({text_in(value_at(tensor, {"name"})), figure(update), figure(rounding),
                     figure(rounding / update), count(number_in(value_at(tensor, {"unchanged"}))),
                     count(number_in(value_at(tensor, {"numbers"})))});
   }
-  page.table({"tensor", "update", "rounding", "rounding / update", "numbers unchanged", "of"},
-             rows);
+  page.table({"tensor", "update", "rounding", "rounding / update", "numbers unchanged", "of"}, rows,
+             more);
 }
 
 void add_names(Page& page, const char* title, const Json& names) {
   if (!names.is_array() || names.empty()) return;
   Rows rows;
-  for (const auto& name : names) rows.push_back({text_in(name)});
-  page.folded_table(fmt::format("{} ({})", title, names.size()), {"tensor"}, rows);
+  const auto shown = std::min(names.size(), kMostRows);
+  for (size_t i = 0; i < shown; ++i) rows.push_back({text_in(names[i])});
+  page.folded_table(fmt::format("{} ({})", title, names.size()), {"tensor"}, rows,
+                    names.size() - shown);
 }
 
 }  // namespace
@@ -85,7 +88,10 @@ void add_weights(Page& page, const std::string& folder, const Json& report) {
   add_names(page, "Changed, but not saved", value_at(report, {"skipped"}));
   const auto& notes = value_at(report, {"notes"});
   if (!notes.is_array()) return;
-  for (const auto& note : notes) page.paragraph(text_in(note));
+  constexpr size_t kMostNotes = 50;
+  for (size_t i = 0; i < std::min(notes.size(), kMostNotes); ++i) {
+    page.paragraph(text_in(notes[i]));
+  }
 }
 
 }  // namespace lowrank::app

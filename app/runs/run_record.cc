@@ -5,7 +5,9 @@
 #include <lowrank/io/json.h>
 #include <lowrank/weights/report.h>
 
+#include <algorithm>
 #include <system_error>
+#include <utility>
 
 #include "app/reports/svd_report.h"
 #include "app/runs/figures.h"
@@ -21,7 +23,8 @@ using Json = nlohmann::ordered_json;
 /// The object in a file; null if there is no such file.
 Json object_in(const fs::path& file) {
   std::error_code none;
-  if (!fs::exists(file, none)) return nullptr;
+  // A broken link, or a folder that cannot be read, is refused below.
+  if (fs::symlink_status(file, none).type() == fs::file_type::not_found) return nullptr;
   auto json = read_ordered_json_file(file);
   if (!json.is_object()) {
     fail<FileError>("report", fmt::format("\"{}\" must hold a JSON object", file.string()),
@@ -58,6 +61,25 @@ std::vector<fs::path> record_files(const fs::path& folder) {
   return files;
 }
 
+void remove_other_records(const fs::path& folder, const std::vector<std::string>& own) {
+  // Each of our records has a field by which it is told from a file of the user's of that name.
+  constexpr std::pair<const char*, const char*> kRecords[] = {{kTrainingFile, "run"},
+                                                              {kHistoryFile, "points"},
+                                                              {kFiguresFile, "parameters"},
+                                                              {kReportFile, "layers"},
+                                                              {kSvdFile, "singular_values"}};
+  for (const auto& [name, field] : kRecords) {
+    if (std::find(own.begin(), own.end(), name) != own.end()) continue;
+    try {
+      if (!object_in(folder / name).contains(field)) continue;
+    } catch (const Error&) {
+      continue;  // not ours
+    }
+    std::error_code none;
+    fs::remove(folder / name, none);
+  }
+}
+
 FolderRecord read_records(const fs::path& folder) {
   require_finished(folder);
   FolderRecord record{
@@ -77,12 +99,12 @@ FolderRecord read_records(const fs::path& folder) {
   if (!own.training.is_null() || !own.history.is_null()) record.runs.push_back(own);
   if (record.runs.empty() && record.notebook.is_null() && record.weights.is_null() &&
       record.svd.is_null()) {
-    fail<FileError>(
-        "report",
-        fmt::format("\"{}\" must hold what a run or a command for weights has "
-                    "written: {}, {}, {} or {}",
-                    folder.string(), kTrainingFile, kNotebookReport, kReportFile, kSvdFile),
-        "none of them");
+    fail<FileError>("report",
+                    fmt::format("\"{}\" must hold what a run or a command for weights has "
+                                "written: {}, {}, {}, {} or {}",
+                                folder.string(), kTrainingFile, kHistoryFile, kNotebookReport,
+                                kReportFile, kSvdFile),
+                    "none of them");
   }
   return record;
 }

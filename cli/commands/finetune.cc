@@ -9,7 +9,9 @@
 #include <cmath>
 #include <memory>
 
+#include "app/runs/figures.h"
 #include "app/runs/input_protection.h"
+#include "app/runs/run_record.h"
 #include "app/runs/runs.h"
 #include "app/runs/unfinished.h"
 #include "app/terminal/message.h"
@@ -176,7 +178,7 @@ void run_finetune(const Flags& flags, FinetuneCommand& command) {
   require_steps(flags, "finetune", run.train);
   complete_lora(flags, run.lora);
   check_options(run);
-  check_report_flag(command.report);
+  check_report_flag(command.report, folder);
   std::string base_sha256, base_name, own_adapter;  // of the run that is resumed
   Json identity;
   start_processes(command.processes, run.common);
@@ -242,6 +244,7 @@ void run_finetune(const Flags& flags, FinetuneCommand& command) {
         "often for other classes; --replay 0.5 prevents that.",
         class_name(data, *run.only), class_name(data, *run.only)));
   }
+  app::remove_other_records(folder, {app::kTrainingFile, app::kHistoryFile, app::kFiguresFile});
   print(result, run, folder);
   write_report(command.report, folder, run.common);
 }

@@ -146,7 +146,7 @@ void check_combination(const SvdOptions& options) {
   if (options.report && options.out.empty()) {
     fail<ArgumentError>("svd", "--report writes into the folder of --out", "no --out");
   }
-  check_report_flag(options.report);
+  check_report_flag(options.report, options.out);
 }
 
 /// Announces a decomposition that takes long: it is one LAPACK call, which reports no progress.

@@ -112,7 +112,7 @@ void run_train(const Flags& flags, TrainCommand& command) {
   require_steps(flags, "train", run.train);
   check(run.train);
   check(run.data);
-  check_report_flag(command.report);
+  check_report_flag(command.report, folder);
   start_processes(command.processes, run.common);
   nlohmann::ordered_json identity;  // of the run that is resumed
   if (resume) {

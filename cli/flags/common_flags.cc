@@ -1,9 +1,11 @@
 #include "cli/flags/common_flags.h"
 
 #include <fmt/format.h>
+#include <lowrank/error.h>
 #include <lowrank/io/printable.h>
 
 #include <filesystem>
+#include <system_error>
 
 #include "app/pages/plot.h"
 #include "app/pages/record_page.h"
@@ -36,8 +38,15 @@ void add_report_flag(const Flags& flags, bool& report, const std::string& text) 
   flags.flag("--report", report, text);
 }
 
-void check_report_flag(bool report) {
-  if (report) app::require_gnuplot();
+void check_report_flag(bool report, const std::string& folder) {
+  if (!report) return;
+  const auto page = std::filesystem::path(folder) / app::kPageFile;
+  std::error_code none;
+  if (std::filesystem::is_directory(page, none)) {
+    fail<FileError>("report", fmt::format("\"{}\" must be a file", page.string()), "a folder",
+                    "Rename it.");
+  }
+  app::require_gnuplot();
 }
 
 void write_report(bool report, const std::string& folder, const app::CommonOptions& options) {

@@ -21,8 +21,9 @@ void add_common_flags(const Flags& flags, app::CommonOptions& options, const Com
 /// Adds --report, which write_report() follows.
 void add_report_flag(const Flags& flags, bool& report,
                      const std::string& text = "Write report.html as well, a page with plots");
-/// Throws Error if a page is wanted that cannot be drawn: before any work.
-void check_report_flag(bool report);
+/// Throws Error if a page is wanted that cannot be drawn, and FileError if it cannot be written
+/// into the folder: before any work.
+void check_report_flag(bool report, const std::string& folder);
 /// Writes the page about a command's folder if it is wanted, and says so.
 void write_report(bool report, const std::string& folder, const app::CommonOptions& options);
 

@@ -12,6 +12,7 @@
 #include "app/reports/weights_report.h"
 #include "app/runs/folder_lock.h"
 #include "app/runs/input_protection.h"
+#include "app/runs/run_record.h"
 #include "app/runs/unfinished.h"
 #include "app/terminal/message.h"
 #include "app/terminal/progress.h"
@@ -52,7 +53,7 @@ void run_extract(const ExtractCommand& command) {
   options.budget = rule.budget;
   options.split = split_of(command.ranks, "extract");
   options.whole = whole_tensors(command.whole);
-  check_report_flag(command.report);
+  check_report_flag(command.report, command.out);
   const auto resources = app::apply_common_options(command.common);
   options.dtype = resources.dtype;
   options.fan_in_fan_out = command.fan_in_fan_out;
@@ -75,6 +76,7 @@ void run_extract(const ExtractCommand& command) {
     report = extract_adapter(base, tuned, command.out, options);
     progress.finish();
   }
+  app::remove_other_records(command.out, {kReportFile});
   if (command.common.json) {
     fmt::print("{}\n", to_text(to_json(report)));
   } else {

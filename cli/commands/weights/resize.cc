@@ -13,6 +13,7 @@
 #include "app/reports/weights_report.h"
 #include "app/runs/folder_lock.h"
 #include "app/runs/input_protection.h"
+#include "app/runs/run_record.h"
 #include "app/runs/unfinished.h"
 #include "app/terminal/message.h"
 #include "cli/commands/commands.h"
@@ -38,7 +39,7 @@ constexpr const char* kTrainingFile = "training.json";
 
 void run_resize(const Flags& flags, const ResizeCommand& command) {
   const auto rule = rule_for_layers(command.ranks, "resize");
-  check_report_flag(command.report);
+  check_report_flag(command.report, command.out);
   const auto resources = app::apply_common_options(command.common);
   app::require_no_inputs(
       command.out, {"adapter_config.json", "adapter_model.safetensors", kReportFile, kTrainingFile},
@@ -57,6 +58,7 @@ void run_resize(const Flags& flags, const ResizeCommand& command) {
     options.further_files.emplace_back(kTrainingFile, read_file(training, kLongestJson));
   }
   const auto report = resize_adapter(command.adapter, command.out, options);
+  app::remove_other_records(command.out, {kReportFile, kTrainingFile});
   app::warn_of_config(report.config_matches, {}, command.adapter);
   for (const auto& note : report.notes) app::print_message("note: " + note);
   if (command.common.json) {

@@ -148,5 +148,25 @@ TEST(RecordPage, HasRoomForAThousandLayers) {
   EXPECT_LT(page.size(), 20'000'000U);
 }
 
+/// A record may claim any number of anything, and a text of any length.
+TEST(RecordPage, LeavesOutWhatItHasNoRoomFor) {
+  auto run = run_of("vast", {});
+  const auto image = run.figures["evaluation"]["mended"]["images"][0];
+  run.figures["layers"] = Json::array({layer("the only one")});
+  for (int i = 0; i < 100'000; ++i) run.figures["layers"].push_back(0);
+  run.figures["evaluation"]["mended"]["images"] = Json(1000, image);
+  run.figures["evaluation"]["off"]["wrong_by_class"] = Json(5000, 1);
+  run.figures["evaluation"]["off"]["confusion"] = Json(300, Json(300, 1));
+  Json weights, record;
+  weights["layers"] = Json(5000, {{"name", std::string(3000, 'x')}});
+  weights["whole"] = Json(5000, "norm.weight");
+  record["maps"]["W"] = Json(2000, Json(2000, 0.5));
+  const auto page = page_about(
+      {{.name = "vast", .runs = {run}, .notebook = nullptr, .weights = weights, .svd = record}});
+  EXPECT_THAT(page, AllOf(HasSubstr("the only one, rank 4"), HasSubstr("3,000 more are not shown"),
+                          HasSubstr("4936 more classes"), HasSubstr("xxx…")));
+  EXPECT_LT(page.size(), 5'000'000U);
+}
+
 }  // namespace
 }  // namespace lowrank::app

@@ -36,6 +36,19 @@ TEST(ReadRecords, FindsRunsPartsAndReports) {
   EXPECT_TRUE(read_records(folder / "small").weights.contains("layers"));
 }
 
+TEST(RemoveOtherRecords, LeavesItsOwnAndAllOtherFiles) {
+  const TemporaryFolder folder;
+  folder.write("training.json", R"({"run": {}})");
+  folder.write("lowrank_report.json", R"({"layers": []})");
+  folder.write("history.json", R"({"of": "the user's own"})");
+  folder.write("figures.json", "[1, 2]");
+  remove_other_records(folder.path(), {"training.json"});
+  EXPECT_TRUE(std::filesystem::exists(folder / "training.json"));
+  EXPECT_TRUE(std::filesystem::exists(folder / "history.json"));
+  EXPECT_TRUE(std::filesystem::exists(folder / "figures.json"));
+  EXPECT_FALSE(std::filesystem::exists(folder / "lowrank_report.json"));
+}
+
 TEST(ReadRecords, RefusesWhatIsNoRun) {
   const TemporaryFolder folder;
   std::filesystem::create_directories(folder / "empty");
@@ -45,6 +58,10 @@ TEST(ReadRecords, RefusesWhatIsNoRun) {
   folder.write("list/training.json", "[1]");
   LOWRANK_EXPECT_ERROR(read_records(folder / "list"), FileError,
                        "must hold a JSON object. Got array.");
+  std::filesystem::create_directories(folder / "link");
+  folder.write("link/training.json", "{}");
+  std::filesystem::create_symlink("nowhere", folder / "link/history.json");
+  LOWRANK_EXPECT_ERROR(read_records(folder / "link"), FileError, "history.json");
   folder.write("broken/training.json", "{");
   LOWRANK_EXPECT_ERROR(read_records(folder / "broken"), FileError, "training.json");
 }
