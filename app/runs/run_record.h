@@ -27,8 +27,8 @@ struct FolderRecord {
 /// Returns the files that read_records() may read.
 std::vector<std::filesystem::path> record_files(const std::filesystem::path& folder);
 
-/// Removes the records that an older command left in a folder whose adapter has been replaced, other
-/// than those of these names. A file of the same name that is no record stays.
+/// Removes the records that an older command left in a folder whose adapter has been replaced,
+/// other than those of these names. A file of the same name that is no record stays.
 void remove_other_records(const std::filesystem::path& folder, const std::vector<std::string>& own);
 
 /// Reads the records of a folder. Throws FileError if it holds none, or one that is damaged.
