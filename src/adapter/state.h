@@ -8,7 +8,7 @@
 #include "adapter/targets/model_view.h"
 #include "adapter/targets/targets.h"
 #include "effective/mark.h"
-#include "effective/selection.h"
+#include "effective/switchboard.h"
 
 namespace lowrank {
 

@@ -14,8 +14,8 @@
 #include <utility>
 #include <vector>
 
+#include "io/files/replacement_file.h"
 #include "io/files/system_file.h"
-#include "io/files/temporary_file.h"
 
 namespace lowrank {
 namespace {

@@ -5,8 +5,8 @@
 #include <cstdint>
 #include <memory>
 
-#include "effective/selection.h"
 #include "effective/storage_context.h"
+#include "effective/switchboard.h"
 
 /// The one place that looks at a weight: what it is bound to, which adapters hold for it now, and
 /// how an operator has to compute with it. Operators get everything they read of a weight from

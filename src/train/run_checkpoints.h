@@ -5,9 +5,9 @@
 #include <chrono>
 #include <string>
 
-#include "train/checkpoint_file.h"
 #include "train/optimizer_driver.h"
 #include "train/processes/gradient_exchange.h"
+#include "train/training_state_file.h"
 
 namespace lowrank {
 

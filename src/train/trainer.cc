@@ -13,12 +13,12 @@
 #include <optional>
 #include <utility>
 
-#include "train/checkpoint_file.h"
 #include "train/log/run_logger.h"
 #include "train/optimizer_driver.h"
 #include "train/processes/gradient_exchange.h"
 #include "train/run_checkpoints.h"
 #include "train/task_checks.h"
+#include "train/training_state_file.h"
 #include "train/validation.h"
 
 namespace lowrank {

@@ -2,7 +2,7 @@
 
 #include <lowrank/train/trainer.h>
 
-#include "train/checkpoint_file.h"
+#include "train/training_state_file.h"
 
 namespace lowrank {
 

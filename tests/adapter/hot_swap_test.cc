@@ -1,5 +1,5 @@
 // Covers adapters that are swapped while other threads run: src/adapter,
-// src/effective/selection.cc.
+// src/effective/switchboard.cc.
 
 #include <ATen/Parallel.h>
 #include <gtest/gtest.h>

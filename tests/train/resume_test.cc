@@ -1,4 +1,4 @@
-// Covers runs that are interrupted and resumed: train/trainer.cc and checkpoint_file.cc.
+// Covers runs that are interrupted and resumed: train/trainer.cc and training_state_file.cc.
 
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>

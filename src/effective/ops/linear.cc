@@ -7,8 +7,8 @@
 
 #include "effective/differentiation.h"
 #include "effective/mark.h"
-#include "effective/nodes/linear.h"
-#include "effective/nodes/lora_linear.h"
+#include "effective/nodes/linear_node.h"
+#include "effective/nodes/lora_linear_node.h"
 #include "effective/ops/mixed_batch.h"
 #include "kernels/lora_rows.h"
 #include "kernels/products.h"

@@ -2,7 +2,7 @@
 
 #include <utility>
 
-#include "io/files/temporary_file.h"
+#include "io/files/replacement_file.h"
 
 namespace lowrank {
 namespace fs = std::filesystem;
@@ -15,7 +15,7 @@ struct AtomicFile::State {
   // Declared before the file, so that it is destroyed after it, when the new folders are empty
   // again.
   io::CreatedFolders folders;
-  io::TemporaryFile temporary;
+  io::ReplacementFile temporary;
 };
 
 AtomicFile::AtomicFile(const fs::path& path) : state_(std::make_unique<State>(path)) {}

@@ -6,8 +6,8 @@
 #include <system_error>
 #include <vector>
 
+#include "io/files/replacement_file.h"
 #include "io/files/system_file.h"
-#include "io/files/temporary_file.h"
 
 namespace lowrank {
 namespace fs = std::filesystem;
@@ -57,7 +57,8 @@ void require_writable_output(const fs::path& asked, bool force) {
     fail<FileError>("output", fmt::format("{} must lie in a folder", io::quoted(out)),
                     fmt::format("{}, which is a file", io::quoted(folder)));
   }
-  const io::TemporaryFile probe(fs::is_directory(status) ? out / "probe" : folder / out.filename());
+  const io::ReplacementFile probe(fs::is_directory(status) ? out / "probe"
+                                                           : folder / out.filename());
 }
 
 }  // namespace lowrank

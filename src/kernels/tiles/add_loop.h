@@ -5,7 +5,7 @@
 #include <cstring>
 
 #include "kernels/tiles/operands.h"
-#include "kernels/tiles/vector.h"
+#include "kernels/tiles/simd_vector.h"
 
 /// The loops of add_product.h, for each instruction set.
 namespace lowrank::kernels::LOWRANK_KERNELS {

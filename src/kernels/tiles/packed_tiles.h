@@ -6,7 +6,7 @@
 #include "kernels/tiles/flush_denormals.h"
 #include "kernels/tiles/operands.h"
 #include "kernels/tiles/product_tiles.h"
-#include "kernels/tiles/vector.h"
+#include "kernels/tiles/simd_vector.h"
 
 /// x·w for many rows. Rows of w that are a power of two apart compete for the same places in the
 /// caches, and each lies in a page of its own. So w is copied part by part (kPackedDepth rows by

@@ -5,7 +5,7 @@
 #include "kernels/tiles/flush_denormals.h"
 #include "kernels/tiles/operands.h"
 #include "kernels/tiles/product_tiles.h"
-#include "kernels/tiles/vector.h"
+#include "kernels/tiles/simd_vector.h"
 
 /// x·wᵀ for many rows: sixteen rows of w at a time are transposed into a panel, along whose rows
 /// the sums run, and x is broadcast. All tiles read the panel from a near cache, in whole lines,

@@ -6,7 +6,7 @@
 
 #include "kernels/tiles/flush_denormals.h"
 #include "kernels/tiles/operands.h"
-#include "kernels/tiles/vector.h"
+#include "kernels/tiles/simd_vector.h"
 
 /// Products, tile by tile: the sums of R rows and V vectors (or columns) stay in registers through
 /// the loop over the depth. A number's sum does not depend on the tile that it falls into.

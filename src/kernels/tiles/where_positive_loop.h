@@ -1,6 +1,6 @@
 #pragma once
 
-#include "kernels/tiles/vector.h"
+#include "kernels/tiles/simd_vector.h"
 
 namespace lowrank::kernels::LOWRANK_KERNELS {
 

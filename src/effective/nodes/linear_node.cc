@@ -1,4 +1,4 @@
-#include "effective/nodes/linear.h"
+#include "effective/nodes/linear_node.h"
 
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>

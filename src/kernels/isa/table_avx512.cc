@@ -2,7 +2,7 @@
 
 #define LOWRANK_KERNELS avx512
 #include "kernels/isa/kernel_table.h"
-#include "kernels/tiles/adam_loop.h"
+#include "kernels/tiles/adam_update.h"
 #include "kernels/tiles/add_loop.h"
 #include "kernels/tiles/product_tiles.h"
 #include "kernels/tiles/where_positive_loop.h"

@@ -1,4 +1,4 @@
-#include "io/files/temporary_file.h"
+#include "io/files/replacement_file.h"
 
 #include <fcntl.h>
 #include <fmt/format.h>
@@ -99,7 +99,7 @@ void CreatedFolders::keep() {
   for (const auto& folder : made) flush_folder(folder_of(folder));
 }
 
-TemporaryFile::TemporaryFile(const fs::path& target) : target_(target) {
+ReplacementFile::ReplacementFile(const fs::path& target) : target_(target) {
   // At most 200 bytes of the name, so that the whole stays within the usual limit of 255.
   const std::string name = target.filename().native().substr(0, 200);
   constexpr int kMostTries = 100;
@@ -120,14 +120,14 @@ TemporaryFile::TemporaryFile(const fs::path& target) : target_(target) {
   }
 }
 
-TemporaryFile::~TemporaryFile() {
+ReplacementFile::~ReplacementFile() {
   if (!path_.empty()) ::unlink(path_.c_str());
   drop_old();
 }
 
-void TemporaryFile::write(std::string_view bytes) { write_all(file_, bytes, target_); }
+void ReplacementFile::write(std::string_view bytes) { write_all(file_, bytes, target_); }
 
-void TemporaryFile::finish() {
+void ReplacementFile::finish() {
   if (!file_.is_open()) return;
   int result = 0;
   do {
@@ -138,7 +138,7 @@ void TemporaryFile::finish() {
   if (const int error_number = file_.close(); error_number != 0) fail_write(target_, error_number);
 }
 
-void TemporaryFile::publish() {
+void ReplacementFile::publish() {
   if (path_.empty()) return;
   finish();
   if (std::rename(path_.c_str(), target_.c_str()) != 0) fail_write(target_, errno);
@@ -146,14 +146,14 @@ void TemporaryFile::publish() {
   flush_folder(folder_of(target_));
 }
 
-void TemporaryFile::keep_old() {
+void ReplacementFile::keep_old() {
   std::error_code none;
   is_replacing_ = fs::exists(fs::symlink_status(target_, none));
   const fs::path old = path_.native() + ".old";
   if (is_replacing_ && ::link(target_.c_str(), old.c_str()) == 0) old_ = old;
 }
 
-void TemporaryFile::roll_back() {
+void ReplacementFile::roll_back() {
   const bool is_published = path_.empty();
   if (!is_published) return;
   if (!old_.empty()) {
@@ -164,7 +164,7 @@ void TemporaryFile::roll_back() {
   }
 }
 
-void TemporaryFile::drop_old() {
+void ReplacementFile::drop_old() {
   if (!old_.empty()) ::unlink(old_.c_str());
   old_.clear();
 }

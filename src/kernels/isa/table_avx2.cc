@@ -2,7 +2,7 @@
 
 #define LOWRANK_KERNELS avx2
 #include "kernels/isa/kernel_table.h"
-#include "kernels/tiles/adam_loop.h"
+#include "kernels/tiles/adam_update.h"
 #include "kernels/tiles/add_loop.h"
 #include "kernels/tiles/packed_tiles.h"
 #include "kernels/tiles/panel_tiles.h"

@@ -22,7 +22,7 @@ std::filesystem::path folder_of(const std::filesystem::path& path);
 /// ignored: the rename itself is done by then.
 void flush_folder(const std::filesystem::path& folder);
 
-/// Returns the name of the target if TemporaryFile gave a file this name
+/// Returns the name of the target if ReplacementFile gave a file this name
 /// (".target.0123456789abcdef.tmp", with ".old" after it for an old file); otherwise nothing.
 std::string target_of_temporary(std::string_view name);
 
@@ -46,12 +46,12 @@ class CreatedFolders {
 };
 
 /// A file with a new, hidden name beside `target`, removed unless it was published.
-class TemporaryFile {
+class ReplacementFile {
  public:
-  explicit TemporaryFile(const std::filesystem::path& target);
-  ~TemporaryFile();
-  TemporaryFile(const TemporaryFile&) = delete;
-  TemporaryFile& operator=(const TemporaryFile&) = delete;
+  explicit ReplacementFile(const std::filesystem::path& target);
+  ~ReplacementFile();
+  ReplacementFile(const ReplacementFile&) = delete;
+  ReplacementFile& operator=(const ReplacementFile&) = delete;
 
   void write(std::string_view bytes);
   /// Flushes to the disk and closes.

@@ -1,4 +1,4 @@
-#include "train/checkpoint_file.h"
+#include "train/training_state_file.h"
 
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>

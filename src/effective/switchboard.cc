@@ -1,4 +1,4 @@
-#include "effective/selection.h"
+#include "effective/switchboard.h"
 
 #include <c10/util/ThreadLocalDebugInfo.h>
 

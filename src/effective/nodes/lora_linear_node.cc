@@ -1,4 +1,4 @@
-#include "effective/nodes/lora_linear.h"
+#include "effective/nodes/lora_linear_node.h"
 
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
