@@ -11,6 +11,7 @@
 
 #include "adapter/state.h"
 #include "adapter/trained_tensors.h"
+#include "effective/compact_weight.h"
 #include "effective/weight_reading.h"
 
 namespace lowrank {
@@ -42,6 +43,12 @@ void unload(Adapter::State& state) {
   for (const auto& tensor : state.tensors) effective::unbind(tensor.tensor, *tensor.site);
   state.tensors.clear();
   for (const auto& parameter : state.base) parameter.tensor.requires_grad_(parameter.required_grad);
+}
+
+/// W as a tensor without adapters: a shell where W is in a compact format.
+at::Tensor base_weight(const at::Tensor& weight) {
+  if (effective::compact_weight_of(weight) != nullptr) return effective::unbound_shell(weight);
+  return effective::stored_weight(weight).detach();
 }
 
 }  // namespace
@@ -130,7 +137,7 @@ std::vector<AdaptedLayer> Adapter::layers(const std::string& name) const {
     const bool is_lost = std::find(lost.begin(), lost.end(), parameter) != lost.end();
     layers.push_back({.name = layer.target.path(),
                       .parameter = parameter,
-                      .weight = effective::stored_weight(layer.target.weight).detach(),
+                      .weight = base_weight(layer.target.weight),
                       .a = layer.a,
                       .b = layer.b,
                       .magnitude = layer.magnitude,

@@ -27,7 +27,8 @@ at::Tensor initial_magnitude(const LayerFactors& layer, const effective::Site& s
                                 .minus_a = layer.minus_a,
                                 .minus_b = layer.minus_b,
                                 .scaling = layer.target.scaling};
-  const auto norms = effective::row_norms(effective::without_mark(layer.target.weight), site, term);
+  const auto norms =
+      effective::row_norms(effective::stored_weight(layer.target.weight), site, term);
   if (const auto zero = norms.eq(0); zero.any().item<bool>()) {
     fail<ArgumentError>(
         "attach", "use_dora must be for weights without a row of zeros, which has no direction",
@@ -169,7 +170,7 @@ NamedAdapter make_adapter(Adapter::State& state, const std::string& name, const 
   for (const auto& [layer, tensor, rows] : tokens) {
     const auto path = layer + ".weight";
     const auto site = state.site_for(path, tensor, kind_of_whole(state, path, tensor), 1, {});
-    const auto value = effective::without_mark(tensor).detach().index_select(0, rows);
+    const auto value = effective::stored_weight(tensor).detach().index_select(0, rows);
     adapter.whole.push_back({path, site, value.requires_grad_(), rows});
   }
   require_base(state, adapter);

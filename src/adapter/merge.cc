@@ -8,6 +8,7 @@
 
 #include "adapter/low_rank_sum.h"
 #include "adapter/state.h"
+#include "effective/compact_weight.h"
 #include "linalg/norm_in_float64.h"
 
 // Merges adapters into the weights and takes them out again, in all layers or in none.
@@ -59,6 +60,13 @@ void require_mergeable(const NamedAdapter& adapter, bool keep_copies) {
                         fmt::format("keep_copies = false for \"{}\"", adapter.name),
                         "Its norms cannot be recovered from the merged weights.");
   }
+}
+
+void require_writable(const AdaptedTensor& tensor) {
+  if (effective::compact_weight_of(tensor.tensor) == nullptr) return;
+  fail<TensorError>("merge", "weights must be float32 in memory to be merged into",
+                    fmt::format("\"{}\", which stays in a compact format", tensor.site->path),
+                    "`lowrank merge` writes the merged weights of a checkpoint to a new file.");
 }
 
 /// Merging into a weight that two layers share would change both of them.
@@ -188,6 +196,7 @@ std::vector<MergedLayer> Adapter::merge(const std::vector<std::string>& names,
   for (size_t i = 0; i < added.size(); ++i) {
     if (added[i].is_base()) continue;
     const auto& tensor = state.tensors[i];
+    require_writable(tensor);
     require_unshared_weight(state, tensor.tensor);
     const bool from_copy = copies && tensor.unmerged.defined();
     changes.push_back(from_copy ? change_of(tensor, tensor.unmerged, total[i])

@@ -22,11 +22,6 @@ struct KeySetAccess : c10::TensorImpl {
   }
 };
 
-void add_mark(const at::Tensor& tensor) {
-  auto& keys = KeySetAccess::of(tensor);
-  keys = keys.add(kMark);
-}
-
 void remove_mark(const at::Tensor& tensor) {
   auto& keys = KeySetAccess::of(tensor);
   keys = keys.remove(kMark);
@@ -54,7 +49,7 @@ void remove_unused_mark(const at::Tensor& weight) {
   const auto& storage = weight.storage();
   const auto* context = StorageContext::of(storage);
   const bool used =
-      context != nullptr && (!sites_of(weight).empty() ||
+      context != nullptr && (context->compact != nullptr || !sites_of(weight).empty() ||
                              context->find_accelerated(weight, /*transposed=*/false) != nullptr);
   if (used) return;
   remove_mark(weight);
@@ -79,6 +74,11 @@ std::vector<std::shared_ptr<const Site>> sites_where(const at::Tensor& tensor,
 }
 
 }  // namespace
+
+void add_mark(const at::Tensor& tensor) {
+  auto& keys = KeySetAccess::of(tensor);
+  keys = keys.add(kMark);
+}
 
 void bind(const at::Tensor& weight, std::shared_ptr<const Site> site) {
   register_operators();

@@ -26,6 +26,9 @@ void bind(const at::Tensor& weight, std::shared_ptr<const Site> site);
 /// Like bind(), for a tensor that is the transpose of the site's weight W.
 void bind_transposed(const at::Tensor& weight_t, std::shared_ptr<const Site> site);
 
+/// Adds the mark alone.
+void add_mark(const at::Tensor& tensor);
+
 /// Removes one site. After the last one, the tensor is an ordinary tensor again and its storage is
 /// as it was.
 void unbind(const at::Tensor& weight, const Site& site);
@@ -49,7 +52,8 @@ std::vector<std::shared_ptr<const Site>> sites_of(const at::Tensor& tensor);
 /// All sites whose weight is the transpose of exactly this tensor.
 std::vector<std::shared_ptr<const Site>> sites_of_transpose(const at::Tensor& tensor);
 
-/// The same tensor (storage, version counter, autograd history) without the mark.
+/// The same tensor (storage, version counter, autograd history) without the mark. Of a shell
+/// (compact_weight.h) only the shape may be read: see stored_weight().
 at::Tensor without_mark(const at::Tensor& tensor);
 /// The transpose of a matrix, without the mark. Makes a view only if there is an autograd history
 /// to keep.

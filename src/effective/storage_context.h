@@ -42,8 +42,12 @@ struct AcceleratedWeight {
   std::weak_ptr<DeferredGradient> deferred_for(const at::TensorImpl* of_leaf) const;
 };
 
+struct CompactWeight;
+
 struct StorageContext {
   at::DataPtr original;
+  /// What the storage stands for if its tensor is a shell (compact_weight.h).
+  std::shared_ptr<const CompactWeight> compact;
   std::vector<Binding> bindings;
   std::vector<AcceleratedWeight> accelerated;
 

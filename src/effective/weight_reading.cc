@@ -7,6 +7,7 @@
 
 #include <algorithm>
 
+#include "effective/compact_weight.h"
 #include "effective/mark.h"
 
 namespace lowrank::effective {
@@ -49,6 +50,16 @@ bool takes_factors(const at::Tensor& tensor, Role role, const Binding& binding,
   if (role == Role::kValue || !whole.is(tensor)) return false;
   const auto own = role == Role::kConvolution ? LayerKind::kConv : LayerKind::kEmbedding;
   return kind == own || (kind == LayerKind::kOther && is_without_terms(selection, *binding.site));
+}
+
+/// Returns whether the tensor is exactly the matrix that a compact weight stands for, or its
+/// transpose.
+bool is_whole_matrix(const at::Tensor& tensor, const CompactWeight& weight) {
+  const Geometry whole = {0,
+                          weight.matrix.rows * weight.matrix.columns,
+                          {weight.matrix.rows, weight.matrix.columns},
+                          {weight.matrix.columns, 1}};
+  return whole.is(tensor) || whole.is_transpose_of(tensor);
 }
 
 /// The same view of `sum` as `view` is of W, where `whole` is the layout of W and `sum` has its
@@ -96,6 +107,13 @@ WeightReading read_weight(const at::Tensor& tensor, Role role) {
   if (!is_marked(tensor)) return reading;
   const auto* context = StorageContext::of(tensor.storage());
   if (context == nullptr) return reading;
+  if (context->compact != nullptr) {
+    reading.compact = context->compact.get();
+    reading.computation = Computation::kWidened;
+    if (is_product(role) && is_whole_matrix(tensor, *reading.compact)) {
+      reading.computation = Computation::kAccelerated;
+    }
+  }
   if (is_product(role) && !context->accelerated.empty()) {
     reading.accelerated = context->find_accelerated(tensor, role == Role::kTranspose);
     if (reading.accelerated != nullptr) reading.computation = Computation::kAccelerated;
@@ -121,6 +139,7 @@ WeightReading read_weight(const at::Tensor& tensor, Role role) {
 }
 
 at::Tensor stored_weight(const at::Tensor& weight) {
+  if (const auto compact = compact_weight_of(weight)) return widened(weight, *compact);
   return is_marked(weight) ? without_mark(weight) : weight;
 }
 
@@ -133,14 +152,14 @@ at::Tensor effective_value(const at::Tensor& tensor, const WeightReading& readin
   const auto& site = *reading.site;
   if (reading.is_mixed()) {
     require_base_in_all(*reading.selection, site);
-    return without_mark(tensor);
+    return stored_weight(tensor);
   }
   const auto& meaning = reading.meaning();
   require_no_dropout(meaning, site);
   site.dense_reads.fetch_add(1, std::memory_order_relaxed);
   const auto& whole = *reading.geometry;
   const c10::impl::ExcludeDispatchKeyGuard below(kMark);
-  const auto weight = without_mark(
+  const auto weight = stored_weight(
       whole.is(tensor) ? tensor : tensor.as_strided(whole.sizes, whole.strides, whole.offset));
   return same_view(effective_weight(weight, site, meaning), whole, tensor);
 }

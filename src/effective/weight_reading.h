@@ -29,6 +29,7 @@ enum class Computation : uint8_t {
   kAccelerated,  ///< the same, by our kernels instead of LibTorch's
   kFactored,     ///< from W and the factors: W + s·B·A is never formed
   kDense,        ///< with the dense effective weight
+  kWidened,      ///< with W, widened from a compact format (compact_weight.h)
 };
 
 struct WeightReading {
@@ -37,6 +38,8 @@ struct WeightReading {
   bool is_observed = false;
   const Site* site = nullptr;          ///< null if the weight has no site that this role reads
   const Geometry* geometry = nullptr;  ///< layout of the site's whole weight
+  /// What the tensor stands for if it is a shell or a view of one, else null.
+  const CompactWeight* compact = nullptr;
   /// Null unless the weight is accelerated and its role is kMatrix or kTranspose.
   const AcceleratedWeight* accelerated = nullptr;
   /// The selection that holds for the site; null where it is not needed, for a base that nobody
@@ -45,7 +48,8 @@ struct WeightReading {
 
   /// Returns whether no adapter takes part in any row.
   bool is_base() const {
-    return computation == Computation::kStored || computation == Computation::kAccelerated;
+    return computation == Computation::kStored || computation == Computation::kAccelerated ||
+           computation == Computation::kWidened;
   }
   bool is_mixed() const { return selection != nullptr && selection->is_mixed(); }
   const Meaning& meaning() const { return selection->of(*site); }
@@ -56,12 +60,12 @@ struct WeightReading {
 /// the layer of its site has this role. Any other view of an adapted weight is read as dense.
 WeightReading read_weight(const at::Tensor& tensor, Role role);
 
-/// W as it is stored, without the mark. (For Role::kTranspose the tensor itself is Wᵀ; see
-/// matrix_of.)
+/// W as it is stored, without the mark; widened if it is in a compact format. (For Role::kTranspose
+/// the tensor itself is Wᵀ; see matrix_of.)
 at::Tensor stored_weight(const at::Tensor& weight);
 
 /// M (out, in) of a weight that is read as kMatrix or kTranspose, as it is stored and without the
-/// mark.
+/// mark. It may be a shell: layer_matrix() leads to its numbers.
 at::Tensor matrix_of(const at::Tensor& weight, Role role);
 
 /// The value of `tensor` for an operator that reads it as `reading` says. An unmarked tensor is

@@ -68,30 +68,31 @@ at::Tensor scaled(const at::Tensor& tensor, double scaling) {
 
 }  // namespace
 
-LoraLinearOutput lora_linear_forward(const at::Tensor& x, const at::Tensor& weight,
+LoraLinearOutput lora_linear_forward(const at::Tensor& x, const LayerMatrix& weight,
                                      const at::Tensor& bias, const at::Tensor& a,
                                      const at::Tensor& b, double scaling, Activation activation) {
-  if (!is_kernel_ready_linear(x, weight, bias) || !are_kernel_ready_factors(weight, a, b)) {
-    return forward_by_operators(x, weight, bias, a, b, scaling, activation);
+  if (!is_kernel_ready_linear(x, weight, bias) || !are_kernel_ready_factors(weight.tensor, a, b)) {
+    return forward_by_operators(x, weight.dense(), bias, a, b, scaling, activation);
   }
   const auto down = product({x, Operand(a).t()});
   const auto scaled_down = scaled(down, scaling);
-  return {product({x, Operand(weight).t()}, {scaled_down, Operand(b).t()}, bias, activation), down};
+  return {product({x, weight.operand().t()}, {scaled_down, Operand(b).t()}, bias, activation),
+          down};
 }
 
 LoraLinearGradients lora_linear_backward(const at::Tensor& dy, const at::Tensor& x,
-                                         const at::Tensor& down, const at::Tensor& weight,
+                                         const at::Tensor& down, const LayerMatrix& weight,
                                          const at::Tensor& a, const at::Tensor& b, double scaling,
                                          LoraLinearWanted wanted) {
   const auto is_kernel_ready_or_undefined = [](const at::Tensor* tensor) {
     return !tensor->defined() || is_kernel_ready_matrix(*tensor);
   };
-  const auto all = {&dy, &x, &down, &weight, &a, &b};
+  const auto all = {&dy, &x, &down, &weight.tensor, &a, &b};
   // Under create_graph the gradients are differentiated again, which only LibTorch's operators
   // allow.
   if (at::GradMode::is_enabled() ||
       !std::all_of(all.begin(), all.end(), is_kernel_ready_or_undefined)) {
-    return backward_by_operators(dy, x, down, weight, a, b, scaling, wanted);
+    return backward_by_operators(dy, x, down, weight.dense(), a, b, scaling, wanted);
   }
   LoraLinearGradients gradients;
   at::Tensor dy_down;  // (N, rank): s·dy·B
@@ -99,7 +100,7 @@ LoraLinearGradients lora_linear_backward(const at::Tensor& dy, const at::Tensor&
   if (wanted.b) gradients.b = outer_product(dy, scaled(down, scaling));
   if (wanted.a) gradients.a = product({Operand(dy_down).t(), x});
   if (wanted.bias) gradients.bias = dy.sum(0);
-  if (wanted.x) gradients.x = input_gradient({dy, weight}, {dy_down, a});
+  if (wanted.x) gradients.x = input_gradient({dy, weight.operand()}, {dy_down, a});
   return gradients;
 }
 

@@ -2,7 +2,7 @@
 
 #include <ATen/core/Tensor.h>
 
-#include "kernels/activation.h"
+#include "kernels/products.h"
 
 /// The products of a linear layer with factors, on unmarked tensors, without autograd. With N rows,
 /// `x` is (N, in), `weight` (out, in), `bias` (out) or undefined, `a` (rank, in), `b` (out, rank).
@@ -17,7 +17,7 @@ struct LoraLinearOutput {
   at::Tensor down;
 };
 
-LoraLinearOutput lora_linear_forward(const at::Tensor& x, const at::Tensor& weight,
+LoraLinearOutput lora_linear_forward(const at::Tensor& x, const LayerMatrix& weight,
                                      const at::Tensor& bias, const at::Tensor& a,
                                      const at::Tensor& b, double scaling,
                                      Activation activation = Activation::kNone);
@@ -35,7 +35,7 @@ struct LoraLinearGradients {
 };
 
 LoraLinearGradients lora_linear_backward(const at::Tensor& dy, const at::Tensor& x,
-                                         const at::Tensor& down, const at::Tensor& weight,
+                                         const at::Tensor& down, const LayerMatrix& weight,
                                          const at::Tensor& a, const at::Tensor& b, double scaling,
                                          LoraLinearWanted wanted);
 

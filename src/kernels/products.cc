@@ -41,6 +41,18 @@ at::Tensor copy_of(const Operand& matrix) {
                                   {matrix.row, matrix.column}, at::kFloat));
 }
 
+/// Returns whether `shell` stands for the transpose of `matrix`.
+bool is_transposed(const CompactMatrix& matrix, const at::Tensor& shell) {
+  return shell.size(0) != matrix.rows || shell.size(1) != matrix.columns ||
+         (shell.stride(1) != 1 && shell.size(1) > 1);
+}
+
+/// Returns whether an operand of a compact matrix stands for its transpose.
+bool is_transposed(const Operand& operand) {
+  return operand.rows != operand.compact->rows || operand.columns != operand.compact->columns ||
+         operand.column != 1;
+}
+
 ThinTerm thin_term(const MatmulOperands& operands, bool transposed) {
   return {.x = operands.x.numbers,
           .x_row = operands.x.row,
@@ -57,6 +69,7 @@ struct ReadyOperands {
 
   ReadyOperands(const MatmulOperands& given, bool transposed) : operands(given) {
     if (transposed && !has_contiguous_rows(given.x)) operands.x = x = copy_of(given.x);
+    if (given.w.compact != nullptr) return;
     if (transposed && !has_contiguous_rows(given.w.t())) {
       operands.w = Operand(w = copy_of(given.w.t())).t();
     } else if (!transposed && !has_contiguous_rows(given.w)) {
@@ -83,6 +96,25 @@ Operand::Operand(const at::Tensor& matrix)
       row(matrix.stride(0)),
       column(matrix.stride(1)) {}
 
+Operand::Operand(const CompactMatrix& matrix)
+    : rows(matrix.rows),
+      columns(matrix.columns),
+      row(matrix.columns),
+      column(1),
+      compact(&matrix) {}
+
+Operand LayerMatrix::operand() const {
+  if (compact == nullptr) return tensor;
+  const Operand whole(*compact);
+  return is_transposed(*compact, tensor) ? whole.t() : whole;
+}
+
+at::Tensor LayerMatrix::dense() const {
+  if (compact == nullptr) return tensor;
+  const auto whole = widened(*compact);
+  return is_transposed(*compact, tensor) ? whole.t() : whole;
+}
+
 Operand Operand::t() const {
   Operand transposed = *this;
   std::swap(transposed.rows, transposed.columns);
@@ -92,7 +124,8 @@ Operand Operand::t() const {
 
 at::Tensor product_by(Multiply multiply, const MatmulOperands& first, const MatmulOperands& second,
                       const at::Tensor& bias, Activation activation) {
-  const bool transposed = reads_transposed(first.w);
+  const auto* compact = first.w.compact;
+  const bool transposed = compact == nullptr ? reads_transposed(first.w) : is_transposed(first.w);
   const ReadyOperands one(first, transposed), two(second, transposed);
   const auto contiguous_bias = bias.defined() ? bias.contiguous() : bias;
   auto y = empty_matrix(first.x.rows, first.w.columns);
@@ -104,6 +137,11 @@ at::Tensor product_by(Multiply multiply, const MatmulOperands& first, const Matm
                                .rectify = activation == Activation::kRelu,
                                .y = y.data_ptr<float>(),
                                .y_row = first.w.columns};
+  if (compact != nullptr) {
+    const auto with = transposed ? &multiply_compact_transposed : &multiply_compact;
+    with(product, *compact, kernel_table());
+    return y;
+  }
   (transposed ? &multiply_transposed : multiply)(product, kernel_table());
   return y;
 }

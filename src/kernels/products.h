@@ -2,7 +2,10 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <utility>
+
 #include "kernels/activation.h"
+#include "kernels/compact_matrix.h"
 #include "kernels/thin_product.h"
 
 /// The products of thin_product.h, for tensors of any layout.
@@ -19,12 +22,29 @@ bool is_kernel_ready_matrix(const at::Tensor& tensor);
 struct Operand {
   const float* numbers = nullptr;
   int64_t rows = 0, columns = 0;
-  int64_t row = 0, column = 0;  ///< strides, in elements
+  int64_t row = 0, column = 0;             ///< strides, in elements
+  const CompactMatrix* compact = nullptr;  ///< in place of `numbers`, for a w alone
 
   Operand() = default;
   Operand(const at::Tensor& matrix);  // NOLINT: implicit, so that products take tensors
+  explicit Operand(const CompactMatrix& matrix);
 
   Operand t() const;
+};
+
+/// The matrix W (out, in) of a layer, as a tensor of float32 or in a compact format.
+struct LayerMatrix {
+  at::Tensor tensor;  ///< of a compact matrix: of its shape and strides, without its numbers
+  const CompactMatrix* compact = nullptr;
+
+  LayerMatrix(at::Tensor matrix)  // NOLINT: implicit, so that layers take tensors
+      : tensor(std::move(matrix)) {}
+  LayerMatrix(at::Tensor shell, const CompactMatrix* matrix)
+      : tensor(std::move(shell)), compact(matrix) {}
+
+  Operand operand() const;
+  /// W as a tensor of float32, widened if it is compact.
+  at::Tensor dense() const;
 };
 
 /// x·w, x (rows, depth), w (depth, columns).

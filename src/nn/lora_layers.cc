@@ -8,6 +8,7 @@
 
 #include "adapter/state.h"
 #include "effective/mark.h"
+#include "effective/weight_reading.h"
 
 // A layer calls attach() on itself in its constructor; its forward is LibTorch's own.
 namespace lowrank::nn {
@@ -82,7 +83,7 @@ std::shared_ptr<torch::nn::Module> LoraImpl<Base, Options>::clone(
   const Unmarked unmarked(copy->weight);
   const auto values = this->named_parameters(/*recurse=*/false);
   for (auto& parameter : copy->named_parameters(/*recurse=*/false)) {
-    const auto value = effective::without_mark(values[parameter.key()]).detach();
+    const auto value = effective::stored_weight(values[parameter.key()]).detach();
     parameter.value().set_data(value.to(value.options().device(device.value_or(value.device())),
                                         /*non_blocking=*/false, /*copy=*/true));
   }

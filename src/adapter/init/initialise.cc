@@ -13,7 +13,7 @@
 #include "adapter/init/olora.h"
 #include "adapter/init/orthogonal.h"
 #include "adapter/init/pissa.h"
-#include "effective/mark.h"
+#include "effective/weight_reading.h"
 
 namespace lowrank {
 namespace {
@@ -124,7 +124,7 @@ void require_one_matrix(const Target& target) {
 init::FactorPair factor_pair(const Target& target, const LoraConfig& config,
                              const LayerData& data) {
   require_one_matrix(target);
-  const auto m = matrix_of(target, effective::without_mark(target.weight).detach());
+  const auto m = matrix_of(target, effective::stored_weight(target.weight).detach());
   init::discard_linear_draws(m.size(1), m.size(0), target.rank);
   switch (config.init) {
     case LoraInit::kPissa:

@@ -17,6 +17,7 @@
 #include "adapter/peft/keys.h"
 #include "adapter/state.h"
 #include "adapter/targets/target_choice.h"
+#include "effective/weight_reading.h"
 
 // Loads adapters from disk: PEFT's folder of adapter_config.json and adapter_model.safetensors
 // (utils/save_and_load.py), with the base's fingerprint in the safetensors metadata.
@@ -113,7 +114,7 @@ at::Tensor find_in_base(const Adapter::State& state, const LoraConfig& config,
                         const std::string& path) {
   if (path.ends_with(".weight")) {
     for (const auto& parameter : state.base) {
-      if (parameter.name == path) return effective::without_mark(parameter.tensor);
+      if (parameter.name == path) return effective::stored_weight(parameter.tensor);
     }
   }
   for (const auto& layer : state.model) {
@@ -215,7 +216,7 @@ bool acts_like_base(const Adapter::State& state, const NamedAdapter& adapter,
     }
   }
   for (const auto& whole : adapter.whole) {
-    auto base = effective::without_mark(state.tensors[whole.site].tensor);
+    auto base = effective::stored_weight(state.tensors[whole.site].tensor);
     if (whole.rows.defined()) base = base.index_select(0, whole.rows);
     if (!at::equal(whole.value, base)) return false;
   }

@@ -8,6 +8,7 @@
 #include <memory>
 #include <string>
 
+#include "effective/compact_weight.h"
 #include "effective/differentiation.h"
 #include "effective/nodes/node.h"
 #include "effective/nodes/rows.h"
@@ -60,7 +61,7 @@ struct LinearNode : torch::autograd::Node {
   static at::Tensor forward(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
                             Activation activation) {
     const BelowAutograd below;
-    return kernels::linear_forward(x, weight, bias, activation);
+    return kernels::linear_forward(x, layer_matrix(weight), bias, activation);
   }
 
   variable_list apply(variable_list&& gradients) override {
@@ -73,7 +74,7 @@ struct LinearNode : torch::autograd::Node {
                                     .bias = task_should_compute_output(2)};
     // Under create_graph the gradients are differentiated again.
     if (at::GradMode::is_enabled() || !kernels::is_kernel_ready_matrix(dy)) {
-      return {wanted.x ? at::mm(dy, weight_) : at::Tensor(),
+      return {wanted.x ? at::mm(dy, layer_matrix(weight_).dense()) : at::Tensor(),
               wanted.weight ? at::mm(dy.t(), x_) : at::Tensor(),
               wanted.bias ? dy.sum(0) : at::Tensor()};
     }
@@ -82,7 +83,7 @@ struct LinearNode : torch::autograd::Node {
       wanted.weight = place == nullptr || !place->offer({dy, x_});
     }
     const BelowAutograd below;
-    auto found = kernels::linear_backward(dy, x_, weight_, wanted);
+    auto found = kernels::linear_backward(dy, x_, layer_matrix(weight_), wanted);
     return {found.x, found.weight, found.bias};
   }
 

@@ -5,6 +5,7 @@
 
 #include <optional>
 
+#include "effective/compact_weight.h"
 #include "effective/differentiation.h"
 #include "effective/nodes/node.h"
 #include "effective/nodes/rows.h"
@@ -52,7 +53,8 @@ struct LoraLinearNode : torch::autograd::Node {
                                            const at::Tensor& bias, const Term& term,
                                            Activation activation) {
     const BelowAutograd below;
-    return kernels::lora_linear_forward(x, weight, bias, term.a, term.b, term.scaling, activation);
+    return kernels::lora_linear_forward(x, layer_matrix(weight), bias, term.a, term.b, term.scaling,
+                                        activation);
   }
 
   variable_list apply(variable_list&& gradients) override {
@@ -70,7 +72,8 @@ struct LoraLinearNode : torch::autograd::Node {
     if (again && wanted.b && down_varies) down_ = at::mm(x_.to(a_.scalar_type()), a_.t());
     std::optional<BelowAutograd> below;
     if (!again) below.emplace();
-    auto found = kernels::lora_linear_backward(dy, x_, down_, weight_, a_, b_, scaling, wanted);
+    auto found = kernels::lora_linear_backward(dy, x_, down_, layer_matrix(weight_), a_, b_,
+                                               scaling, wanted);
     return {found.x, found.a, found.b, found.bias};
   }
 

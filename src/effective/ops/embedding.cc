@@ -2,6 +2,8 @@
 
 #include <ATen/ATen.h>
 
+#include "effective/compact_weight.h"
+#include "effective/mark.h"
 #include "effective/ops/factored_output.h"
 
 namespace lowrank::effective {
@@ -12,10 +14,15 @@ at::Tensor embedding(const at::Tensor& weight, const at::Tensor& indices, int64_
     return at::embedding(table, indices, padding_idx, scale_grad_by_freq, sparse);
   };
   const auto reading = read_weight(weight, Role::kEmbedding);
+  const bool is_table = reading.compact != nullptr && weight.dim() == 2 && weight.is_contiguous() &&
+                        weight.size(0) == reading.compact->matrix.rows;
+  if (is_table && reading.is_base()) return widened_rows(*reading.compact, indices);
   if (reading.computation != Computation::kFactored) {
     return look_up(effective_value(weight, reading));
   }
-  const auto table = stored_weight(weight);
+  const auto table =
+      is_table && !reads_weight(reading) ? without_mark(weight) : stored_weight(weight);
+  const auto of_base = is_table ? widened_rows(*reading.compact, indices) : look_up(table);
   // Only the table may get a sparse gradient: that of a factor would have to be transposed.
   const auto look_up_rows = [&](const at::Tensor& rows, const at::Tensor& from) {
     return at::embedding(from, rows, padding_idx, scale_grad_by_freq, /*sparse=*/false);
@@ -26,7 +33,7 @@ at::Tensor embedding(const at::Tensor& weight, const at::Tensor& indices, int64_
                  const at::Tensor& b) { return at::matmul(look_up_rows(rows, a.t()), b.t()); },
       .by_output = [](const at::Tensor& vector) { return vector; },
   };
-  return add_terms(look_up(table), indices, table, {}, reading, layer);
+  return add_terms(of_base, indices, table, {}, reading, layer);
 }
 
 }  // namespace lowrank::effective

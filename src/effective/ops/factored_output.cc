@@ -5,6 +5,8 @@
 #include <fmt/format.h>
 #include <lowrank/error.h>
 
+#include <algorithm>
+
 #include "effective/dora.h"
 #include "effective/mark.h"
 #include "effective/ops/mixed_batch.h"
@@ -53,6 +55,18 @@ void require_trainable(const at::Tensor& weight, const Site& site) {
 at::Tensor layer_bias(const OptionalTensor& bias, const WeightReading& reading) {
   if (!bias || !bias->defined()) return {};
   return reading.is_mixed() ? stored_weight(*bias) : effective_value(*bias);
+}
+
+bool reads_weight(const WeightReading& reading) {
+  const auto reads = [](const Meaning& meaning) {
+    return meaning.replacement.defined() ||
+           std::any_of(meaning.terms.begin(), meaning.terms.end(),
+                       [](const Term& term) { return term.magnitude.defined(); });
+  };
+  if (!reading.is_mixed()) return reads(reading.meaning());
+  const auto& parts = reading.selection->parts;
+  return std::any_of(parts.begin(), parts.end(),
+                     [&](const auto& part) { return reads(part.selection->of(*reading.site)); });
 }
 
 at::Tensor sum_of_terms(at::Tensor sum, const at::Tensor& x, const at::Tensor& weight,

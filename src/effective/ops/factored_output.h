@@ -34,6 +34,10 @@ void require_trainable(const at::Tensor& weight, const Site& site);
 /// bias, or in a mixed batch the base's. Undefined if the layer has none.
 at::Tensor layer_bias(const OptionalTensor& bias, const WeightReading& reading);
 
+/// Returns whether what adapters add to a layer's output is computed from W as well as from the
+/// factors.
+bool reads_weight(const WeightReading& reading);
+
 /// `sum` plus what the terms of this meaning add for x; an undefined `sum` counts as zero. `weight`
 /// is W without its mark.
 at::Tensor sum_of_terms(at::Tensor sum, const at::Tensor& x, const at::Tensor& weight,

@@ -9,6 +9,7 @@
 #include <array>
 #include <string_view>
 
+#include "effective/compact_weight.h"
 #include "effective/mark.h"
 #include "effective/ops/convolution.h"
 #include "effective/ops/mixed_batch.h"
@@ -88,13 +89,26 @@ void call_on_storage(const c10::OperatorHandle& op, c10::DispatchKeySet keys, St
   call_below(op, keys, stack);
 }
 
+std::vector<at::IValue> last_arguments(const Stack& stack, size_t count) {
+  return {stack.end() - static_cast<std::ptrdiff_t>(count), stack.end()};
+}
+
 /// Runs a copying operator on a whole marked weight or its transpose, and gives the copy the
 /// original's meaning. Returns false, and does nothing, for any other view.
 bool try_copy_with_meaning(const c10::OperatorHandle& op, c10::DispatchKeySet keys, Stack* stack,
                            const at::Tensor& source) {
   const auto sites = sites_of(source), of_transpose = sites_of_transpose(source);
-  if (sites.empty() && of_transpose.empty()) return false;
+  const auto compact = compact_weight_of(source);
+  if (sites.empty() && of_transpose.empty() && compact == nullptr) return false;
+  auto arguments = last_arguments(*stack, op.schema().arguments().size());
   call_on_storage(op, keys, stack);
+  if (compact != nullptr && !stack->back().toTensor().is_alias_of(source)) {
+    // What was copied is the shell: widen first.
+    arguments[0] = widened(source, *compact);
+    stack->pop_back();
+    stack->insert(stack->end(), arguments.begin(), arguments.end());
+    op.callBoxed(stack);
+  }
   const auto& copy = stack->back().toTensor();
   if (copy.is_alias_of(source) || !copy.is_floating_point()) return true;
   for (const auto& site : sites) effective::bind(copy, site);
@@ -120,6 +134,16 @@ void refuse_conversion_to_mkldnn(const c10::OperatorHandle& op, const at::IValue
 /// another storage, as torch::load of a module does with set_, stays adapted.
 void write(const c10::OperatorHandle& op, c10::DispatchKeySet keys, Stack* stack,
            const at::Tensor& first) {
+  for (size_t i = 0; i < op.schema().arguments().size(); ++i) {
+    const auto* alias = op.schema().arguments()[i].alias_info();
+    if (alias == nullptr || !alias->isWrite()) continue;
+    const auto& value =
+        *(stack->end() - static_cast<std::ptrdiff_t>(op.schema().arguments().size() - i));
+    if (!value.isTensor() || compact_weight_of(value.toTensor()) == nullptr) continue;
+    fail<TensorError>("adapter", "a weight in a compact format must not be written to",
+                      op.schema().name(),
+                      "`lowrank merge` writes the merged weights of a checkpoint to a new file.");
+  }
   const bool moves = op.schema().name() == "aten::set_" && is_marked(first);
   const auto sites = moves ? sites_of(first) : std::vector<std::shared_ptr<const Site>>();
   call_on_storage(op, keys, stack);

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "effective/compact_weight.h"
 #include "effective/differentiation.h"
 #include "effective/mark.h"
 #include "effective/nodes/linear_node.h"
@@ -103,7 +104,11 @@ at::Tensor factored_linear(const at::Tensor& x, const at::Tensor& matrix,
     return in_one_node(x, matrix, own_bias, *term, reading, Activation::kNone);
   }
   const bool transposed = is_stored_transposed(site.kind);
-  const auto weight = transposed ? matrix.t() : matrix;
+  auto base = try_linear_node(x, matrix, own_bias, reading.accelerated);
+  const bool is_read = !base.defined() || reads_weight(reading);
+  const auto m = is_read ? layer_matrix(matrix).dense() : matrix;
+  if (!base.defined()) base = at::linear(x, m, own_bias);
+  const auto weight = transposed ? m.t() : m;
   const Layer layer = {
       .base = [&](const at::Tensor& input,
                   const at::Tensor& w) { return at::linear(input, transposed ? w.t() : w); },
@@ -114,8 +119,6 @@ at::Tensor factored_linear(const at::Tensor& x, const at::Tensor& matrix,
           [&](const at::Tensor& y, const at::Tensor& input, const std::vector<int64_t>& rows,
               const std::vector<Term>& terms) { return add_to_rows(y, input, rows, terms, site); },
   };
-  auto base = try_linear_node(x, matrix, own_bias, reading.accelerated);
-  if (!base.defined()) base = at::linear(x, matrix, own_bias);
   return add_terms(base, x, weight, bias, reading, layer);
 }
 
@@ -157,7 +160,8 @@ at::Tensor compute(const Product& product, const Stored& stored, const Operate& 
   if (reading.is_base() && !reading.is_observed && !needs_operators(product)) {
     if (reading.computation == Computation::kStored) return stored();
     const auto y = try_accelerated(product, bias ? *bias : at::Tensor(), reading, is_layer);
-    return y.defined() ? y : stored();
+    if (y.defined()) return y;
+    if (reading.compact == nullptr) return stored();
   }
   if (is_marked(x)) return operate(effective_value(x), weight, product.optional_bias());
   const bool layer = is_layer();

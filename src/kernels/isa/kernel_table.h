@@ -3,6 +3,7 @@
 #include <cstdint>
 
 #include "kernels/isa/instruction_set.h"
+#include "kernels/tiles/compact_format.h"
 #include "kernels/tiles/operands.h"
 
 /// The kernels, which are compiled from one source (tiles/) once for each instruction set. This
@@ -26,6 +27,8 @@ struct KernelTable {
   void (*add_loop)(float* to, const float* from, const float* added, int64_t count,
                    SumLanes& lanes);
   uint32_t (*largest_bits)(const float* x, int64_t count);
+  /// See compact_matrix.h.
+  void (*widen_loop)(CompactFormat format, const char* from, int64_t count, float* to);
   /// See activation.h.
   void (*where_positive_loop)(float* to, const float* from, const float* by, int64_t count);
 };

@@ -8,6 +8,7 @@
 #include "kernels/tiles/panel_tiles.h"
 #include "kernels/tiles/product_tiles.h"
 #include "kernels/tiles/where_positive_loop.h"
+#include "kernels/tiles/widen_loop.h"
 
 namespace lowrank::kernels {
 
@@ -21,6 +22,7 @@ const KernelTable kAvx2Kernels = {
     .adam_step_double = &avx2::adam_loop<double>,
     .add_loop = &avx2::add_loop,
     .largest_bits = &avx2::largest_bits,
+    .widen_loop = &avx2::widen_loop,
     .where_positive_loop = &avx2::where_positive_loop,
 };
 

@@ -6,6 +6,7 @@
 #include "kernels/tiles/add_loop.h"
 #include "kernels/tiles/product_tiles.h"
 #include "kernels/tiles/where_positive_loop.h"
+#include "kernels/tiles/widen_loop.h"
 
 namespace lowrank::kernels {
 
@@ -19,6 +20,7 @@ const KernelTable kAvx512Kernels = {
     .adam_step_double = &avx512::adam_loop<double>,
     .add_loop = &avx512::add_loop,
     .largest_bits = &avx512::largest_bits,
+    .widen_loop = &avx512::widen_loop,
     .where_positive_loop = &avx512::where_positive_loop,
 };
 

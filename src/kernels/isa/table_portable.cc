@@ -4,6 +4,7 @@
 #include "kernels/tiles/add_loop.h"
 #include "kernels/tiles/product_tiles.h"
 #include "kernels/tiles/where_positive_loop.h"
+#include "kernels/tiles/widen_loop.h"
 
 namespace lowrank::kernels {
 
@@ -17,6 +18,7 @@ const KernelTable kPortableKernels = {
     .adam_step_double = &portable::adam_loop<double>,
     .add_loop = &portable::add_loop,
     .largest_bits = &portable::largest_bits,
+    .widen_loop = &portable::widen_loop,
     .where_positive_loop = &portable::where_positive_loop,
 };
 
