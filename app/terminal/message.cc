@@ -16,6 +16,17 @@ constexpr size_t kLongest = 2000;  // bytes
 bool notes_hidden = false;
 std::string own_name = "lowrank";
 
+/// How far the continuation of a line is indented: to its second column ("ok   the base ..."), or
+/// as the line itself is.
+size_t hanging_indent(const std::string& text, size_t begin, int width) {
+  const auto line = text.substr(begin, text.find('\n', begin) - begin);
+  const auto own = std::min(line.find_first_not_of(' '), line.size());
+  const auto gap = line.find("  ", own);
+  const auto second = gap == std::string::npos ? gap : line.find_first_not_of(' ', gap);
+  const auto column = second == std::string::npos ? own : terminal_columns(line.substr(0, second));
+  return column <= static_cast<size_t>(width) / 3 ? column : 0;
+}
+
 }  // namespace
 
 void hide_notes(bool hidden) { notes_hidden = hidden; }
@@ -44,15 +55,18 @@ int terminal_width(std::FILE* stream) {
 std::string wrapped(const std::string& text, int width) {
   if (width <= 0) return text;
   std::string result, line;
+  size_t hang = 0;
   const auto end_line = [&] {
     while (!line.empty() && line.back() == ' ') line.pop_back();
     result += line + "\n";
     line.clear();
   };
+  hang = hanging_indent(text, 0, width);
   for (size_t begin = 0; begin < text.size();) {
     if (text[begin] == '\n') {
       end_line();
       ++begin;
+      hang = hanging_indent(text, begin, width);
       continue;
     }
     // A word with the spaces before it; those at the start of the text's own lines stay.
@@ -61,7 +75,7 @@ std::string wrapped(const std::string& text, int width) {
     const auto piece = text.substr(begin, word_end - begin);
     if (!line.empty() && terminal_columns(line + piece) > static_cast<size_t>(width)) {
       end_line();
-      line = text.substr(word_begin, word_end - word_begin);
+      line = std::string(hang, ' ') + text.substr(word_begin, word_end - word_begin);
     } else {
       line += piece;
     }

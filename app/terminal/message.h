@@ -24,8 +24,9 @@ void print_text(const std::string& text);
 /// The columns of the terminal behind a stream; 0 if there is none.
 int terminal_width(std::FILE* stream);
 
-/// Breaks the lines of a text that are wider than `width` columns at spaces. With a width of 0 it
-/// stays as it is.
+/// Breaks the lines of a text that are wider than `width` columns at spaces, and indents what
+/// follows to the second column of the line, where it has one, else as the line itself. With a
+/// width of 0 it stays as it is.
 std::string wrapped(const std::string& text, int width);
 
 }  // namespace lowrank::app

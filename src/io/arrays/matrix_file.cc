@@ -41,7 +41,8 @@ at::Tensor read_from_safetensors(const std::filesystem::path& path,
   fail<ArgumentError>(
       "matrix file",
       fmt::format("one tensor of {} must be named, as it holds several matrices", io::quoted(path)),
-      "no name", fmt::format("There are {}.", list_names(matrices)));
+      "no name",
+      fmt::format("Name one (the command by --tensor): there are {}.", list_names(matrices)));
 }
 
 /// Refuses common files of other formats, and says what to do with them.

@@ -15,7 +15,13 @@ TEST(Message, WrapsAtSpaces) {
 
 TEST(Message, KeepsLinesAndIndentationThatFit) {
   EXPECT_EQ(wrapped("a  b\n  c d\n", 80), "a  b\n  c d\n");
-  EXPECT_EQ(wrapped("  name   value", 10), "  name\nvalue");
+}
+
+TEST(Message, IndentsWhatFollows) {
+  EXPECT_EQ(wrapped("ok   one two three\nnext line of it", 15),
+            "ok   one two\n     three\nnext line of it");
+  EXPECT_EQ(wrapped("  one two three", 9), "  one two\n  three");
+  EXPECT_EQ(wrapped("a name   value", 10), "a name\nvalue");  // the column is too far to the right
 }
 
 TEST(Message, KeepsWordsThatAreTooLongWhole) {

@@ -140,7 +140,7 @@ TEST(SvdCommand, ReadsStandardInputAndSafetensors) {
   const auto json = svd_json({file, "--tensor", "a.weight"});
   EXPECT_EQ(json["rank"], 3);
   EXPECT_EQ(json["dtype"], "float32");
-  expect_refusal({file}, 2, "There are b.weight, a.weight.");
+  expect_refusal({file}, 2, "there are b.weight, a.weight.");
   expect_refusal({file, "--tensor", "c.weight"}, 1, "Did you mean");
 }
 

@@ -93,8 +93,9 @@ TEST(MatrixFile, AsksForATensorWhereThereAreSeveral) {
   const TemporaryFolder folder;
   const auto path = folder / "m.safetensors";
   write_safetensors(path, {{"linear1.weight", expected()}, {"linear2.weight", expected()}});
-  LOWRANK_EXPECT_ERROR(read_matrix(path), ArgumentError,
-                       "Got no name. There are linear1.weight, linear2.weight.");
+  LOWRANK_EXPECT_ERROR(
+      read_matrix(path), ArgumentError,
+      "Got no name. Name one (the command by --tensor): there are linear1.weight, linear2.weight.");
   LOWRANK_EXPECT_ERROR(read_matrix(path, "linaer2.weight"), FileError,
                        "Did you mean \"linear2.weight\"?");
   write_safetensors(path, {{"bias", at::zeros({2})}});
