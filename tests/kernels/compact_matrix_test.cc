@@ -114,7 +114,8 @@ constexpr Layer kLayers[] = {{1, 64, 96, 1},   {3, 576, 192, 8},  {40, 320, 1504
 TEST(CompactMatrix, LayersAgreeWithFloat64) {
   at::manual_seed(0);
   for (const auto format : kFormats) {
-    for (const auto& [n, in, out, rank] : kLayers) {
+    for (const auto& layer : kLayers) {
+      const auto n = layer.n, in = layer.in, out = layer.out, rank = layer.rank;
       const Bytes compact(format, out, in);
       const auto dense = widened(compact.matrix).to(at::kDouble);
       const auto shell = at::empty({out, in});
