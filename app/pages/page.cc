@@ -28,9 +28,10 @@ std::string table_of(const std::vector<std::string>& header, const Rows& rows, s
   text += row_of(header, "th") + "</thead><tbody>";
   for (const auto& row : rows) text += row_of(row, "td");
   text += "</tbody></table></div>\n";
-  if (more > 0)
-    text +=
-        fmt::format("<p>{} more are not shown.</p>\n", with_thousands(static_cast<int64_t>(more)));
+  if (more > 0) {
+    const auto count = with_thousands(static_cast<int64_t>(more));
+    text += fmt::format("<p>{} more are not shown.</p>\n", count);
+  }
   return text;
 }
 

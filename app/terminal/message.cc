@@ -17,7 +17,7 @@ bool notes_hidden = false;
 std::string own_name = "lowrank";
 
 /// How far the continuation of a line is indented: to its second column ("ok   the base ..."), or
-/// as the line itself is.
+/// as the line itself is; not at all if that would leave little room.
 size_t hanging_indent(const std::string& text, size_t begin, int width) {
   const auto line = text.substr(begin, text.find('\n', begin) - begin);
   const auto own = std::min(line.find_first_not_of(' '), line.size());
@@ -55,13 +55,12 @@ int terminal_width(std::FILE* stream) {
 std::string wrapped(const std::string& text, int width) {
   if (width <= 0) return text;
   std::string result, line;
-  size_t hang = 0;
+  size_t hang = hanging_indent(text, 0, width);
   const auto end_line = [&] {
     while (!line.empty() && line.back() == ' ') line.pop_back();
     result += line + "\n";
     line.clear();
   };
-  hang = hanging_indent(text, 0, width);
   for (size_t begin = 0; begin < text.size();) {
     if (text[begin] == '\n') {
       end_line();

@@ -10,13 +10,13 @@
 #include <algorithm>
 #include <cerrno>
 #include <limits>
+#include <memory>
 #include <mutex>
 #include <system_error>
 #include <utility>
 #include <vector>
 
 #include "effective/mark.h"
-#include "effective/storage_context.h"
 
 namespace lowrank::effective {
 namespace {
@@ -76,28 +76,27 @@ at::Tensor shell_of(std::shared_ptr<const CompactWeight> weight, at::IntArrayRef
 
 at::Tensor compact_shell(const at::Tensor& numbers, kernels::CompactFormat format,
                          at::IntArrayRef shape) {
+  const auto rows = shape[0], columns = c10::multiply_integers(shape.slice(1));
   auto weight = std::make_shared<CompactWeight>();
   weight->numbers = numbers;
-  weight->matrix = {static_cast<const char*>(numbers.data_ptr()), format, shape[0],
-                    c10::multiply_integers(shape.slice(1))};
+  weight->matrix = {static_cast<const char*>(numbers.data_ptr()), format, rows, columns};
+  weight->geometry = {0, rows * columns, {rows, columns}, {columns, 1}};
   return shell_of(std::move(weight), shape);
 }
 
 at::Tensor unbound_shell(const at::Tensor& shell) {
-  return shell_of(compact_weight_of(shell), shell.sizes());
+  return shell_of(StorageContext::of(shell.storage())->compact, shell.sizes());
 }
 
-std::shared_ptr<const CompactWeight> compact_weight_of(const at::Tensor& tensor) {
+const CompactWeight* compact_weight_of(const at::Tensor& tensor) {
   if (!tensor.defined() || !tensor.has_storage()) return nullptr;
   const auto* context = StorageContext::of(tensor.storage());
-  return context == nullptr ? nullptr : context->compact;
+  return context == nullptr ? nullptr : context->compact.get();
 }
 
 kernels::LayerMatrix layer_matrix(const at::Tensor& matrix) {
-  if (!matrix.defined()) return matrix;
-  const auto* context = StorageContext::of(matrix.storage());
-  if (context == nullptr || context->compact == nullptr) return matrix;
-  return {matrix, &context->compact->matrix};
+  const auto* compact = compact_weight_of(matrix);
+  return {matrix, compact == nullptr ? nullptr : &compact->matrix};
 }
 
 at::Tensor widened(const at::Tensor& view, const CompactWeight& weight) {

@@ -2,9 +2,7 @@
 
 #include <ATen/core/Tensor.h>
 
-#include <cstdint>
-#include <memory>
-
+#include "effective/storage_context.h"
 #include "kernels/products.h"
 
 /// Weights that stay as they are in a file: in bfloat16, float16 or blocks of a few bits, mapped
@@ -18,6 +16,11 @@ namespace lowrank::effective {
 struct CompactWeight {
   at::Tensor numbers;             ///< the memory that `matrix` reads
   kernels::CompactMatrix matrix;  ///< (first dimension, all others)
+  Geometry geometry;              ///< layout of `matrix` in the shell
+
+  /// Returns whether the tensor is exactly `matrix`.
+  bool is(const at::Tensor& tensor) const { return geometry.is(tensor); }
+  bool is_transpose_of(const at::Tensor& tensor) const { return geometry.is_transpose_of(tensor); }
 };
 
 /// Returns a shell of this shape, of at least two dimensions. `numbers` is contiguous and holds, in
@@ -28,8 +31,9 @@ at::Tensor compact_shell(const at::Tensor& numbers, kernels::CompactFormat forma
 /// Returns another shell of the same W, to which no site is bound.
 at::Tensor unbound_shell(const at::Tensor& shell);
 
-/// Returns what a tensor stands for; null for one that is no shell or view of a shell.
-std::shared_ptr<const CompactWeight> compact_weight_of(const at::Tensor& tensor);
+/// Returns what a tensor stands for; null for one that is no shell or view of a shell. Its storage
+/// keeps it.
+const CompactWeight* compact_weight_of(const at::Tensor& tensor);
 
 /// Returns the matrix of a layer, which is not marked: W or Wᵀ, as a tensor or as a shell.
 kernels::LayerMatrix layer_matrix(const at::Tensor& matrix);

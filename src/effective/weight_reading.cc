@@ -52,16 +52,6 @@ bool takes_factors(const at::Tensor& tensor, Role role, const Binding& binding,
   return kind == own || (kind == LayerKind::kOther && is_without_terms(selection, *binding.site));
 }
 
-/// Returns whether the tensor is exactly the matrix that a compact weight stands for, or its
-/// transpose.
-bool is_whole_matrix(const at::Tensor& tensor, const CompactWeight& weight) {
-  const Geometry whole = {0,
-                          weight.matrix.rows * weight.matrix.columns,
-                          {weight.matrix.rows, weight.matrix.columns},
-                          {weight.matrix.columns, 1}};
-  return whole.is(tensor) || whole.is_transpose_of(tensor);
-}
-
 /// The same view of `sum` as `view` is of W, where `whole` is the layout of W and `sum` has its
 /// shape.
 at::Tensor same_view(const at::Tensor& sum, const Geometry& whole, const at::Tensor& view) {
@@ -109,10 +99,9 @@ WeightReading read_weight(const at::Tensor& tensor, Role role) {
   if (context == nullptr) return reading;
   if (context->compact != nullptr) {
     reading.compact = context->compact.get();
-    reading.computation = Computation::kWidened;
-    if (is_product(role) && is_whole_matrix(tensor, *reading.compact)) {
-      reading.computation = Computation::kAccelerated;
-    }
+    const bool is_whole = reading.compact->is(tensor) || reading.compact->is_transpose_of(tensor);
+    reading.computation =
+        is_product(role) && is_whole ? Computation::kAccelerated : Computation::kWidened;
   }
   if (is_product(role) && !context->accelerated.empty()) {
     reading.accelerated = context->find_accelerated(tensor, role == Role::kTranspose);
@@ -139,8 +128,9 @@ WeightReading read_weight(const at::Tensor& tensor, Role role) {
 }
 
 at::Tensor stored_weight(const at::Tensor& weight) {
-  if (const auto compact = compact_weight_of(weight)) return widened(weight, *compact);
-  return is_marked(weight) ? without_mark(weight) : weight;
+  if (!is_marked(weight)) return weight;
+  if (const auto* compact = compact_weight_of(weight)) return widened(weight, *compact);
+  return without_mark(weight);
 }
 
 at::Tensor matrix_of(const at::Tensor& weight, Role role) {

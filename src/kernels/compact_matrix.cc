@@ -72,8 +72,9 @@ void multiply_tiles_transposed(const ThinProduct& product, const CompactMatrix& 
   float* const tile = tile_buffer(tile_rows * depth);
   for (int64_t begin = columns.begin; begin < columns.end; begin += tile_rows) {
     const auto count = std::min(tile_rows, columns.end - begin);
-    for (int64_t i = 0; i < count; ++i)
+    for (int64_t i = 0; i < count; ++i) {
       widen_row(w, begin + i, 0, depth, tile + i * depth, kernels);
+    }
     auto part = of_columns(product, begin, count, /*transposed=*/true);
     part.first.w = tile;
     part.first.w_row = depth;

@@ -5,8 +5,8 @@
 #include "kernels/isa/kernel_table.h"
 #include "kernels/thin_product.h"
 
-/// Matrices in a compact format, and products with them. The numbers are widened to float32 a tile
-/// at a time, in a buffer that stays in the cache; no whole matrix of float32 is formed.
+/// Matrices in a compact format, and products with them. The products widen the numbers to float32
+/// a tile at a time, in a buffer that stays in the cache.
 namespace lowrank::kernels {
 
 /// (rows, columns), row after row without gaps; the columns are whole blocks.

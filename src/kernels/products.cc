@@ -41,12 +41,6 @@ at::Tensor copy_of(const Operand& matrix) {
                                   {matrix.row, matrix.column}, at::kFloat));
 }
 
-/// Returns whether `shell` stands for the transpose of `matrix`.
-bool is_transposed(const CompactMatrix& matrix, const at::Tensor& shell) {
-  return shell.size(0) != matrix.rows || shell.size(1) != matrix.columns ||
-         (shell.stride(1) != 1 && shell.size(1) > 1);
-}
-
 /// Returns whether an operand of a compact matrix stands for its transpose.
 bool is_transposed(const Operand& operand) {
   return operand.rows != operand.compact->rows || operand.columns != operand.compact->columns ||
@@ -96,23 +90,21 @@ Operand::Operand(const at::Tensor& matrix)
       row(matrix.stride(0)),
       column(matrix.stride(1)) {}
 
-Operand::Operand(const CompactMatrix& matrix)
-    : rows(matrix.rows),
-      columns(matrix.columns),
-      row(matrix.columns),
-      column(1),
-      compact(&matrix) {}
-
 Operand LayerMatrix::operand() const {
   if (compact == nullptr) return tensor;
-  const Operand whole(*compact);
-  return is_transposed(*compact, tensor) ? whole.t() : whole;
+  Operand operand;
+  operand.rows = tensor.size(0);
+  operand.columns = tensor.size(1);
+  operand.row = tensor.stride(0);
+  operand.column = tensor.stride(1);
+  operand.compact = compact;
+  return operand;
 }
 
 at::Tensor LayerMatrix::dense() const {
   if (compact == nullptr) return tensor;
   const auto whole = widened(*compact);
-  return is_transposed(*compact, tensor) ? whole.t() : whole;
+  return is_transposed(operand()) ? whole.t() : whole;
 }
 
 Operand Operand::t() const {

@@ -27,7 +27,6 @@ struct Operand {
 
   Operand() = default;
   Operand(const at::Tensor& matrix);  // NOLINT: implicit, so that products take tensors
-  explicit Operand(const CompactMatrix& matrix);
 
   Operand t() const;
 };

@@ -10,6 +10,7 @@
 #include <torch/nn/modules/linear.h>
 
 #include <cmath>
+#include <vector>
 
 #include "effective/mark.h"
 #include "support/expect_error.h"
@@ -90,6 +91,8 @@ TEST_F(CompactWeights, CannotBeWrittenTo) {
   LOWRANK_EXPECT_ERROR(compact_->one->weight.add_(1), TensorError,
                        "a weight in a compact format must not be written to");
   LOWRANK_EXPECT_ERROR(compact_->one->weight.slice(0, 1, 2).zero_(), TensorError, "aten::zero_");
+  const std::vector<at::Tensor> several = {at::ones({2}), compact_->one->weight};
+  LOWRANK_EXPECT_ERROR(at::_foreach_add_(several, 1), TensorError, "aten::_foreach_add_");
 }
 
 TEST_F(CompactWeights, TrainAsDenseOnesDo) {

@@ -7,7 +7,6 @@
 #include <random>
 #include <vector>
 
-#include "io/gguf/gguf_types.h"
 #include "kernels/linear.h"
 #include "kernels/lora_linear.h"
 

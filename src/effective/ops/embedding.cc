@@ -14,8 +14,7 @@ at::Tensor embedding(const at::Tensor& weight, const at::Tensor& indices, int64_
     return at::embedding(table, indices, padding_idx, scale_grad_by_freq, sparse);
   };
   const auto reading = read_weight(weight, Role::kEmbedding);
-  const bool is_table = reading.compact != nullptr && weight.dim() == 2 && weight.is_contiguous() &&
-                        weight.size(0) == reading.compact->matrix.rows;
+  const bool is_table = reading.compact != nullptr && reading.compact->is(weight);
   if (is_table && reading.is_base()) return widened_rows(*reading.compact, indices);
   if (reading.computation != Computation::kFactored) {
     return look_up(effective_value(weight, reading));

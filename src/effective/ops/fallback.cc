@@ -89,8 +89,18 @@ void call_on_storage(const c10::OperatorHandle& op, c10::DispatchKeySet keys, St
   call_below(op, keys, stack);
 }
 
-std::vector<at::IValue> last_arguments(const Stack& stack, size_t count) {
-  return {stack.end() - static_cast<std::ptrdiff_t>(count), stack.end()};
+/// Runs a copying operator on a compact weight. If it returns the shell itself, that is the result,
+/// so that module.to() of the same dtype widens nothing.
+void copy_compact(const c10::OperatorHandle& op, c10::DispatchKeySet keys, Stack* stack,
+                  const at::Tensor& source, const CompactWeight& compact) {
+  const auto count = static_cast<std::ptrdiff_t>(op.schema().arguments().size());
+  const Stack arguments(stack->end() - count, stack->end());
+  call_on_storage(op, keys, stack);
+  if (stack->back().toTensor().is_alias_of(source)) return;
+  stack->pop_back();
+  stack->insert(stack->end(), arguments.begin(), arguments.end());
+  *(stack->end() - count) = widened(source, compact);
+  op.callBoxed(stack);
 }
 
 /// Runs a copying operator on a whole marked weight or its transpose, and gives the copy the
@@ -98,16 +108,12 @@ std::vector<at::IValue> last_arguments(const Stack& stack, size_t count) {
 bool try_copy_with_meaning(const c10::OperatorHandle& op, c10::DispatchKeySet keys, Stack* stack,
                            const at::Tensor& source) {
   const auto sites = sites_of(source), of_transpose = sites_of_transpose(source);
-  const auto compact = compact_weight_of(source);
+  const auto* compact = compact_weight_of(source);
   if (sites.empty() && of_transpose.empty() && compact == nullptr) return false;
-  auto arguments = last_arguments(*stack, op.schema().arguments().size());
-  call_on_storage(op, keys, stack);
-  if (compact != nullptr && !stack->back().toTensor().is_alias_of(source)) {
-    // What was copied is the shell: widen first.
-    arguments[0] = widened(source, *compact);
-    stack->pop_back();
-    stack->insert(stack->end(), arguments.begin(), arguments.end());
-    op.callBoxed(stack);
+  if (compact != nullptr) {
+    copy_compact(op, keys, stack, source, *compact);
+  } else {
+    call_on_storage(op, keys, stack);
   }
   const auto& copy = stack->back().toTensor();
   if (copy.is_alias_of(source) || !copy.is_floating_point()) return true;
@@ -130,20 +136,26 @@ void refuse_conversion_to_mkldnn(const c10::OperatorHandle& op, const at::IValue
       "Merge and save the module, and optimize what was saved.");
 }
 
+/// Throws TensorError if the operator would write to a compact weight, whose shell is read-only
+/// memory.
+void require_writable(const c10::OperatorHandle& op, const at::IValue& value) {
+  const auto is_compact = [](const at::Tensor& tensor) {
+    return is_marked(tensor) && compact_weight_of(tensor) != nullptr;
+  };
+  bool is_refused = value.isTensor() && is_compact(value.toTensor());
+  if (value.isTensorList()) {
+    const auto tensors = value.toTensorVector();
+    is_refused = std::any_of(tensors.begin(), tensors.end(), is_compact);
+  }
+  if (!is_refused) return;
+  fail<TensorError>("adapter", "a weight in a compact format must not be written to",
+                    op.schema().name());
+}
+
 /// Runs an operator that writes into a marked tensor, which changes W. A tensor that is given
 /// another storage, as torch::load of a module does with set_, stays adapted.
 void write(const c10::OperatorHandle& op, c10::DispatchKeySet keys, Stack* stack,
            const at::Tensor& first) {
-  for (size_t i = 0; i < op.schema().arguments().size(); ++i) {
-    const auto* alias = op.schema().arguments()[i].alias_info();
-    if (alias == nullptr || !alias->isWrite()) continue;
-    const auto& value =
-        *(stack->end() - static_cast<std::ptrdiff_t>(op.schema().arguments().size() - i));
-    if (!value.isTensor() || compact_weight_of(value.toTensor()) == nullptr) continue;
-    fail<TensorError>("adapter", "a weight in a compact format must not be written to",
-                      op.schema().name(),
-                      "`lowrank merge` writes the merged weights of a checkpoint to a new file.");
-  }
   const bool moves = op.schema().name() == "aten::set_" && is_marked(first);
   const auto sites = moves ? sites_of(first) : std::vector<std::shared_ptr<const Site>>();
   call_on_storage(op, keys, stack);
@@ -190,8 +202,10 @@ void fallback(const c10::OperatorHandle& op, c10::DispatchKeySet keys, Stack* st
     auto& value = *(begin + static_cast<std::ptrdiff_t>(i));
     if (arguments[i].alias_info() == nullptr) {
       value = map_tensors(value, replace);
-    } else {
-      (arguments[i].alias_info()->isWrite() ? written : viewed) |= holds_mark(value);
+    } else if (holds_mark(value)) {
+      const bool writes = arguments[i].alias_info()->isWrite();
+      if (writes) require_writable(op, value);
+      (writes ? written : viewed) = true;
     }
   }
   if (written) {

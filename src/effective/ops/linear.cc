@@ -105,7 +105,7 @@ at::Tensor factored_linear(const at::Tensor& x, const at::Tensor& matrix,
   }
   const bool transposed = is_stored_transposed(site.kind);
   auto base = try_linear_node(x, matrix, own_bias, reading.accelerated);
-  const bool is_read = !base.defined() || reads_weight(reading);
+  const bool is_read = reading.compact != nullptr && (!base.defined() || reads_weight(reading));
   const auto m = is_read ? layer_matrix(matrix).dense() : matrix;
   if (!base.defined()) base = at::linear(x, m, own_bias);
   const auto weight = transposed ? m.t() : m;

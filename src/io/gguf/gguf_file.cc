@@ -7,6 +7,8 @@
 #include <string_view>
 #include <system_error>
 
+#include "kernels/compact_matrix.h"
+
 namespace lowrank::io {
 
 GgufFile::GgufFile(const std::filesystem::path& path)
@@ -16,18 +18,13 @@ GgufFile::GgufFile(const std::filesystem::path& path)
 at::Tensor GgufFile::tensor(const GgufTensorInfo& info) const {
   if (info.end == info.begin) return at::empty(info.shape, info.type->dtype);
   char* data = mapping_->data() + info.begin;
-  if (info.type->decode == nullptr) {
+  if (!info.type->blocks) {
     return at::from_blob(
         data, info.shape, [mapping = mapping_](void*) {}, at::TensorOptions(info.type->dtype));
   }
-  const auto widened = at::empty(info.shape, at::kFloat);
-  const auto blocks = (info.end - info.begin) / info.type->block_bytes;
-  auto* numbers = widened.data_ptr<float>();
-  for (uint64_t i = 0; i < blocks; ++i) {
-    info.type->decode(data + i * info.type->block_bytes,
-                      numbers + static_cast<int64_t>(i) * info.type->block_numbers);
-  }
-  return widened;
+  const auto columns = info.shape.back();  // whole blocks, as parse_gguf_header() has checked
+  const auto rows = c10::multiply_integers(info.shape) / columns;
+  return kernels::widened({data, *info.type->blocks, rows, columns}).view(info.shape);
 }
 
 bool is_gguf(const std::filesystem::path& path) {

@@ -3,64 +3,31 @@
 #include <fmt/format.h>
 
 #include <array>
-#include <cstring>
 #include <string_view>
 #include <utility>
-
-// This file is compiled without the contraction of d·q + m into one operation, which would round
-// once where llama.cpp and Python's gguf round twice.
 
 namespace lowrank::io {
 namespace {
 
-constexpr int64_t kBlock = 32;
+using kernels::CompactFormat;
 
-/// The float16 number at `bytes`, widened.
-float half_at(const char* bytes) {
-  c10::Half half;
-  std::memcpy(&half, bytes, sizeof half);
-  return half;
-}
-
-/// Numbers q of 8 bits: d·q.
-void decode_q8_0(const char* block, float* numbers) {
-  const float d = half_at(block);
-  const auto* q = reinterpret_cast<const signed char*>(block + 2);
-  for (int64_t i = 0; i < kBlock; ++i) numbers[i] = d * static_cast<float>(q[i]);
-}
-
-/// Numbers q of 4 bits, the first half of them in the lower bits: d·(q - 8).
-void decode_q4_0(const char* block, float* numbers) {
-  const float d = half_at(block);
-  const auto* q = reinterpret_cast<const unsigned char*>(block + 2);
-  for (int64_t i = 0; i < kBlock / 2; ++i) {
-    numbers[i] = d * static_cast<float>((q[i] & 15) - 8);
-    numbers[i + kBlock / 2] = d * static_cast<float>((q[i] >> 4) - 8);
-  }
-}
-
-/// Numbers q of 4 bits: d·q + m.
-void decode_q4_1(const char* block, float* numbers) {
-  const float d = half_at(block), m = half_at(block + 2);
-  const auto* q = reinterpret_cast<const unsigned char*>(block + 4);
-  for (int64_t i = 0; i < kBlock / 2; ++i) {
-    numbers[i] = d * static_cast<float>(q[i] & 15) + m;
-    numbers[i + kBlock / 2] = d * static_cast<float>(q[i] >> 4) + m;
-  }
+constexpr GgufType in_blocks(uint32_t id, const char* name, CompactFormat format) {
+  const auto block = kernels::block_of(format);
+  return {id, name, block.numbers, static_cast<size_t>(block.bytes), at::kFloat, format};
 }
 
 constexpr std::array<GgufType, 11> kTypes = {{
-    {0, "F32", 1, 4, at::kFloat, nullptr},
-    {1, "F16", 1, 2, at::kHalf, nullptr},
-    {2, "Q4_0", kBlock, 18, at::kFloat, decode_q4_0},
-    {3, "Q4_1", kBlock, 20, at::kFloat, decode_q4_1},
-    {8, "Q8_0", kBlock, 34, at::kFloat, decode_q8_0},
-    {24, "I8", 1, 1, at::kChar, nullptr},
-    {25, "I16", 1, 2, at::kShort, nullptr},
-    {26, "I32", 1, 4, at::kInt, nullptr},
-    {27, "I64", 1, 8, at::kLong, nullptr},
-    {28, "F64", 1, 8, at::kDouble, nullptr},
-    {30, "BF16", 1, 2, at::kBFloat16, nullptr},
+    {0, "F32", 1, 4, at::kFloat, {}},
+    {1, "F16", 1, 2, at::kHalf, {}},
+    in_blocks(2, "Q4_0", CompactFormat::kQ4_0),
+    in_blocks(3, "Q4_1", CompactFormat::kQ4_1),
+    in_blocks(8, "Q8_0", CompactFormat::kQ8_0),
+    {24, "I8", 1, 1, at::kChar, {}},
+    {25, "I16", 1, 2, at::kShort, {}},
+    {26, "I32", 1, 4, at::kInt, {}},
+    {27, "I64", 1, 8, at::kLong, {}},
+    {28, "F64", 1, 8, at::kDouble, {}},
+    {30, "BF16", 1, 2, at::kBFloat16, {}},
 }};
 
 /// The names of ggml's types that are not read, by number.

@@ -4,7 +4,10 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string>
+
+#include "kernels/tiles/compact_format.h"
 
 namespace lowrank::io {
 
@@ -15,9 +18,8 @@ struct GgufType {
   const char* name;
   int64_t block_numbers;  // numbers of a block; 1 if each is stored by itself
   size_t block_bytes;
-  at::ScalarType dtype;  // of the tensor that is read: float32 for blocks
-  /// Widens one block to float32; null where numbers are stored by themselves.
-  void (*decode)(const char* block, float* numbers);
+  at::ScalarType dtype;                          // of the tensor that is read: float32 for blocks
+  std::optional<kernels::CompactFormat> blocks;  // none where numbers are stored by themselves
 };
 
 /// Returns the type with this number, or nullptr for one that is not read.

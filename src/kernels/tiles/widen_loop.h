@@ -67,20 +67,17 @@ inline void widen_float16(const char* from, int64_t count, float* to) {
 // In what follows d·q is exact, because d has 11 bits and q at most 8. So it does not matter
 // whether d·q + m is computed in one operation or in two.
 
-inline void widen_q8_0(const char* from, int64_t blocks, float* to) {
-  for (int64_t block = 0; block < blocks; ++block, from += 34, to += 32) {
-    const float d = half_at(from);
+/// d·q for the 32 numbers of 8 bits in 32 bytes.
+LOWRANK_INLINE void widen_bytes(const char* from, float d, float* to) {
 #if defined(__AVX2__)
-    for (int i = 0; i < 32; i += 8) {
-      const auto q = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(from + 2 + i));
-      const auto wide = _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(q));
-      _mm256_storeu_ps(to + i, _mm256_mul_ps(_mm256_set1_ps(d), wide));
-    }
-#else
-    for (int i = 0; i < 32; ++i)
-      to[i] = d * static_cast<float>(static_cast<signed char>(from[2 + i]));
-#endif
+  for (int i = 0; i < 32; i += 8) {
+    const auto q = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(from + i));
+    const auto wide = _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(q));
+    _mm256_storeu_ps(to + i, _mm256_mul_ps(_mm256_set1_ps(d), wide));
   }
+#else
+  for (int i = 0; i < 32; ++i) to[i] = d * static_cast<float>(static_cast<signed char>(from[i]));
+#endif
 }
 
 /// d·(q - less) + m for the 32 numbers of 4 bits in 16 bytes.
@@ -109,26 +106,33 @@ LOWRANK_INLINE void widen_nibbles(const char* from, float d, float m, int less, 
 #endif
 }
 
+/// Calls widen(from, to) for each block of `count` numbers.
+template <class Widen>
+LOWRANK_INLINE void for_blocks(CompactBlock block, const char* from, int64_t count, float* to,
+                               const Widen& widen) {
+  for (int64_t i = 0; i < count; i += block.numbers, from += block.bytes) widen(from, to + i);
+}
+
 /// Writes `count` numbers as float32; whole blocks of them.
 inline void widen_loop(CompactFormat format, const char* from, int64_t count, float* to) {
+  const auto block = block_of(format);
   switch (format) {
     case CompactFormat::kBfloat16:
       return widen_bfloat16(from, count, to);
     case CompactFormat::kFloat16:
       return widen_float16(from, count, to);
     case CompactFormat::kQ8_0:
-      return widen_q8_0(from, count / 32, to);
+      return for_blocks(block, from, count, to, [](const char* bytes, float* numbers) {
+        widen_bytes(bytes + 2, half_at(bytes), numbers);
+      });
     case CompactFormat::kQ4_0:
-      for (int64_t i = 0; i < count / 32; ++i) {
-        widen_nibbles(from + 18 * i + 2, half_at(from + 18 * i), -0.0F, 8, to + 32 * i);
-      }
-      return;
+      return for_blocks(block, from, count, to, [](const char* bytes, float* numbers) {
+        widen_nibbles(bytes + 2, half_at(bytes), -0.0F, 8, numbers);  // + -0 keeps the sign of 0
+      });
     case CompactFormat::kQ4_1:
-      for (int64_t i = 0; i < count / 32; ++i) {
-        widen_nibbles(from + 20 * i + 4, half_at(from + 20 * i), half_at(from + 20 * i + 2), 0,
-                      to + 32 * i);
-      }
-      return;
+      return for_blocks(block, from, count, to, [](const char* bytes, float* numbers) {
+        widen_nibbles(bytes + 4, half_at(bytes), half_at(bytes + 2), 0, numbers);
+      });
   }
 }
 
